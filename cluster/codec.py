@@ -1,0 +1,128 @@
+"""Records and messages to bytes and back, with schema numbers; and the etcd key of each record.
+
+A stored value is `{"schema": N, "record": {...}}`. A reader refuses a newer schema than it knows. Within a schema fields
+are only ever added, with defaults: an older reader passes over those that it does not know, a newer one fills in those
+that are missing (golden files in the tests hold every stored type for ever).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import msgspec
+
+from cluster.errors import Inconsistent
+from cluster.model.cluster import Claim, ClockMark, Cluster
+from cluster.model.network import Network
+from cluster.model.node import Manager, Node, NodeState, Session
+from cluster.model.service import ServiceState
+from cluster.model.stack import Stack, StackRevision
+from cluster.model.task import Task, TaskStatus
+from cluster.model.volume import Volume
+
+SCHEMA = 1
+PREFIX = "/stackyard/state/"
+"""All records of the cluster's state live below this key; certificates and the election live beside it."""
+
+Record = (
+    Cluster
+    | ClockMark
+    | Stack
+    | StackRevision
+    | ServiceState
+    | Network
+    | Volume
+    | Task
+    | TaskStatus
+    | Node
+    | NodeState
+    | Session
+    | Manager
+    | Claim
+)
+
+
+class Kind(NamedTuple):
+    """How one type of record is stored: `name` is the first part of its key below PREFIX, `ident` gives the rest."""
+
+    name: str
+    type: type[Any]
+    ident: Callable[[Any], str]
+
+
+KINDS: tuple[Kind, ...] = (
+    Kind("cluster", Cluster, lambda r: "this"),
+    Kind("clock", ClockMark, lambda r: "this"),
+    Kind("stack", Stack, lambda r: r.name),
+    Kind("revision", StackRevision, lambda r: revision_ident(r.stack_uid, r.n)),
+    Kind("service", ServiceState, lambda r: r.uid),
+    Kind("network", Network, lambda r: r.id),
+    Kind("volume", Volume, lambda r: r.name),
+    Kind("task", Task, lambda r: r.id),
+    Kind("taskstatus", TaskStatus, lambda r: r.task),
+    Kind("node", Node, lambda r: r.id),
+    Kind("nodestate", NodeState, lambda r: r.node),
+    Kind("session", Session, lambda r: r.node),
+    Kind("manager", Manager, lambda r: r.id),
+    Kind("claim", Claim, lambda r: f"{r.kind}/{r.name}"),
+)
+_BY_TYPE = {kind.type: kind for kind in KINDS}
+_BY_NAME = {kind.name: kind for kind in KINDS}
+
+
+def revision_ident(stack_uid: str, n: int) -> str:
+    """Sort revisions of a stack by number in etcd's byte order."""
+    return f"{stack_uid}/{n:08d}"
+
+
+def key_for(record_type: type[Any], ident: str) -> str:
+    """Give the etcd key of the record of that type and identity."""
+    return f"{PREFIX}{_BY_TYPE[record_type].name}/{ident}"
+
+
+def key_of(record: Record) -> str:
+    """Give the etcd key of a record."""
+    return key_for(type(record), _BY_TYPE[type(record)].ident(record))
+
+
+def type_of(key: str) -> type[Any]:
+    """Tell the type of the record at a key below PREFIX. Raises Inconsistent for a key of no known kind."""
+    name = key.removeprefix(PREFIX).partition("/")[0]
+    if not key.startswith(PREFIX) or name not in _BY_NAME:
+        raise Inconsistent(f"etcd key {key!r} is of no kind that this version knows", hint="Upgrade this manager.")
+    return _BY_NAME[name].type
+
+
+@functools.cache
+def _decoder(record_type: type[Any]) -> msgspec.json.Decoder[Any]:
+    envelope = msgspec.defstruct("Envelope", [("schema", int), ("record", record_type)], frozen=True)
+    return msgspec.json.Decoder(envelope)
+
+
+def encode(record: Record) -> bytes:
+    """Write a record to the bytes that etcd holds."""
+    return msgspec.json.encode({"schema": SCHEMA, "record": record})
+
+
+class _Schema(msgspec.Struct):
+    schema: int
+
+
+_SCHEMA = msgspec.json.Decoder(_Schema)
+
+
+def decode(key: str, value: bytes) -> Record:
+    """Read the record at `key`. Raises Inconsistent when it is newer than this program or not readable."""
+    record_type: Any = type_of(key)
+    try:
+        schema = _SCHEMA.decode(value).schema
+        if schema > SCHEMA:
+            raise Inconsistent(
+                f"the record at {key} has schema {schema}, this program reads up to {SCHEMA}",
+                hint="Upgrade this manager; it changed nothing.",
+            )
+        return _decoder(record_type).decode(value).record  # type: ignore[no-any-return]
+    except msgspec.MsgspecError as error:
+        raise Inconsistent(f"the record at {key} cannot be read: {error}") from error

@@ -1,0 +1,38 @@
+"""The cluster itself, and the claims that keep two owners from one thing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Made once, at the first start. `id` tells one cluster (or a restored one) from another.
+
+    Overlay networks get subnets of `subnet_prefix` bits out of `address_pool`; `version` is the lowest common version
+    of records and messages that the cluster may write.
+    """
+
+    id: str
+    created_at: float
+    version: int = 1
+    address_pool: str = "10.128.0.0/10"
+    subnet_prefix: int = 20
+    ingress_subnet: str = "10.192.0.0/16"
+    agent_grace: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Holds one VNI, subnet, address or published port for `owner` (an id); its key is only ever created or deleted."""
+
+    kind: str
+    name: str
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClockMark:
+    """The highest cluster time that the leader has seen, so that a new leader's clock never runs behind it."""
+
+    now: float

@@ -1,0 +1,51 @@
+"""Overlay networks and the endpoints in them."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+
+INGRESS = "ingress"
+"""Id and name of the one network that carries published ports; it belongs to no stack."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSpec:
+    """A network of a stack as asked for. `name` is the full name; an external one must be there already."""
+
+    key: str
+    name: str
+    external: bool = False
+    internal: bool = False
+    mtu: int | None = None
+    subnets: tuple[str, ...] = ()
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """The leader's record of one overlay network: its VXLAN number and its subnets (CIDR; IPv4 and IPv6)."""
+
+    id: str
+    name: str
+    stack_uid: str
+    key: str
+    vni: int
+    subnets: tuple[str, ...]
+    internal: bool = False
+    mtu: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """The addresses (without prefix length) that a sandbox has in one network, and its extra DNS names there."""
+
+    network: str
+    addresses: tuple[str, ...]
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def mac(self) -> str:
+        """Derived from the first IPv4 address, so that no one has to carry it: 02:42 and the four bytes."""
+        packed = next(ip.packed for a in self.addresses if (ip := ipaddress.ip_address(a)).version == 4)
+        return "02:42:" + ":".join(f"{byte:02x}" for byte in packed)

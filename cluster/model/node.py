@@ -1,0 +1,107 @@
+"""Nodes, the sessions of their agents, and what the leader makes of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+from cluster.model.network import Endpoint
+
+Role = Literal["worker", "manager"]
+
+
+class Availability(StrEnum):
+    """The operator's word: whether a node takes new tasks (active), keeps what it has (pause), gives it up (drain)."""
+
+    ACTIVE = "active"
+    PAUSE = "pause"
+    DRAIN = "drain"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """The spec of a node, written by the API when it joins and when an operator changes it."""
+
+    id: str
+    name: str
+    role: Role
+    joined_at: float
+    labels: dict[str, str] = field(default_factory=dict)
+    availability: Availability = Availability.ACTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class NodeDescription:
+    """What an agent says of its host when a session opens. `address` carries the overlay (VTEP)."""
+
+    hostname: str
+    address: str
+    agent_version: str
+    boot_id: str
+    os: str = "linux"
+    architecture: str = ""
+    kernel: str = ""
+    engine_version: str = ""
+    engine_api: str = ""
+    cpus: int = 0
+    memory: int = 0
+    engine_labels: dict[str, str] = field(default_factory=dict)
+
+
+class SessionState(StrEnum):
+    """OPEN: beats arrive. SILENT: three beats missed while the manager listened. CLOSED: ended, no newer one opened."""
+
+    OPEN = "open"
+    SILENT = "silent"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """An agent's session, written by the manager that holds it; the record outlives the session, so `epoch` only grows.
+
+    `reachable` is the second witness's word while SILENT or CLOSED: whether the host's address still answers (None: not
+    asked yet). `back_by` is a goodbye: the agent goes down by plan and means to be back by then. `conditions` are
+    troubles of the node, such as "engine down", by name with a sentence each.
+    """
+
+    node: str
+    epoch: int
+    manager: str
+    state: SessionState
+    since: float
+    description: NodeDescription
+    reachable: bool | None = None
+    back_by: float | None = None
+    conditions: dict[str, str] = field(default_factory=dict)
+
+
+class NodeStatus(StrEnum):
+    """The leader's verdict. AGENT_LOST: the host answers, its agent does not. UNKNOWN: not seen since it joined."""
+
+    UNKNOWN = "unknown"
+    READY = "ready"
+    AGENT_LOST = "agent-lost"
+    DOWN = "down"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """The leader's record of a node; `ingress` is the node's own endpoint in the network of published ports."""
+
+    node: str
+    status: NodeStatus
+    since: float
+    reason: str = ""
+    ingress: Endpoint | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Manager:
+    """A manager that is alive: the record is bound to its lease. `url` is where agents and people reach it."""
+
+    id: str
+    name: str
+    url: str
+    started_at: float

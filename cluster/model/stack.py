@@ -1,0 +1,56 @@
+"""Stacks and their numbered, immutable revisions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from cluster.model.network import NetworkSpec
+from cluster.model.service import ServiceSpec
+from cluster.model.volume import VolumeSpec
+
+
+@dataclass(frozen=True, slots=True)
+class StackSpec:
+    """A whole stack as converted from Compose, keyed as in the files."""
+
+    name: str
+    services: dict[str, ServiceSpec]
+    networks: dict[str, NetworkSpec] = field(default_factory=dict)
+    volumes: dict[str, VolumeSpec] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceVersion:
+    """`uid` is random, made when the service first appears; `version` is the revision that last needed new tasks."""
+
+    uid: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class StackRevision:
+    """One deploy, scale or rollback: immutable once written. `operation`, the caller's id, settles lost answers."""
+
+    stack_uid: str
+    n: int
+    spec: StackSpec
+    services: dict[str, ServiceVersion]
+    author: str
+    reason: str
+    created_at: float
+    operation: str
+    image_digests: dict[str, str] = field(default_factory=dict)
+    secret_digests: dict[str, str] = field(default_factory=dict)
+    config_digests: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Points at its newest revision. `removing` is final: the leader deletes the stack when the last task has gone."""
+
+    uid: str
+    name: str
+    head: int
+    operation: str
+    removing: bool = False
+    remove_volumes: bool = False
