@@ -1,8 +1,8 @@
 """Records and messages to bytes and back, with schema numbers; and the etcd key of each record.
 
-A stored value is `{"schema": N, "record": {...}}`. A reader refuses a newer schema than it knows. Within a schema fields
-are only ever added, with defaults: an older reader passes over those that it does not know, a newer one fills in those
-that are missing (golden files in the tests hold every stored type for ever).
+A stored value is `{"schema": N, "record": {...}}`. A reader refuses a newer schema than it knows. Within a schema,
+fields are only ever added, with defaults: an older reader passes over those that it does not know, a newer one fills
+in those that are missing (golden files in the tests hold every stored type for ever).
 """
 
 from __future__ import annotations

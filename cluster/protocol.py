@@ -1,0 +1,283 @@
+"""Messages between a manager and an agent, over one WebSocket that carries control only.
+
+The agent dials `/v1/agent/session`, says Hello and gets Welcome with the epoch of its session, then pages of
+assignments: first the full set, later what changed. It answers with statuses and a beat each `beat_interval` seconds. Frames stay
+below MAX_FRAME bytes. Streams (logs, exec) never run here: on OpenStream the agent dials
+`/v1/agent/streams/<ticket>`, a connection of its own per stream, with back-pressure from end to end.
+
+An agent ignores a set of an older epoch, or of an older revision within the epoch, than it has acted on. It removes
+nothing before the last page of a full set has arrived.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import msgspec
+
+from cluster.model.network import Network
+from cluster.model.node import NodeDescription
+from cluster.model.service import PortSpec, ServiceSpec
+from cluster.model.task import Task, TaskStatus
+from cluster.model.volume import VolumeSpec
+
+VERSION = 1
+OLDEST_VERSION = 1
+MAX_FRAME = 64 * 1024
+
+
+# What an agent is given. Each item has an identity within its type; a set is a mapping from it to the item.
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceItem:
+    """One version of a service's spec that tasks on this node run, with the volumes that it mounts."""
+
+    uid: str
+    version: int
+    stack: str
+    spec: ServiceSpec
+    volumes: tuple[VolumeSpec, ...] = ()
+
+    @property
+    def ident(self) -> str:
+        return f"service/{self.uid}/{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskItem:
+    """A task bound to this node; its spec is the ServiceItem of the same uid and version."""
+
+    task: Task
+
+    @property
+    def ident(self) -> str:
+        return f"task/{self.task.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkItem:
+    """A network that a task of this node is in; `node_address` is the node's own address in it (ingress only)."""
+
+    network: Network
+    node_addresses: tuple[str, ...] = ()
+
+    @property
+    def ident(self) -> str:
+        return f"network/{self.network.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class PeerItem:
+    """An endpoint, here or elsewhere, in a network of this node: what FDB, neighbours and names are made of.
+
+    `vtep` is the underlay address of its node. `ready` tells whether names and published ports may lead to it. A node's
+    own endpoint in the ingress network has no task, service or slot.
+    """
+
+    network: str
+    owner: str
+    node: str
+    vtep: str
+    addresses: tuple[str, ...]
+    mac: str
+    ready: bool
+    stack: str = ""
+    service: str = ""
+    service_uid: str = ""
+    slot: int = 0
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def ident(self) -> str:
+        return f"peer/{self.network}/{self.owner}"
+
+
+@dataclass(frozen=True, slots=True)
+class PortItem:
+    """A port published on every node; traffic goes to the ready ingress peers of the service, at `port.target`."""
+
+    service_uid: str
+    port: PortSpec
+
+    @property
+    def ident(self) -> str:
+        return f"port/{self.port.protocol}/{self.port.published}"
+
+
+Item = ServiceItem | TaskItem | NetworkItem | PeerItem | PortItem
+
+
+# The wire form of items is one optional field a type, so that msgspec can tell them apart without a tag in the types.
+
+
+class Page(msgspec.Struct, tag="assignments", omit_defaults=True, frozen=True):
+    """A part of a set. `full` on all pages of a full set, `last` on the last page of any set.
+
+    `removed` holds idents and is empty in full sets: there, what is not mentioned is gone.
+    """
+
+    epoch: int
+    revision: int
+    full: bool
+    last: bool
+    services: tuple[ServiceItem, ...] = ()
+    tasks: tuple[TaskItem, ...] = ()
+    networks: tuple[NetworkItem, ...] = ()
+    peers: tuple[PeerItem, ...] = ()
+    ports: tuple[PortItem, ...] = ()
+    removed: tuple[str, ...] = ()
+
+    @property
+    def items(self) -> tuple[Item, ...]:
+        return (*self.services, *self.tasks, *self.networks, *self.peers, *self.ports)
+
+
+class Hello(msgspec.Struct, tag="hello", frozen=True):
+    """The agent's first message. `cluster` is the cluster that it acted for (empty on a fresh node)."""
+
+    oldest_version: int
+    newest_version: int
+    description: NodeDescription
+    cluster: str = ""
+    epoch: int = 0
+    revision: int = 0
+
+
+class Welcome(msgspec.Struct, tag="welcome", frozen=True):
+    """The manager's answer. `managers` are the URLs of all managers, for when this one goes."""
+
+    version: int
+    cluster: str
+    node: str
+    epoch: int
+    beat_interval: float
+    managers: tuple[str, ...] = ()
+
+
+class Refused(msgspec.Struct, tag="refused", frozen=True):
+    """The manager will not have this session; the reason is for the agent's log. The socket closes after it.
+
+    `final` means that asking again cannot help (another cluster, a removed node, no common version).
+    """
+
+    reason: str
+    final: bool = False
+
+
+class Beat(msgspec.Struct, tag="beat", frozen=True):
+    """The agent lives. `conditions` are its node's troubles by name, such as {"engine": "engine down since ..."}."""
+
+    conditions: dict[str, str] = {}
+
+
+class Statuses(msgspec.Struct, tag="statuses", frozen=True):
+    """What became of tasks, newest only. The manager answers with Recorded once etcd has them."""
+
+    sequence: int
+    statuses: tuple[TaskStatus, ...]
+
+
+class Recorded(msgspec.Struct, tag="recorded", frozen=True):
+    """All statuses up to this sequence number are stored; the agent may forget them."""
+
+    sequence: int
+
+
+class Goodbye(msgspec.Struct, tag="goodbye", frozen=True):
+    """The agent goes down by plan and means to be back within `seconds`."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class LogsRequest:
+    """The log of one task's container, as the engine gives it; `tail` None is all of it, instants in seconds."""
+
+    task: str
+    follow: bool = False
+    tail: int | None = None
+    since: float | None = None
+    until: float | None = None
+    timestamps: bool = False
+    kind: Literal["logs"] = "logs"
+
+
+class OpenStream(msgspec.Struct, tag="open-stream", frozen=True):
+    """Asks the agent to dial in with this one-time ticket and carry the stream described."""
+
+    ticket: str
+    request: LogsRequest
+
+
+ToManager = Hello | Beat | Statuses | Goodbye
+ToAgent = Welcome | Refused | Page | Recorded | OpenStream
+
+
+# Frames of a log stream: the first byte tells the source, the rest is the bytes as the engine gave them.
+STDOUT, STDERR, STREAM_ERROR, STREAM_END = b"\x01", b"\x02", b"\x03", b"\x04"
+
+_encoder = msgspec.json.Encoder()
+_to_manager: msgspec.json.Decoder[ToManager] = msgspec.json.Decoder(ToManager)
+_to_agent: msgspec.json.Decoder[ToAgent] = msgspec.json.Decoder(ToAgent)
+
+
+def encode(message: ToManager | ToAgent) -> bytes:
+    """Write a message to one frame."""
+    return _encoder.encode(message)
+
+
+def decode_to_manager(frame: bytes | str) -> ToManager:
+    """Read what an agent sent. Raises msgspec.MsgspecError when it is no message of this protocol."""
+    return _to_manager.decode(frame)
+
+
+def decode_to_agent(frame: bytes | str) -> ToAgent:
+    """Read what a manager sent. Raises msgspec.MsgspecError when it is no message of this protocol."""
+    return _to_agent.decode(frame)
+
+
+@dataclass(frozen=True, slots=True)
+class Assignments:
+    """The set that an agent works from: everything by ident, as of one revision of the cluster's state."""
+
+    epoch: int = 0
+    revision: int = 0
+    items: dict[str, Item] = field(default_factory=dict)
+
+
+def paginate(
+    epoch: int, revision: int, items: tuple[Item, ...], removed: tuple[str, ...] = (), *, full: bool
+) -> list[Page]:
+    """Cut a set into pages whose frames stay below MAX_FRAME (one huge item alone may exceed it)."""
+    pages: list[Page] = []
+    batch: list[Item] = []
+    size = 0
+
+    def flush(gone: tuple[str, ...], *, last: bool) -> None:
+        def of(kind: type) -> tuple:  # type: ignore[type-arg]
+            return tuple(item for item in batch if isinstance(item, kind))
+
+        pages.append(
+            Page(
+                epoch, revision, full, last,
+                of(ServiceItem), of(TaskItem), of(NetworkItem), of(PeerItem), of(PortItem), gone,
+            )
+        )  # fmt: skip
+        batch.clear()
+
+    for item in items:
+        cost = len(_encoder.encode(item)) + 1
+        if batch and size + cost > MAX_FRAME - 1024:
+            flush((), last=False)
+            size = 0
+        batch.append(item)
+        size += cost
+    room = max(1, (MAX_FRAME - 1024) // 96)
+    chunks = [removed[i : i + room] for i in range(0, len(removed), room)] or [()]
+    if size and removed:
+        flush((), last=False)
+    for index, chunk in enumerate(chunks):
+        flush(chunk, last=index == len(chunks) - 1)
+    return pages
