@@ -1,8 +1,8 @@
 """Messages between a manager and an agent, over one WebSocket that carries control only.
 
 The agent dials `/v1/agent/session`, says Hello and gets Welcome with the epoch of its session, then pages of
-assignments: first the full set, later what changed. It answers with statuses and a beat each `beat_interval` seconds. Frames stay
-below MAX_FRAME bytes. Streams (logs, exec) never run here: on OpenStream the agent dials
+assignments: first the full set, later what changed. It answers with statuses and a beat each `beat_interval` seconds.
+Frames stay below MAX_FRAME bytes. Streams (logs, exec) never run here: on OpenStream the agent dials
 `/v1/agent/streams/<ticket>`, a connection of its own per stream, with back-pressure from end to end.
 
 An agent ignores a set of an older epoch, or of an older revision within the epoch, than it has acted on. It removes
