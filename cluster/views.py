@@ -1,0 +1,326 @@
+"""What the manager's API takes and answers: the cluster as people see it, joined already, so that a client joins nothing.
+
+Bodies are JSON objects of these types. A stream (progress, logs) is NDJSON: one Progress or LogLine a line. An error is an
+ErrorBody with the HTTP status of its kind in `cluster.errors`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from cluster.model.node import Availability, NodeStatus, Role
+from cluster.model.service import PortSpec
+from cluster.model.stack import StackSpec
+from cluster.model.task import Desired, TaskState
+
+API_VERSION = "v1"
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorBody:
+    """The body of every answer that is not a success; `kind` is the name of the class in `cluster.errors`."""
+
+    error: str
+    hint: str = ""
+    kind: str = ""
+
+
+# The cluster and its members.
+
+
+@dataclass(frozen=True, slots=True)
+class VersionView:
+    """`protocol` is the newest version of the agents' session that the manager speaks."""
+
+    version: str
+    api: str
+    protocol: int
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerView:
+    id: str
+    name: str
+    url: str
+    leader: bool
+    started_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterView:
+    """`revision` is the etcd revision that the manager's picture stands at."""
+
+    id: str
+    created_at: float
+    revision: int
+    managers: tuple[ManagerView, ...]
+    nodes: int
+    ready_nodes: int
+    stacks: int
+    services: int
+    tasks: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """`tasks` counts the tasks that are to run there; `conditions` are its troubles by name, a sentence each."""
+
+    id: str
+    name: str
+    role: Role
+    status: NodeStatus
+    availability: Availability
+    address: str
+    engine_version: str
+    agent_version: str
+    tasks: int
+    since: float
+    reason: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+    conditions: dict[str, str] = field(default_factory=dict)
+    operating_system: str = ""
+    architecture: str = ""
+    cpus: int = 0
+    memory: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeChange:
+    """The body of PATCH /v1/nodes/{name}: what is None stays; a label of None is taken off, others are set."""
+
+    availability: Availability | None = None
+    labels: dict[str, str | None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JoinTokens:
+    worker: str
+    manager: str
+
+
+@dataclass(frozen=True, slots=True)
+class JoinRequest:
+    """A new node asks for its certificate: `csr` is PEM; the role follows from the token."""
+
+    token: str
+    csr: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class JoinReply:
+    """`certificate` and `ca` are PEM; `node` is the id that the certificate carries."""
+
+    node: str
+    cluster: str
+    role: Role
+    certificate: str
+    ca: str
+
+
+ClientRole = Literal["admin"]
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateRequest:
+    """Asks for a client certificate for a person or a program called `name`; `csr` is PEM."""
+
+    csr: str
+    name: str
+    role: ClientRole = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateReply:
+    certificate: str
+    ca: str
+
+
+# Stacks, services, tasks.
+
+
+@dataclass(frozen=True, slots=True)
+class DeployRequest:
+    """The body of PUT /v1/stacks/{name}.
+
+    `operation` is a random id of the caller's: the same id again is answered like the first time and changes nothing.
+    `base_revision` refuses the deploy when the stack has moved on since.
+    """
+
+    spec: StackSpec
+    operation: str
+    reason: str = ""
+    base_revision: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleRequest:
+    """The body of POST /v1/stacks/{name}/scale: replicas by the service's key within the stack."""
+
+    replicas: dict[str, int]
+    operation: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionReply:
+    """The answer to a deploy or a scale; `changed` is false when the stack was like that already."""
+
+    stack: str
+    uid: str
+    revision: int
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveReply:
+    """The answer to DELETE: the stack is going; its uid tells it from a later stack of the same name."""
+
+    stack: str
+    uid: str
+    revision: int
+
+
+StackPhase = Literal["running", "converging", "removing"]
+
+
+@dataclass(frozen=True, slots=True)
+class StackView:
+    """`running` counts tasks of the newest version in state RUNNING, `wanted` the replicas asked for."""
+
+    name: str
+    uid: str
+    revision: int
+    phase: StackPhase
+    services: int
+    wanted: int
+    running: int
+    created_at: float
+    updated_at: float
+    author: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionView:
+    """One revision of a stack; `images` maps the service's key to its image."""
+
+    stack: str
+    n: int
+    author: str
+    reason: str
+    created_at: float
+    images: dict[str, str]
+    replicas: dict[str, int]
+    current: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceView:
+    """`name` is `stack_service`. `running` counts running tasks of any version, `updated` those of the newest.
+
+    `problem` is the newest reason why the service is not whole, "" when it is.
+    """
+
+    name: str
+    stack: str
+    service: str
+    uid: str
+    version: int
+    image: str
+    wanted: int
+    running: int
+    updated: int
+    ports: tuple[PortSpec, ...] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskView:
+    """`name` is `stack_service.slot`; `node` is a name, "" while unbound.
+
+    `message` joins what the agent said and the leader's reason. `since` is when `state` was entered. `restarts` counts
+    restarts in place.
+    """
+
+    id: str
+    name: str
+    stack: str
+    service: str
+    slot: int
+    image: str
+    node: str
+    desired: Desired
+    state: TaskState
+    since: float
+    message: str = ""
+    exit_code: int | None = None
+    restarts: int = 0
+    container: str = ""
+    version: int = 0
+    created_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkView:
+    """`endpoints` counts the tasks that hold an address in it; `stack` is "" for the network of published ports."""
+
+    id: str
+    name: str
+    stack: str
+    vni: int
+    subnets: tuple[str, ...]
+    internal: bool
+    endpoints: int
+
+
+# Streams.
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceProgress:
+    """How far one service of a stack is: `done` of `wanted` tasks are as asked for, or gone when it is removed.
+
+    `states` counts the current tasks by state. `failures` counts tasks of this version that failed; `message` is the
+    newest trouble.
+    """
+
+    service: str
+    wanted: int
+    done: int
+    states: dict[str, int] = field(default_factory=dict)
+    failures: int = 0
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One line of GET /v1/stacks/{name}/progress; the last one has `done` or `failed`.
+
+    A stream that ends without either was cut (the manager stopped): ask again. `failed` tells why the revision cannot
+    be reached any more (replaced by a newer one, removed, or all restarts used up).
+    """
+
+    stack: str
+    revision: int
+    removing: bool
+    services: tuple[ServiceProgress, ...] = ()
+    done: bool = False
+    failed: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line of GET /v1/services/{name}/logs; `task` is `stack_service.slot`, `line` has no line end.
+
+    A line with a `note` is no output: it tells that something is missing, such as a node that is out of reach.
+    """
+
+    task: str
+    id: str
+    slot: int
+    node: str
+    stream: Literal["stdout", "stderr"] = "stdout"
+    line: str = ""
+    note: str = ""
