@@ -1,7 +1,7 @@
-"""What the manager's API takes and answers: the cluster as people see it, joined already, so that a client joins nothing.
+"""What the manager's API takes and answers: the cluster as people see it, so that a client has nothing left to join.
 
-Bodies are JSON objects of these types. A stream (progress, logs) is NDJSON: one Progress or LogLine a line. An error is an
-ErrorBody with the HTTP status of its kind in `cluster.errors`.
+Bodies are JSON objects of these types. A stream (progress, logs) is NDJSON: one Progress or LogLine a line. An error is
+an ErrorBody with the HTTP status of its kind in `cluster.errors`.
 """
 
 from __future__ import annotations
