@@ -1,0 +1,111 @@
+"""One lab of three nodes for all tests of this folder, made at first use and taken away at the end.
+
+It has a name and subnet of its own, so a person's own lab on the machine is not touched; what a killed run left behind is
+taken away first. Tests deploy stacks of their own name and remove them; a test that breaks a node mends it again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from cli.lab import Lab
+
+Answer = TypeVar("Answer")
+STACKS = Path(__file__).parent / "stacks"
+STACK = Path(sys.prefix) / "bin" / "stack"
+
+
+class Cluster:
+    """A lab, and `stack` typed at its terminal."""
+
+    def __init__(self, lab: Lab, config: Path) -> None:
+        self.lab = lab
+        self._environment = os.environ | {"XDG_CONFIG_HOME": str(config), "NO_COLOR": "1"}
+
+    def stack(self, *words: str, code: int | None = 0, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        """Run `stack WORDS`; its exit code must be `code` (None: any)."""
+        done = subprocess.run(
+            [STACK, *words], env=self._environment, capture_output=True, text=True, timeout=timeout, check=False
+        )
+        assert "Traceback" not in done.stdout + done.stderr, done.stderr
+        if code is not None:
+            assert done.returncode == code, f"stack {' '.join(words)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def list(self, *words: str) -> list[dict[str, Any]]:
+        """Run a command that lists things and give them as JSON."""
+        answer: list[dict[str, Any]] = json.loads(self.stack(*words, "--format", "json").stdout)
+        return answer
+
+    def deploy(self, file: str | Path, name: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        return self.stack("deploy", "-f", str(STACKS / file), name, **options)
+
+    def tasks(self, what: str, *, state: str = "running") -> list[dict[str, Any]]:
+        """The tasks of a stack or service that are in that state and are to run."""
+        return [t for t in self.list("ps", what) if t["state"] == state and t["desired"] == "running"]
+
+    def get(self, node: str, port: int, path: str = "/", timeout: float = 5) -> Any:
+        """GET from a published port on a node, as someone outside of the cluster."""
+        address = self.lab.layout.node(node).address
+        with urllib.request.urlopen(f"http://{address}:{port}{path}", timeout=timeout) as answer:
+            return json.load(answer)
+
+    def containers(self, node: str, *filters: str) -> list[str]:
+        """Ids of all containers on a node, also dead ones, by engine filters such as label=..."""
+        words = [word for f in filters for word in ("--filter", f)]
+        done = subprocess.run(
+            ["docker", "-H", f"unix://{self.lab.engine_socket(node)}", "ps", "-aq", "--no-trunc", *words],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        return done.stdout.split()
+
+    def docker(self, node: str, *words: str) -> str:
+        done = subprocess.run(
+            ["docker", "-H", f"unix://{self.lab.engine_socket(node)}", *words],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        return done.stdout
+
+
+def eventually(what: Callable[[], Answer], why: str, *, within: float = 30) -> Answer:
+    """Ask until the answer is true; the cluster's own events are not to be had through the commands under test."""
+    end = time.monotonic() + within
+    while True:
+        answer = what()
+        if answer:
+            return answer
+        assert time.monotonic() < end, f"not within {within} s: {why}; last answer {answer!r}"
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    config = tmp_path_factory.mktemp("config")
+    os.environ["XDG_CONFIG_HOME"] = str(config)
+    lab = Lab(name="itest", subnet="10.78.0.0/24")
+    lab.down()
+    try:
+        lab.up(nodes=3)
+        cluster = Cluster(lab, config)
+        yield cluster
+    finally:
+        if not os.environ.get("STACKYARD_KEEP_LAB"):
+            lab.down()
+
+
+@pytest.fixture
+def probe(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The name of a stack for this test, removed afterwards; the lab has the probe's image."""
+    name = request.node.name.replace("test_", "").replace("_", "-")[:30].strip("-")
+    yield name
+    cluster.stack("rm", "--volumes", name, code=None)
