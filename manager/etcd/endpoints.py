@@ -1,0 +1,296 @@
+"""The connections to etcd's members: one channel each, one in use, the next one when that fails or falls silent."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any
+from urllib.parse import urlsplit
+
+import grpc
+import grpc.aio
+from aetcd import rpc
+
+from cluster.errors import UserError
+from manager.etcd.errors import EtcdUnavailable, Refused, UnknownOutcome
+
+log = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT = 1.0
+READ_TIMEOUT = 2.0
+WRITE_TIMEOUT = 5.0
+PATIENCE = 10.0
+"""How long a call looks for an endpoint that answers before it gives up, in seconds."""
+
+LONGEST_PAUSE = 0.5
+
+CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.max_receive_message_length", 64 * 1024 * 1024),  # the default of 4 MiB breaks lists and catching up
+    ("grpc.enable_retries", 0),  # gRPC must not repeat a write on its own
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.service_config_disable_resolution", 1),
+    ("grpc.use_local_subchannel_pool", 1),  # the lease's channels must not share a connection with the others
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 2000),  # in truth the time that one attempt to connect may take
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.keepalive_time_ms", 10_000),  # etcd closes connections that ping more often than every 5 s
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Certificates as PEM: whom to believe, and who we are."""
+
+    ca: bytes
+    cert: bytes
+    key: bytes = field(repr=False)
+
+    def channel_credentials(self) -> Any:
+        return grpc.ssl_channel_credentials(self.ca, self.key, self.cert)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A user of etcd's own; not needed where its members know us by certificate."""
+
+    user: str
+    password: str = field(repr=False)
+
+
+class Verdict(Enum):
+    """What the failure of a call says about the request."""
+
+    REFUSED = auto()
+    NOT_DONE = auto()
+    STALE_TOKEN = auto()
+    UNKNOWN = auto()
+
+
+_REFUSALS = {
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.ALREADY_EXISTS,
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.OUT_OF_RANGE,
+    grpc.StatusCode.UNIMPLEMENTED,
+    grpc.StatusCode.UNAUTHENTICATED,
+    grpc.StatusCode.DATA_LOSS,
+}
+_STALE_TOKEN = ("invalid auth token", "revision of auth store is old", "revision in auth store is old")
+# Said by etcd before it looks at the request. Its other errors of the kind "unavailable" come after proposing it.
+_NOT_DONE = ("etcdserver: no leader", "etcdserver: too many requests")
+
+
+def verdict(error: Any) -> Verdict:
+    """Judges a failed call by its status; only what etcd surely did not carry out counts as refused or not done."""
+    details = error.details() or ""
+    if details in _NOT_DONE:
+        return Verdict.NOT_DONE
+    if any(words in details for words in _STALE_TOKEN):
+        return Verdict.STALE_TOKEN
+    if error.code() in _REFUSALS:
+        return Verdict.REFUSED
+    if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and details.startswith("etcdserver:"):
+        return Verdict.REFUSED
+    return Verdict.UNKNOWN
+
+
+def refusal(error: Any) -> Refused:
+    return Refused(f"etcd refused: {error.details()}", code=error.code().name)
+
+
+def target_of(url: str, tls: Tls | None) -> str:
+    """`http://10.0.0.1:2379` to what gRPC dials; the scheme must agree with whether there are certificates."""
+    parts = urlsplit(url if "//" in url else f"//{url}", scheme="https" if tls else "http")
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/"):
+        raise UserError(f"{url!r} is no endpoint of etcd", hint="Write it as http://10.0.0.1:2379 or https://...")
+    if parts.scheme == "https" and tls is None:
+        raise UserError(f"etcd at {url} needs certificates and none were given")
+    if parts.scheme == "http" and tls is not None:
+        raise UserError(f"etcd at {url} would be spoken to in the clear, though certificates were given")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{host}:{parts.port or 2379}"
+
+
+class Endpoint:
+    """One member of etcd and the channel to it."""
+
+    def __init__(self, url: str, tls: Tls | None) -> None:
+        self.url = url
+        target = target_of(url, tls)
+        # One channel per endpoint: each checks the certificate against its own address.
+        if tls is None:
+            self.channel = grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
+        else:
+            self.channel = grpc.aio.secure_channel(target, tls.channel_credentials(), options=CHANNEL_OPTIONS)
+        self.kv = rpc.KVStub(self.channel)
+        self.watch = rpc.WatchStub(self.channel)
+        self.lease = rpc.LeaseStub(self.channel)
+        self.auth = rpc.AuthStub(self.channel)
+        self.maintenance = rpc.MaintenanceStub(self.channel)
+
+    async def connected(self, timeout: float) -> bool:
+        """Whether there is a connection, made within `timeout` where there was none."""
+        state = self.channel.get_state(try_to_connect=True)
+        try:
+            async with asyncio.timeout(timeout):
+                while state in (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING):
+                    await self.channel.wait_for_state_change(state)
+                    state = self.channel.get_state(try_to_connect=True)
+        except TimeoutError:
+            return False
+        return state is grpc.ChannelConnectivity.READY
+
+
+class Rounds:
+    """Pauses between tries: none until each endpoint had its turn, then longer with each round."""
+
+    def __init__(self, endpoints: int) -> None:
+        self._endpoints = endpoints
+        self._failures = 0
+
+    async def failed(self) -> None:
+        self._failures += 1
+        rounds, rest = divmod(self._failures, self._endpoints)
+        if rest == 0:
+            await asyncio.sleep(min(0.025 * 2 ** min(rounds, 10), LONGEST_PAUSE))
+
+
+class Endpoints:
+    """All endpoints, of which one is in use by every call and watch until it fails."""
+
+    def __init__(self, urls: Sequence[str], tls: Tls | None, credentials: Credentials | None) -> None:
+        if not urls:
+            raise UserError("no endpoint of etcd was given")
+        self.tls = tls
+        self.credentials = credentials
+        self.all = tuple(Endpoint(url, tls) for url in urls)
+        self._current = 0
+        self._closed = False
+        self._token: str | None = None
+        self._authenticating = asyncio.Lock()
+
+    async def close(self) -> None:
+        self._closed = True
+        for endpoint in self.all:
+            await endpoint.channel.close(None)
+
+    def rounds(self) -> Rounds:
+        return Rounds(len(self.all))
+
+    def leave(self, endpoint: Endpoint, why: str) -> None:
+        """Makes the next endpoint the one in use, unless somebody has already left this one."""
+        if len(self.all) > 1 and endpoint is self.all[self._current]:
+            self._current = (self._current + 1) % len(self.all)
+            log.warning("etcd at %s failed (%s), going on with %s", endpoint.url, why, self.all[self._current].url)
+
+    async def ready(self, deadline: float | None = None) -> Endpoint:
+        """An endpoint with a connection, so that what fails before it surely never left; waits until `deadline`."""
+        rounds = self.rounds()
+        while True:
+            self.check_open()
+            endpoint = self.all[self._current]
+            remaining = CONNECT_TIMEOUT if deadline is None else deadline - time.monotonic()
+            if await endpoint.connected(max(0.0, min(CONNECT_TIMEOUT, remaining))):
+                return endpoint
+            if deadline is not None and time.monotonic() >= deadline:
+                raise self._unavailable("no connection")
+            self.leave(endpoint, "no connection")
+            await rounds.failed()
+
+    def check_open(self) -> None:
+        if self._closed:
+            raise EtcdUnavailable("the connection to etcd is closed")
+
+    async def call(
+        self,
+        method: Callable[[Endpoint], Any],
+        request: Any,
+        *,
+        repeatable: bool,
+        timeout: float = READ_TIMEOUT,
+        patience: float = PATIENCE,
+    ) -> Any:
+        """Asks one endpoint, and others after it as long as the request was surely not carried out or is `repeatable`.
+
+        `timeout` bounds one try, `patience` the search for an endpoint. Raises Refused, EtcdUnavailable, and
+        UnknownOutcome only if not `repeatable`. When the caller is cancelled the outcome is unknown as well.
+        """
+        deadline = time.monotonic() + patience
+        rounds = self.rounds()
+        renewals = 0
+        while True:
+            endpoint = await self.ready(deadline)
+            metadata: tuple[tuple[str, str], ...] = ()
+            sent = False
+            try:
+                metadata = await self.metadata(endpoint)
+                sent = True
+                return await method(endpoint)(request, timeout=timeout, metadata=metadata)
+            except grpc.aio.AioRpcError as error:
+                why = f"{error.code().name}: {error.details()}"
+                judged = verdict(error)
+                if judged is Verdict.REFUSED:
+                    raise refusal(error) from error
+                if judged is Verdict.STALE_TOKEN:
+                    renewals += 1
+                    if renewals > 2 or not self.forget_token(metadata):
+                        raise refusal(error) from error
+                    continue
+                unknown = sent and judged is Verdict.UNKNOWN
+            except asyncio.CancelledError:
+                # Closing a channel cancels its calls from within, which is not the caller's own cancellation.
+                if not self._closed or cancelled_from_outside():
+                    raise
+                why, unknown = "closed", sent
+            except grpc.aio.UsageError:
+                self.check_open()
+                raise
+            self.leave(endpoint, why)
+            if unknown and not repeatable:
+                raise UnknownOutcome(f"etcd at {endpoint.url} took a write and did not answer ({why})")
+            if time.monotonic() >= deadline:
+                raise self._unavailable(why)
+            await rounds.failed()
+
+    async def metadata(self, endpoint: Endpoint) -> tuple[tuple[str, str], ...]:
+        """What goes with each request: members that see no leader must refuse, and who we are."""
+        if self.credentials is not None:
+            async with self._authenticating:
+                if self._token is None:
+                    request = rpc.AuthenticateRequest(name=self.credentials.user, password=self.credentials.password)
+                    answer = await endpoint.auth.Authenticate(request, timeout=READ_TIMEOUT)
+                    self._token = answer.token
+        return self.known_metadata()
+
+    def known_metadata(self) -> tuple[tuple[str, str], ...]:
+        """The same without asking anybody, with the last known token; may be called from any thread."""
+        token = self._token
+        return (("hasleader", "true"), *((("token", token),) if token is not None else ()))
+
+    def forget_token(self, metadata: tuple[tuple[str, str], ...]) -> bool:
+        """Lets the next call authenticate again, unless that has happened since; False if there are no credentials."""
+        if self.credentials is None:
+            return False
+        if dict(metadata).get("token") == self._token:
+            self._token = None
+        return True
+
+    def _unavailable(self, why: str) -> EtcdUnavailable:
+        return EtcdUnavailable(
+            f"etcd does not answer at {', '.join(endpoint.url for endpoint in self.all)} (last: {why})",
+            hint="Check that etcd runs and that these addresses can be reached.",
+        )
+
+
+def cancelled_from_outside() -> bool:
+    """Whether the running task was itself cancelled."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
