@@ -1,7 +1,7 @@
 """One lab of three nodes for all tests of this folder, made at first use and taken away at the end.
 
-It has a name and subnet of its own, so a person's own lab on the machine is not touched; what a killed run left behind is
-taken away first. Tests deploy stacks of their own name and remove them; a test that breaks a node mends it again.
+It has a name and subnet of its own, so a person's own lab on the machine is not touched; what a killed run left behind
+is taken away first. Tests deploy stacks of their own name and remove them; a test that breaks a node mends it again.
 """
 
 from __future__ import annotations
