@@ -1,0 +1,148 @@
+"""`stack lab`: a cluster of several hosts on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from cli.lab import Lab
+
+_NODE = click.argument("node")
+_PROGRAM = click.argument("program", required=False)
+
+
+def _lab(subnet: str | None = None) -> Lab:
+    from cli.lab import Lab
+
+    return Lab(subnet=subnet, say=lambda line: click.echo(line, err=True))
+
+
+@click.group()
+def lab() -> None:
+    """A cluster of several hosts on this machine, without virtual machines (root only).
+
+    STACKYARD_LAB names the lab, so that several can stand side by side on different networks.
+    """
+
+
+@lab.command()
+@click.option("--nodes", type=int, help="How many hosts (3).")
+@click.option("--managers", type=int, help="How many of them have a manager and an etcd member (1).")
+@click.option("--programs", metavar="NAME,...", help="Only these of etcd, engine, manager, agent (all).")
+@click.option("--engine-arg", "engine_args", multiple=True, help="Another argument for each engine, as --live-restore.")
+@click.option("--subnet", help="The lab's network, a /24 (10.77.0.0/24).")
+def up(
+    nodes: int | None, managers: int | None, programs: str | None, engine_args: tuple[str, ...], subnet: str | None
+) -> None:
+    """Start the lab, or what of it is not up."""
+    _lab(subnet).up(nodes, managers, programs.split(",") if programs else None, engine_args or None)
+
+
+@lab.command()
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
+def status(form: str) -> None:
+    """Show the nodes and their programs."""
+    from dataclasses import asdict
+
+    rows = _lab().status()
+    if form == "json":
+        click.echo(json.dumps([asdict(row) for row in rows], indent=2))
+        return
+    names = list(dict.fromkeys(name for row in rows for name in row.programs))
+    table = [["NODE", "ADDRESS", "STATE", "LINK", *(name.upper() for name in names)]]
+    table += [
+        [row.name, row.address, row.state, row.link, *(row.programs.get(name, "-") for name in names)] for row in rows
+    ]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for line in table:
+        click.echo("   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+@lab.command("exec", context_settings={"ignore_unknown_options": True})
+@_NODE
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def exec_(node: str, command: tuple[str, ...]) -> None:
+    """Run a command on a node: stack lab exec n2 -- ip addr."""
+    host = _lab().node(node)
+    argv = [*host.enter(), *command]
+    os.execvpe(argv[0], argv, host.exec_environment())
+
+
+@lab.command()
+@_NODE
+@_PROGRAM
+def start(node: str, program: str | None) -> None:
+    """Switch on a node with its programs, or start one program."""
+    _lab().start(node, program)
+
+
+@lab.command()
+@_NODE
+@_PROGRAM
+def stop(node: str, program: str | None) -> None:
+    """Shut down a node in order, or end one program."""
+    _lab().stop(node, program)
+
+
+@lab.command()
+@_NODE
+@_PROGRAM
+def kill(node: str, program: str | None) -> None:
+    """Cut the power of a node, or SIGKILL one program."""
+    _lab().kill(node, program)
+
+
+@lab.command()
+@_NODE
+@click.argument("program")
+def pause(node: str, program: str) -> None:
+    """Stop a program in its tracks (SIGSTOP)."""
+    _lab().pause(node, program)
+
+
+@lab.command()
+@_NODE
+@click.argument("program")
+def unpause(node: str, program: str) -> None:
+    """Let a paused program go on (SIGCONT)."""
+    _lab().unpause(node, program)
+
+
+@lab.command()
+@_NODE
+def cut(node: str) -> None:
+    """Pull a node's network cable."""
+    _lab().cut(node)
+
+
+@lab.command()
+@_NODE
+def heal(node: str) -> None:
+    """Put a node's network cable back in."""
+    _lab().heal(node)
+
+
+@lab.command()
+@_NODE
+@click.argument("program")
+@click.option("-f", "--follow", is_flag=True, help="Go on as more is written.")
+def logs(node: str, program: str, follow: bool) -> None:
+    """Show what a program of a node has written."""
+    log = _lab().node(node).layout.log_file(program)
+    if not log.exists():
+        from cluster.errors import NotFound
+
+        raise NotFound(f"{program} on {node} has written no log", hint="`stack lab status` shows the programs.")
+    argv = ["tail", "-n", "+1", *(["-F"] if follow else []), str(log)]
+    os.execvp(argv[0], argv)
+
+
+@lab.command()
+@click.option("--images", is_flag=True, help="Also remove the registry's images, which the next lab would use.")
+def down(images: bool) -> None:
+    """Remove the lab: processes, namespaces, links, cgroups and data."""
+    _lab().down(images)
