@@ -74,7 +74,9 @@ class ServerTls:
 class Member:
     """One etcd process. Its data outlives a kill, so that it can be started again."""
 
-    def __init__(self, binary: str, name: str, address: str, home: Path, tls: ServerTls | None) -> None:
+    def __init__(
+        self, binary: str, name: str, address: str, home: Path, tls: ServerTls | None, arguments: Sequence[str]
+    ) -> None:
         self.name = name
         self.address = address
         self.tls = tls
@@ -92,9 +94,13 @@ class Member:
             f"--listen-peer-urls={self.peer_url}",
             f"--initial-advertise-peer-urls={self.peer_url}",
             "--unsafe-no-fsync",
+            # Half of the defaults: a member that was killed is back sooner.
+            "--heartbeat-interval=50",
+            "--election-timeout=500",
             "--logger=zap",
             "--log-level=error",
             *(tls.arguments() if tls else ()),
+            *arguments,
         ]
         self._process: subprocess.Popen[bytes] | None = None
         self._paused = False
@@ -166,11 +172,15 @@ class Servers:
     def first(self) -> Member:
         return self.members[0]
 
-    def restore(self) -> None:
-        """Starts and thaws whoever is away, and waits until all answer."""
+    def start(self) -> None:
+        """Starts and thaws whoever is away, without waiting. The kernel kills them with the thread that called this."""
         for member in self.members:
             member.resume()
             member.start(self.members)
+
+    def restore(self) -> None:
+        """Starts and thaws whoever is away, and waits until all answer."""
+        self.start()
         deadline = time.monotonic() + START_TIMEOUT
         waiting = list(self.members)
         while waiting := [member for member in waiting if not member.healthy()]:
@@ -200,7 +210,12 @@ def loopback_address() -> str:
 
 @contextmanager
 def running(
-    version: str, members: int = 1, *, addresses: Sequence[str] = (), tls: Sequence[ServerTls] = ()
+    version: str,
+    members: int = 1,
+    *,
+    addresses: Sequence[str] = (),
+    tls: Sequence[ServerTls] = (),
+    arguments: Sequence[str] = (),
 ) -> Iterator[Servers]:
     """A cluster of etcd that is up and answers, gone without trace at the end of the block."""
     binary = require_binary(version)
@@ -214,6 +229,7 @@ def running(
                 addresses[number] if addresses else loopback_address(),
                 home,
                 tls[number] if tls else None,
+                arguments,
             )
             for number in range(members)
         ]

@@ -49,10 +49,18 @@ class Etcd:
     @classmethod
     @asynccontextmanager
     async def connect(
-        cls, endpoints: Sequence[str], tls: Tls | None = None, credentials: Credentials | None = None
+        cls,
+        endpoints: Sequence[str],
+        tls: Tls | None = None,
+        credentials: Credentials | None = None,
+        *,
+        patience: float = PATIENCE,
     ) -> AsyncIterator[Etcd]:
-        """Connects to whichever member answers, and refuses versions of etcd that lose data (UnsupportedServer)."""
-        connections = Endpoints(endpoints, tls, credentials)
+        """Connects to whichever member answers, and refuses versions of etcd that lose data (UnsupportedServer).
+
+        `patience` is how long a call looks for an endpoint that answers before it raises EtcdUnavailable, in seconds.
+        """
+        connections = Endpoints(endpoints, tls, credentials, patience)
         try:
             etcd = cls(connections)
             judge(await etcd.status())
@@ -62,7 +70,7 @@ class Etcd:
 
     async def status(self) -> tuple[MemberStatus, ...]:
         """What each member that can be reached says about itself; EtcdUnavailable when there is none for a while."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + self._endpoints.patience
         rounds = self._endpoints.rounds()
         while True:
             answers = await asyncio.gather(*(self._status(endpoint) for endpoint in self._endpoints.all))

@@ -24,7 +24,6 @@ CONNECT_TIMEOUT = 1.0
 READ_TIMEOUT = 2.0
 WRITE_TIMEOUT = 5.0
 PATIENCE = 10.0
-"""How long a call looks for an endpoint that answers before it gives up, in seconds."""
 
 LONGEST_PAUSE = 0.5
 
@@ -166,11 +165,14 @@ class Rounds:
 class Endpoints:
     """All endpoints, of which one is in use by every call and watch until it fails."""
 
-    def __init__(self, urls: Sequence[str], tls: Tls | None, credentials: Credentials | None) -> None:
+    def __init__(
+        self, urls: Sequence[str], tls: Tls | None, credentials: Credentials | None, patience: float
+    ) -> None:
         if not urls:
             raise UserError("no endpoint of etcd was given")
         self.tls = tls
         self.credentials = credentials
+        self.patience = patience
         self.all = tuple(Endpoint(url, tls) for url in urls)
         self._current = 0
         self._closed = False
@@ -216,14 +218,15 @@ class Endpoints:
         *,
         repeatable: bool,
         timeout: float = READ_TIMEOUT,
-        patience: float = PATIENCE,
+        patience: float | None = None,
     ) -> Any:
         """Asks one endpoint, and others after it as long as the request was surely not carried out or is `repeatable`.
 
-        `timeout` bounds one try, `patience` the search for an endpoint. Raises Refused, EtcdUnavailable, and
-        UnknownOutcome only if not `repeatable`. When the caller is cancelled the outcome is unknown as well.
+        `timeout` bounds one try, `patience` the search for an endpoint, if not as set for all. Raises Refused,
+        EtcdUnavailable, and UnknownOutcome only if not `repeatable`. When the caller is cancelled the outcome is
+        unknown as well. An answer bigger than we take is Refused as RESOURCE_EXHAUSTED: anybody's would be.
         """
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + (self.patience if patience is None else patience)
         rounds = self.rounds()
         renewals = 0
         while True:
@@ -237,7 +240,8 @@ class Endpoints:
             except grpc.aio.AioRpcError as error:
                 why = f"{error.code().name}: {error.details()}"
                 judged = verdict(error)
-                if judged is Verdict.REFUSED:
+                too_big = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and judged is Verdict.UNKNOWN
+                if judged is Verdict.REFUSED or (too_big and repeatable):
                     raise refusal(error) from error
                 if judged is Verdict.STALE_TOKEN:
                     renewals += 1
