@@ -1,0 +1,91 @@
+"""What the engine is, whether it can run our containers, and when its process began."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agent.container import RUNTIME
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFacts:
+    """What matters of the engine's own description. `troubles` are conditions under which no container can be made."""
+
+    version: str
+    api: tuple[int, int]
+    started_at: float
+    os: str = "linux"
+    architecture: str = ""
+    kernel: str = ""
+    cpus: int = 0
+    memory: int = 0
+    labels: dict[str, str] = field(default_factory=dict)
+    troubles: dict[str, str] = field(default_factory=dict)
+
+
+def facts_from(info: Mapping[str, Any], api: tuple[int, int], started_at: float) -> EngineFacts:
+    """Read the engine's info answer."""
+    labels = (text.partition("=") for text in info.get("Labels") or ())
+    return EngineFacts(
+        version=info.get("ServerVersion", ""),
+        api=api,
+        started_at=started_at,
+        os=info.get("OSType", "linux"),
+        architecture=info.get("Architecture", ""),
+        kernel=info.get("KernelVersion", ""),
+        cpus=info.get("NCPU", 0),
+        memory=info.get("MemTotal", 0),
+        labels={name: value for name, _, value in labels},
+        troubles=troubles_of(info),
+    )
+
+
+def troubles_of(info: Mapping[str, Any]) -> dict[str, str]:
+    """Name what keeps an engine from running containers in namespaces that the agent wired, and the remedy."""
+    options = {o.partition(",")[0].removeprefix("name=") for o in info.get("SecurityOptions") or ()}
+    root = str(info.get("DockerRootDir", ""))
+    found: dict[str, str] = {}
+    if "rootless" in options:
+        found["engine-rootless"] = (
+            "the Docker Engine is rootless and cannot use network namespaces of the host: run it as root"
+        )
+    if "userns" in options:
+        found["engine-userns"] = (
+            "the Docker Engine remaps users, so its containers cannot use network namespaces of the host: "
+            "remove userns-remap from daemon.json and restart it"
+        )
+    if root.startswith("/var/snap/"):
+        found["engine-snap"] = "the Docker Engine is a snap, which is confined: install docker.io instead"
+    if info.get("OperatingSystem") == "Docker Desktop":
+        found["engine-desktop"] = "Docker Desktop runs containers in a virtual machine: use Docker Engine on Linux"
+    if RUNTIME not in (info.get("Runtimes") or {}):
+        found["runtime"] = (
+            f"the Docker Engine does not know the runtime {RUNTIME!r}: register it in daemon.json under runtimes "
+            "and reload the engine (systemctl reload docker)"
+        )
+    return found
+
+
+def peer_started_at(path: Path) -> float:
+    """Tell when the process that serves a UNIX socket began; 0.0 when that cannot be known.
+
+    Where systemd listens for the engine, the engine's own pid is in its pid file.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(5)
+        try:
+            probe.connect(str(path))
+            pid, _, _ = struct.unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            if pid == 1:
+                pid = int((path.parent / "docker.pid").read_text())
+            ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        except (OSError, ValueError):
+            return 0.0
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")
