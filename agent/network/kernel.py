@@ -1,0 +1,391 @@
+"""Brings the kernel to what is planned: networks with their bridge and VXLAN link, and sandboxes' links into them.
+
+Everything here blocks and runs in threads of `Namespaces.pool`. What was applied is kept in memory, so that a change
+costs what changed; `audit` reads the kernel again and mends what differs.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator
+
+from agent.network import netlink
+from agent.network.namespaces import Namespaces, write_sysctl
+from agent.network.netlink import Link, Neighbour, Request
+from agent.network.plan import BRIDGE, BRIDGE_INDEX, OUTER, VXLAN, VXLAN_INDEX, VXLAN_PORT, Overlay, Wire
+from cluster.errors import Failed, Unavailable
+
+NETWORKS = "sn-"
+SANDBOXES = "sy-"
+
+_BATCH = 100  # their answers fit the socket's receive buffer
+_ANSWER = 1 << 18
+_SOL_NETLINK, _CAP_ACK, _EXT_ACK = 270, 10, 11
+
+
+class NetlinkError(Failed):
+    """The kernel refused a message."""
+
+    def __init__(self, about: str, code: int, words: str) -> None:
+        detail = f" ({words})" if words else ""
+        super().__init__(f"the kernel refused {about}: {os.strerror(code)}{detail}")
+        self.code = code
+
+
+class Netlink:
+    """An rtnetlink socket. It stays in the namespace of the thread that opened it; one batch at a time."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+        self._socket.bind((0, 0))
+        self._socket.setsockopt(_SOL_NETLINK, _CAP_ACK, 1)
+        self._socket.setsockopt(_SOL_NETLINK, _EXT_ACK, 1)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 30, 0))
+        self._lock = threading.Lock()
+        self._sequence = 0
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def send(self, *requests: Request) -> None:
+        """Say all of it in order, hear every answer, then raise the first that was a refusal."""
+        refused: NetlinkError | None = None
+        for start in range(0, len(requests), _BATCH):
+            refused = self._send(requests[start : start + _BATCH]) or refused
+        if refused is not None:
+            raise refused
+
+    def _send(self, requests: tuple[Request, ...]) -> NetlinkError | None:
+        refused: NetlinkError | None = None
+        with self._lock:
+            first = self._sequence + 1
+            self._sequence += len(requests)
+            self._socket.send(b"".join(r.encode(first + offset) for offset, r in enumerate(requests)))
+            waiting = len(requests)
+            while waiting:
+                for kind, flags, sequence, body in netlink.messages(self._receive()):
+                    if kind != netlink.NLMSG_ERROR or not 0 <= sequence - first < len(requests):
+                        continue
+                    waiting -= 1
+                    code, words = netlink.error_of(flags, body)
+                    request = requests[sequence - first]
+                    if code and code not in request.tolerate and refused is None:
+                        refused = NetlinkError(request.about, code, words)
+        return refused
+
+    def links(self) -> dict[int, Link]:
+        found = (netlink.read_link(body) for body in self._dump(netlink.RTM_GETLINK, socket.AF_UNSPEC))
+        return {link.index: link for link in found}
+
+    def addresses(self) -> list[tuple[int, str, int]]:
+        return [netlink.read_address(body) for body in self._dump(netlink.RTM_GETADDR, socket.AF_UNSPEC)]
+
+    def neighbours(self, family: int) -> list[Neighbour]:
+        return [netlink.read_neighbour(body) for body in self._dump(netlink.RTM_GETNEIGH, family)]
+
+    def _dump(self, kind: int, family: int) -> Iterator[bytes]:
+        bodies: list[bytes] = []
+        with self._lock:
+            self._sequence += 1
+            asked = self._sequence
+            self._socket.send(netlink.dump(kind, family, asked))
+            while True:
+                for answer, flags, sequence, body in netlink.messages(self._receive()):
+                    if sequence != asked:
+                        continue
+                    if answer == netlink.NLMSG_DONE:
+                        return iter(bodies)
+                    if answer == netlink.NLMSG_ERROR:
+                        code, words = netlink.error_of(flags, body)
+                        raise NetlinkError("a listing", code, words)
+                    bodies.append(body)
+
+    def _receive(self) -> bytes:
+        try:
+            return self._socket.recv(_ANSWER)
+        except BlockingIOError:
+            raise Unavailable("the kernel did not answer on netlink for 30 s") from None
+
+
+class Network:
+    """One network's namespace on this node. Closing it leaves the namespace and its traffic as they are."""
+
+    def __init__(self, namespaces: Namespaces, home: Netlink, wanted: Overlay) -> None:
+        """Take over the namespace if it is there, else make it; then bring it to what is wanted."""
+        self._home = home
+        self._lock = threading.Lock()
+        self.name = NETWORKS + wanted.network
+        try:
+            self._fd = namespaces.open(self.name)
+        except FileNotFoundError:
+            namespaces.delete(self.name)
+            with namespaces.created(self.name):
+                _quieten()
+            self._fd = namespaces.open(self.name)
+        with namespaces.inside(self._fd):
+            self.netlink = Netlink()
+        self.inode = os.fstat(self._fd).st_ino
+        self._remote: dict[str, str] = {}
+        self._neighbours: dict[str, str] = {}
+        try:
+            self.audit(wanted, (), tuple, prune=False)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self.netlink.close()
+        os.close(self._fd)
+
+    def abandon(self) -> None:
+        """Free the VXLAN number, then close: the namespace has lost its name and cannot be used again."""
+        self.netlink.send(netlink.delete_link(VXLAN))
+        self.close()
+
+    def program(self, wanted: Overlay, *, prune: bool = True) -> int:
+        """Bring the rows of remote endpoints from what was applied to what is wanted; returns how many differed."""
+        with self._lock:
+            return self._program(wanted, prune=prune)
+
+    def _program(self, wanted: Overlay, *, prune: bool) -> int:
+        requests: list[Request] = []
+        if prune:
+            for address in self._neighbours.keys() - wanted.neighbours.keys():
+                requests.append(netlink.delete_neighbour(VXLAN_INDEX, address))
+            for mac in self._remote.keys() - wanted.remote.keys():
+                requests.append(netlink.delete_mac(VXLAN_INDEX, mac, netlink.NTF_SELF))
+                requests.append(netlink.delete_mac(VXLAN_INDEX, mac, netlink.NTF_MASTER))
+        for mac, vtep in wanted.remote.items():
+            if self._remote.get(mac) != vtep:
+                requests.append(netlink.set_remote_mac(VXLAN_INDEX, mac, vtep))
+                requests.append(netlink.set_port_mac(VXLAN_INDEX, mac))
+        for address, mac in wanted.neighbours.items():
+            if self._neighbours.get(address) != mac:
+                requests.append(netlink.set_neighbour(VXLAN_INDEX, address, mac))
+        if requests:
+            self.netlink.send(*requests)
+        kept = {} if prune else self._remote
+        self._remote = {**kept, **wanted.remote}
+        self._neighbours = {**({} if prune else self._neighbours), **wanted.neighbours}
+        return len(requests)
+
+    def audit(
+        self, wanted: Overlay, wires: Iterable[Wire], present: Callable[[], Collection[str]], *, prune: bool = True
+    ) -> list[Wire]:
+        """Compare with the kernel and mend what differs; returns those of the wires whose link is not there at all.
+
+        `present` names the outer ends of the sandboxes that are there now; links of others are left over and go.
+        """
+        with self._lock:
+            links = self.netlink.links()
+            requests = self._mend_devices(wanted, links)
+            rows = self._read_rows()
+            missing = []
+            for wire in wires:
+                link = links.get(wire.outer_index)
+                if link is None or link.name != wire.outer:
+                    missing.append(wire)
+                elif link.master != BRIDGE_INDEX or not link.locked or rows.get(wire.mac) != wire.outer_index:
+                    requests.append(netlink.set_master(wire.outer_index, wire.outer, BRIDGE_INDEX))
+                    requests += _port_rules(wire)
+            # A sandbox has its name before its links, so one that is made meanwhile is in what is asked for only now.
+            kept = present() if prune else None
+            for link in links.values():
+                if kept is not None and link.name.startswith(OUTER) and link.name not in kept:
+                    requests.append(netlink.delete_link(link.name))
+            if requests:
+                self.netlink.send(*requests)
+            self._program(wanted, prune=prune)
+            return missing
+
+    def attach(self, wire: Wire, namespace: int) -> None:
+        """Make a link between this network and a sandbox; what is left of an earlier one by the same address goes."""
+        requests = (
+            netlink.add_veth(
+                wire.outer_index, wire.outer, master=BRIDGE_INDEX, mtu=wire.mtu, peer=wire.inner,
+                peer_index=wire.inner_index, peer_mac=wire.mac, namespace=namespace,
+            ),
+            *_port_rules(wire),
+        )  # fmt: skip
+        try:
+            self.netlink.send(*requests)
+        except NetlinkError as error:
+            if error.code not in (errno.EEXIST, errno.EBUSY):
+                raise
+            self.netlink.send(
+                netlink.delete_link(wire.outer), netlink.delete_link(wire.outer, wire.outer_index), *requests
+            )
+
+    def silence(self, wire: Wire) -> None:
+        """Let nothing pass a link any more; the link itself goes with the sandbox's namespace, in the kernel's time."""
+        self.netlink.send(netlink.delete_mac(wire.outer_index, wire.mac, netlink.NTF_MASTER))
+
+    def detach(self, outer: str) -> None:
+        """Delete a link into this network by the name of its outer end, if there is one. Takes the kernel a while."""
+        self.netlink.send(netlink.delete_link(outer))
+
+    def lacks(self, wire: Wire) -> bool:
+        return wire.outer_index not in self.netlink.links()
+
+    def _mend_devices(self, wanted: Overlay, links: dict[int, Link]) -> list[Request]:
+        """Make bridge and VXLAN link anew, at once, where they are not as wanted; returns what else is to be said."""
+        bridge = links.get(BRIDGE_INDEX)
+        requests: list[Request] = []
+        if bridge is None or bridge.kind != "bridge" or bridge.mac != wanted.bridge_mac or bridge.mtu != wanted.mtu:
+            self.netlink.send(
+                netlink.delete_link(BRIDGE),
+                netlink.add_bridge(BRIDGE_INDEX, BRIDGE, wanted.bridge_mac, wanted.mtu),
+            )
+            for index, link in links.items():
+                if link.master == BRIDGE_INDEX:
+                    links[index] = Link(link.index, link.name, link.up, link.mtu, link.mac, 0, link.kind, link.vxlan)
+        elif not bridge.up:
+            requests.append(netlink.link_up(BRIDGE_INDEX, BRIDGE))
+        vxlan = links.get(VXLAN_INDEX)
+        shape = (wanted.vni, wanted.vtep, VXLAN_PORT, False)
+        if vxlan is None or vxlan.vxlan != shape or vxlan.mtu != wanted.mtu or vxlan.master != BRIDGE_INDEX:
+            self.netlink.send(netlink.delete_link(VXLAN))
+            self._home.send(
+                netlink.add_vxlan(
+                    VXLAN_INDEX, VXLAN, self._fd, master=BRIDGE_INDEX, vni=wanted.vni, local=wanted.vtep,
+                    port=VXLAN_PORT, mtu=wanted.mtu,
+                )
+            )  # fmt: skip
+            self.netlink.send(netlink.port_flags(VXLAN_INDEX, VXLAN, locked=False))
+        elif not vxlan.up:
+            requests.append(netlink.link_up(VXLAN_INDEX, VXLAN))
+        return requests
+
+    def _read_rows(self) -> dict[str, int]:
+        """Learn which rows of remote endpoints the kernel holds; returns which port each MAC is at by static rows."""
+        forwarding: dict[str, str] = {}
+        ports: dict[str, int] = {}
+        for row in self.netlink.neighbours(netlink.AF_BRIDGE):
+            if row.flags & netlink.NTF_SELF:
+                if row.link == VXLAN_INDEX:
+                    forwarding[row.mac] = row.address
+            elif row.state & netlink.NUD_NOARP:
+                ports[row.mac] = row.link
+        # A row that only one of the two tables has counts as a wrong one: set again if wanted, else taken out of both.
+        behind = {mac for mac, port in ports.items() if port == VXLAN_INDEX}
+        self._remote = {mac: forwarding.get(mac, "") if mac in behind else "" for mac in forwarding.keys() | behind}
+        self._neighbours = {
+            row.address: row.mac
+            for family in (netlink.AF_INET, netlink.AF_INET6)
+            for row in self.netlink.neighbours(family)
+            if row.link == VXLAN_INDEX and row.state & netlink.NUD_PERMANENT
+        }
+        return ports
+
+
+def make_sandbox(namespaces: Namespaces, task: str, wires: tuple[Wire, ...], networks: dict[str, Network]) -> None:
+    """Make a task's namespace with all of its links and addresses."""
+    name = SANDBOXES + task
+    attached: list[Wire] = []
+    try:
+        with namespaces.created(name) as fd:
+            inner = Netlink()
+            try:
+                _settle()
+                for wire in wires:
+                    networks[wire.network].attach(wire, fd)
+                    attached.append(wire)
+                _allow_ipv6(wires)
+                inner.send(netlink.link_up(1, "lo"), *_addressing(wires))
+            finally:
+                inner.close()
+    except BaseException:
+        for wire in attached:
+            networks[wire.network].detach(wire.outer)
+        raise
+
+
+def mend_sandbox(namespaces: Namespaces, task: str, wires: tuple[Wire, ...], networks: dict[str, Network]) -> None:
+    """Make links again that a running sandbox has lost; does nothing when the sandbox is gone."""
+    try:
+        fd = namespaces.open(SANDBOXES + task)
+    except FileNotFoundError:
+        return
+    try:
+        with namespaces.inside(fd):
+            inner = Netlink()
+            try:
+                lost = tuple(wire for wire in wires if networks[wire.network].lacks(wire))
+                for wire in lost:
+                    inner.send(netlink.delete_link(wire.inner))
+                    networks[wire.network].attach(wire, fd)
+                _allow_ipv6(lost)
+                inner.send(*_addressing(lost))
+            finally:
+                inner.close()
+    finally:
+        os.close(fd)
+
+
+def wire_node(wire: Wire, home: Netlink, namespace: int, network: Network) -> None:
+    """Give the node itself its link into a network; does nothing where all is in place."""
+    inner = next((link for link in home.links().values() if link.name == wire.inner), None)
+    if inner is None or inner.mac != wire.mac or inner.mtu != wire.mtu or network.lacks(wire):
+        network.detach(wire.outer)
+        network.attach(wire, namespace)
+        inner = next(link for link in home.links().values() if link.name == wire.inner)
+    held = {(address, prefix) for index, address, prefix in home.addresses() if index == inner.index}
+    home.send(*(netlink.add_address(inner.index, *pair) for pair in wire.addresses if pair not in held))
+    if not inner.up:
+        home.send(netlink.link_up(inner.index, inner.name))
+    # Published ports are forwarded, and with route_localnet also to clients that dial the node's loopback address.
+    write_sysctl("ipv4/ip_forward", "1")
+    write_sysctl(f"ipv4/conf/{wire.inner}/route_localnet", "1")
+    if wire.has_ipv6:
+        write_sysctl("ipv6/conf/all/forwarding", "1")
+
+
+def underlay_mtu(home: Netlink, vtep: str) -> int:
+    """The MTU of the link that carries this node's address between nodes."""
+    index = next((index for index, address, _ in home.addresses() if address == vtep), None)
+    if index is None:
+        raise Failed(
+            f"no network interface of this node has the address {vtep}",
+            hint="start the agent with --advertise set to an address of this node that the other nodes reach",
+        )
+    return home.links()[index].mtu
+
+
+def _port_rules(wire: Wire) -> tuple[Request, ...]:
+    return (
+        netlink.port_flags(wire.outer_index, wire.outer, locked=True),
+        netlink.set_port_mac(wire.outer_index, wire.mac),
+    )
+
+
+def _addressing(wires: Iterable[Wire]) -> Iterator[Request]:
+    for wire in wires:
+        for address, prefix in wire.addresses:
+            yield netlink.add_address(wire.inner_index, address, prefix)
+        yield netlink.link_up(wire.inner_index, wire.inner)
+
+
+def _settle() -> None:
+    """Set a sandbox's sysctls as the engine does for its own; links have no IPv6 unless it is given to them later."""
+    write_sysctl("ipv4/ip_unprivileged_port_start", "0")
+    write_sysctl("ipv4/ping_group_range", "0 2147483647")
+    write_sysctl("ipv6/conf/default/disable_ipv6", "1", optional=True)
+
+
+def _allow_ipv6(wires: Iterable[Wire]) -> None:
+    for wire in wires:
+        if wire.has_ipv6:
+            write_sysctl(f"ipv6/conf/{wire.inner}/accept_ra", "0")
+            write_sysctl(f"ipv6/conf/{wire.inner}/disable_ipv6", "0")
+
+
+def _quieten() -> None:
+    """Keep a network's namespace from speaking for itself, and bridged frames out of the way of host firewalls."""
+    write_sysctl("ipv6/conf/all/disable_ipv6", "1", optional=True)
+    write_sysctl("ipv6/conf/default/disable_ipv6", "1", optional=True)
+    for table in ("arptables", "iptables", "ip6tables"):
+        write_sysctl(f"bridge/bridge-nf-call-{table}", "0", optional=True)

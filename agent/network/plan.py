@@ -1,0 +1,187 @@
+"""What the kernel of this node should hold, worked out from the assignments. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from agent.network.ports import Rules, rules
+from cluster.errors import Failed
+from cluster.model.network import INGRESS, Endpoint, Network
+from cluster.protocol import Item, NetworkItem, PeerItem, PortItem, TaskItem
+
+VXLAN_PORT = 4789
+BRIDGE, BRIDGE_INDEX = "br0", 2
+VXLAN, VXLAN_INDEX = "vxlan0", 3
+OUTER = "v-"
+
+_OUTER_INDEXES = 0x01000000
+_FIRST_INNER_INDEX = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """One link of a sandbox (or of the node itself) into a network: a pair whose `outer` end is a port of its bridge.
+
+    Indexes are derived from the address, which is unique in the network, so that nothing need be asked of the kernel.
+    `inner_index` 0 leaves the choice to the kernel. Addresses are (address, prefix length).
+    """
+
+    network: str
+    inner: str
+    inner_index: int
+    outer: str
+    outer_index: int
+    mac: str
+    mtu: int
+    addresses: tuple[tuple[str, int], ...]
+
+    @property
+    def has_ipv6(self) -> bool:
+        return any(":" in address for address, _ in self.addresses)
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """One network on this node. Endpoints elsewhere: `remote` is MAC -> VTEP, `neighbours` is address -> MAC."""
+
+    network: str
+    vni: int
+    mtu: int
+    vtep: str
+    subnets: tuple[str, ...]
+    remote: dict[str, str] = field(default_factory=dict)
+    neighbours: dict[str, str] = field(default_factory=dict)
+    node: Wire | None = None
+
+    @property
+    def bridge_mac(self) -> str:
+        """Fixed, for a bridge would else take on and change with the MACs of its ports."""
+        return "02:53:59:" + ":".join(f"{byte:02x}" for byte in self.vni.to_bytes(3, "big"))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All of it: networks by id, links of sandboxes by task, rules of published ports (None: no ingress)."""
+
+    overlays: dict[str, Overlay] = field(default_factory=dict)
+    sandboxes: dict[str, tuple[Wire, ...]] = field(default_factory=dict)
+    ports: Rules | None = None
+
+
+def plan(node: str, vtep: str, underlay_mtu: int, items: Iterable[Item]) -> Plan:
+    """Work out everything that the items ask of this node, whose packets between nodes leave from `vtep`."""
+    networks: dict[str, NetworkItem] = {}
+    peers: dict[str, list[PeerItem]] = {}
+    ports: list[PortItem] = []
+    tasks: list[TaskItem] = []
+    for item in items:
+        match item:
+            case NetworkItem():
+                networks[item.network.id] = item
+            case PeerItem():
+                peers.setdefault(item.network, []).append(item)
+            case PortItem():
+                ports.append(item)
+            case TaskItem():
+                tasks.append(item)
+            case _:
+                pass
+    overlays = {
+        item.network.id: _overlay(node, vtep, underlay_mtu, item, peers.get(item.network.id, ()))
+        for item in networks.values()
+    }
+    sandboxes = {
+        item.task.id: wires(item.task.id, item.task.endpoints, overlays)
+        for item in tasks
+        if all(endpoint.network in overlays for endpoint in item.task.endpoints)
+    }
+    ingress = overlays.get(INGRESS)
+    published = None
+    if ingress is not None and ingress.node is not None:
+        published = rules(node, ingress.node.inner, ports, peers.get(INGRESS, ()))
+    return Plan(overlays, sandboxes, published)
+
+
+def wires(task: str, endpoints: Iterable[Endpoint], overlays: dict[str, Overlay]) -> tuple[Wire, ...]:
+    """Lay out a sandbox's links: eth0, eth1, ... in the order of attachment, the ingress network last."""
+    ordered = sorted(endpoints, key=lambda endpoint: endpoint.network == INGRESS)
+    laid = []
+    for position, endpoint in enumerate(ordered):
+        overlay = overlays.get(endpoint.network)
+        if overlay is None:
+            raise Failed(
+                f"task {task} has an address in network {endpoint.network}, which this node has not been told of",
+                hint="it is wired when the manager's next set of assignments brings the network",
+            )
+        laid.append(
+            Wire(
+                overlay.network, f"eth{position}", _FIRST_INNER_INDEX + position, outer_name(task),
+                _outer_index(endpoint.addresses), endpoint.mac, overlay.mtu,
+                _with_prefixes(endpoint.addresses, overlay.subnets, overlay.network),
+            )
+        )  # fmt: skip
+    return tuple(laid)
+
+
+def outer_name(task: str) -> str:
+    """The end of a sandbox's link that is in a network's namespace: one for each task and network."""
+    return OUTER + task[:13]
+
+
+def node_link(network: str) -> str:
+    """The node's own link into a network that it has an address in."""
+    return f"sy-{network[:12]}"
+
+
+def _overlay(node: str, vtep: str, underlay_mtu: int, item: NetworkItem, peers: Iterable[PeerItem]) -> Overlay:
+    network = item.network
+    remote = [peer for peer in peers if peer.node != node]
+    mtu = _mtu(network, vtep, underlay_mtu)
+    return Overlay(
+        network.id, network.vni, mtu, vtep, network.subnets,
+        {peer.mac: peer.vtep for peer in remote},
+        {_canonical(address): peer.mac for peer in remote for address in peer.addresses},
+        _node_wire(network, item.node_addresses, mtu),
+    )  # fmt: skip
+
+
+def _node_wire(network: Network, addresses: tuple[str, ...], mtu: int) -> Wire | None:
+    if not addresses:
+        return None
+    return Wire(
+        network.id, node_link(network.id), 0, "vnode", _outer_index(addresses),
+        Endpoint(network.id, addresses).mac, mtu, _with_prefixes(addresses, network.subnets, network.id),
+    )  # fmt: skip
+
+
+def _mtu(network: Network, vtep: str, underlay_mtu: int) -> int:
+    """Leave room for the outer Ethernet, IP, UDP and VXLAN headers; more was asked than fits: what fits."""
+    fits = underlay_mtu - (70 if ":" in vtep else 50)
+    return min(network.mtu, fits) if network.mtu else fits
+
+
+def _outer_index(addresses: tuple[str, ...]) -> int:
+    first = next(ip for a in addresses if (ip := ipaddress.ip_address(a)).version == 4)
+    return _OUTER_INDEXES + (int(first) & (_OUTER_INDEXES - 1))
+
+
+def _with_prefixes(addresses: Iterable[str], subnets: Iterable[str], network: str) -> tuple[tuple[str, int], ...]:
+    ranges = [ipaddress.ip_network(subnet) for subnet in subnets]
+    found = []
+    for text in addresses:
+        address = ipaddress.ip_address(text)
+        holder = next((subnet for subnet in ranges if address in subnet), None)
+        if holder is None:
+            raise Failed(
+                f"address {text} is in none of the subnets of network {network} ({', '.join(subnets)})",
+                hint="the manager gave both: remove the stack and deploy it again",
+            )
+        found.append((str(address), holder.prefixlen))
+    return tuple(found)
+
+
+def _canonical(address: str) -> str:
+    """IPv6 addresses have many spellings; the kernel's answers are compared with this one."""
+    return str(ipaddress.ip_address(address)) if ":" in address else address

@@ -1,0 +1,269 @@
+"""The node's share of all networks, for the rest of the agent to call: one object, level-triggered.
+
+`apply` is given everything and does what differs from the last time. Only `clean` and `delete_sandbox` take namespaces
+away. What was applied is trusted until the slow `run` loop compares it with the kernel and mends what someone else
+undid.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from agent.network.firewall import let_through, stop_letting_through
+from agent.network.kernel import (
+    NETWORKS,
+    SANDBOXES,
+    Netlink,
+    Network,
+    make_sandbox,
+    mend_sandbox,
+    underlay_mtu,
+    wire_node,
+)  # fmt: skip
+from agent.network.namespaces import Namespaces
+from agent.network.nft import Nftables
+from agent.network.plan import Plan, Wire, node_link, outer_name, plan, wires
+from agent.network.ports import TABLE, Rules, changes, forget, whole
+from cluster.errors import Failed, StackyardError
+from cluster.model.network import INGRESS, Endpoint
+from cluster.protocol import Item
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+NETNS_DIRECTORY = Path("/run/netns")
+LINKS_DIRECTORY = Path("/run/stackyard/netns")
+AUDIT_INTERVAL = 60.0
+
+
+class Wiring:
+    """Networks, sandboxes and published ports of one node. `vtep` is its address towards the other nodes."""
+
+    def __init__(
+        self,
+        node: str,
+        vtep: str,
+        *,
+        netns: Path = NETNS_DIRECTORY,
+        links: Path = LINKS_DIRECTORY,
+        home: Path | None = None,
+    ) -> None:
+        self._node, self._vtep, self._links = node, vtep, links
+        self._namespaces = Namespaces(netns, home)
+        self._networks: dict[str, Network] = {}
+        self._plan = Plan()
+        self._laid: dict[str, tuple[Wire, ...]] = {}
+        self._rules: Rules | None = None
+        self._listing = ""
+        self._busy: dict[str, asyncio.Future[None]] = {}
+        self._lock = asyncio.Lock()
+        self._home: Netlink
+        self._nft: Nftables
+        self._mtu = 0
+
+    async def open(self) -> None:
+        """Make ready to work; touches nothing that is wired already."""
+        await self._in_thread(self._open)
+
+    def _open(self) -> None:
+        self._namespaces.prepare()
+        self._links.mkdir(parents=True, exist_ok=True)
+        self._home = Netlink()
+        self._nft = Nftables()
+        self._mtu = underlay_mtu(self._home, self._vtep)
+
+    async def close(self) -> None:
+        """Let go of everything and leave it in place, so that traffic goes on without this process."""
+        await self._in_thread(self._close)
+        self._namespaces.close()
+
+    def _close(self) -> None:
+        for network in self._networks.values():
+            network.close()
+        self._home.close()
+        self._nft.close()
+
+    async def run(self) -> None:
+        """Compare with the kernel every so often, for ever."""
+        while True:
+            await asyncio.sleep(AUDIT_INTERVAL)
+            try:
+                await self.audit()
+            except (StackyardError, OSError) as error:
+                log.warning("checking the node's networks failed, it is tried again in %g s: %s", AUDIT_INTERVAL, error)
+
+    async def apply(self, items: Iterable[Item], *, prune: bool = True) -> None:
+        """Bring networks, rows of remote endpoints and published ports to what a full set of assignments says.
+
+        Without `prune` nothing is taken away: for a set that may be older than what is wired.
+        """
+        async with self._lock:
+            await self._in_thread(self._apply, tuple(items), prune)
+
+    async def audit(self) -> None:
+        """Compare everything applied with the kernel and mend it."""
+        async with self._lock:
+            for task, missing in (await self._in_thread(self._audit, frozenset(self._busy))).items():
+                log.warning("task %s has lost %s, making it again", task, " and ".join(wire.inner for wire in missing))
+                await self._alone(task, partial(mend_sandbox, self._namespaces, task, missing, self._networks))
+
+    async def create_sandbox(self, task: str, endpoints: Collection[Endpoint]) -> Path:
+        """Make a task's namespace, completely wired, in place of any earlier one. Returns its path."""
+        laid = wires(task, endpoints, self._plan.overlays)
+        await self._alone(task, lambda: self._create_sandbox(task, laid))
+        return self.namespace(task)
+
+    async def delete_sandbox(self, task: str) -> None:
+        """Take a task's namespace away, and with it its addresses; no error if there is none."""
+        await self._alone(task, lambda: self._delete_sandbox(task))
+
+    def sandboxes(self) -> frozenset[str]:
+        """Tasks that have a namespace on this node, by the names that the kernel holds."""
+        return frozenset(name.removeprefix(SANDBOXES) for name in self._namespaces.names(SANDBOXES))
+
+    def namespace(self, task: str) -> Path:
+        return self._namespaces.directory / (SANDBOXES + task)
+
+    async def link_container(self, container: str, task: str) -> None:
+        """Tell the OCI runtime wrapper in which namespace to start a container."""
+        link = self._links / container
+        fresh = link.with_name(f".{container}")
+        fresh.unlink(missing_ok=True)
+        fresh.symlink_to(self.namespace(task))
+        fresh.replace(link)
+
+    async def unlink_container(self, container: str) -> None:
+        (self._links / container).unlink(missing_ok=True)
+
+    async def clean(self, tasks: Collection[str], containers: Collection[str]) -> None:
+        """Remove what nobody wants: sandboxes of other tasks, links of other containers, networks not in the last set.
+
+        Only for a caller who holds a full set.
+        """
+        for task in self.sandboxes().difference(tasks):
+            log.info("removing the sandbox of task %s, which nobody wants", task)
+            await self.delete_sandbox(task)
+        for name in os.listdir(self._links):
+            if name not in containers:
+                await self.unlink_container(name)
+        async with self._lock:
+            await self._in_thread(self._clean_networks)
+
+    async def _in_thread(self, work: Callable[..., T], *args: object) -> T:
+        loop = asyncio.get_running_loop()
+        return await asyncio.shield(loop.run_in_executor(self._namespaces.pool, work, *args))
+
+    async def _alone(self, task: str, work: Callable[[], None]) -> None:
+        """Run a task's jobs one after another, also when the caller of an earlier one was cancelled."""
+        while (earlier := self._busy.get(task)) is not None:
+            await asyncio.wait([earlier])
+        job = asyncio.get_running_loop().run_in_executor(self._namespaces.pool, work)
+        self._busy[task] = job
+        job.add_done_callback(lambda _: self._busy.pop(task, None))
+        await asyncio.shield(job)
+
+    def _apply(self, items: tuple[Item, ...], prune: bool) -> None:
+        wanted = plan(self._node, self._vtep, self._mtu, items)
+        for overlay in wanted.overlays.values():
+            network = self._networks.get(overlay.network)
+            if network is None:
+                network = self._networks[overlay.network] = Network(self._namespaces, self._home, overlay)
+            held = self._plan.overlays.get(overlay.network)
+            network.program(overlay, prune=prune)
+            if overlay.node is not None and (held is None or held.node != overlay.node):
+                wire_node(overlay.node, self._home, self._namespaces.home, network)
+        self._publish(wanted.ports, prune)
+        here = self.sandboxes()
+        self._laid = {task: laid for task, laid in wanted.sandboxes.items() if task in here} | self._laid
+        self._plan = wanted
+
+    def _publish(self, wanted: Rules | None, prune: bool) -> None:
+        held = self._rules
+        if wanted is None:
+            if held is not None and prune:
+                self._unpublish(held.link)
+            return
+        if held is None or held.link != wanted.link:
+            self._nft.run(whole(wanted))
+            let_through(wanted.link)
+        elif commands := changes(held, wanted):
+            self._nft.run(commands)
+            wanted = replace(wanted, chains=held.chains | wanted.chains)
+        else:
+            return
+        self._rules, self._listing = wanted, self._list_table()
+
+    def _unpublish(self, link: str) -> None:
+        self._nft.run(forget())
+        stop_letting_through(link)
+        self._rules = None
+
+    def _list_table(self) -> str:
+        """The table as nft shows it, in an order that does not depend on that of its hash tables."""
+        try:
+            return " ".join(sorted(self._nft.run(f"list table {TABLE}").replace(",", " ").split()))
+        except Failed:
+            return ""
+
+    def _audit(self, busy: frozenset[str]) -> dict[str, tuple[Wire, ...]]:
+        """Mend all that is the network's own; returns the links that sandboxes lack."""
+        here = self.sandboxes()
+        settled = {task: laid for task, laid in self._laid.items() if task in here and task not in busy}
+        lost: set[Wire] = set()
+        for overlay in self._plan.overlays.values():
+            network = self._networks[overlay.network]
+            if self._namespaces.inode(network.name) != network.inode:
+                log.warning("network %s has lost its namespace, making it again", overlay.network)
+                network.abandon()
+                network = self._networks[overlay.network] = Network(self._namespaces, self._home, overlay)
+            local = [wire for laid in settled.values() for wire in laid if wire.network == overlay.network]
+            lost.update(network.audit(overlay, local, self._outer_names))
+            if overlay.node is not None:
+                wire_node(overlay.node, self._home, self._namespaces.home, network)
+        if self._rules is not None:
+            if self._list_table() != self._listing:
+                log.warning("the nftables table of published ports was changed by someone else, loading it again")
+                self._nft.run(whole(self._rules))
+                self._listing = self._list_table()
+            let_through(self._rules.link)
+        missing = {task: tuple(wire for wire in laid if wire in lost) for task, laid in settled.items()}
+        return {task: wires for task, wires in missing.items() if wires}
+
+    def _outer_names(self) -> frozenset[str]:
+        return frozenset(map(outer_name, self.sandboxes()))
+
+    def _create_sandbox(self, task: str, laid: tuple[Wire, ...]) -> None:
+        self._delete_sandbox(task)
+        make_sandbox(self._namespaces, task, laid, self._networks)
+        self._laid[task] = laid
+
+    def _delete_sandbox(self, task: str) -> None:
+        laid = self._laid.pop(task, None)
+        for wire in laid or ():
+            if wire.network in self._networks:
+                self._networks[wire.network].silence(wire)
+        self._namespaces.delete(SANDBOXES + task)
+        if laid is None:
+            for network in tuple(self._networks.values()):
+                network.detach(outer_name(task))
+
+    def _clean_networks(self) -> None:
+        for name in self._namespaces.names(NETWORKS):
+            network = name.removeprefix(NETWORKS)
+            if network in self._plan.overlays:
+                continue
+            log.info("removing network %s, which nobody wants", network)
+            held = self._networks.pop(network, None)
+            if held is not None:
+                held.close()
+            self._namespaces.delete(name)
+        if INGRESS not in self._plan.overlays:
+            self._unpublish(node_link(INGRESS))
