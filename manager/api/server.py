@@ -1,0 +1,162 @@
+"""Serves one application on TCP with mutual TLS and on a UNIX socket, and tells it who is at the other end.
+
+uvicorn verifies client certificates and then hides them: a mixin over its protocol classes reads the certificate when
+a connection is made. Should uvicorn ever offer it in the scope, only this file changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import os
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from cluster.errors import Failed
+from cluster.protocol import MAX_FRAME
+from manager.api.callers import LOCAL, SCOPE_KEY, Caller
+
+END_TIMEOUT = 5
+"""Seconds that open requests get to end when the server stops."""
+
+
+async def _with_caller(app: ASGIApp, caller: Caller, scope: Scope, receive: Receive, send: Send) -> None:
+    scope[SCOPE_KEY] = caller
+    await app(scope, receive, send)
+
+
+def _protocols(caller_of: Callable[[bytes | None], Caller]) -> tuple[type[Any], type[Any]]:
+    """Make uvicorn's two protocol classes so that each request of a connection carries its caller."""
+
+    class Known:
+        app: Any
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)  # type: ignore[misc]
+            tls = transport.get_extra_info("ssl_object")
+            caller = caller_of(tls.getpeercert(True) if tls is not None else None)
+            self.app = functools.partial(_with_caller, self.app, caller)
+
+    class Http(Known, HttpToolsProtocol):
+        pass
+
+    class WebSocket(Known, WebSocketsSansIOProtocol):
+        pass
+
+    return Http, WebSocket
+
+
+class _Server(uvicorn.Server):
+    """Leaves the process's signals to the program, and tells when it is up."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.up.set()
+
+
+@contextlib.asynccontextmanager
+async def serving_tls(
+    app: ASGIApp, host: str, port: int, tls: ssl.SSLContext, caller_of: Callable[[bytes | None], Caller]
+) -> AsyncIterator[int]:
+    """Serve on TCP until the end of the block; gives the port, which was chosen by the kernel if it was 0."""
+    listener = _listen(host, port)
+    http, websocket = _protocols(caller_of)
+    chosen = int(listener.getsockname()[1])
+    async with _serving(
+        _config(app, http, websocket, ssl_context_factory=lambda _config, _default: tls), sockets=[listener]
+    ):
+        yield chosen
+
+
+@contextlib.asynccontextmanager
+async def serving_local(app: ASGIApp, path: Path) -> AsyncIterator[None]:
+    """Serve on a UNIX socket that only its owner can use, until the end of the block."""
+    http, websocket = _protocols(lambda _certificate: LOCAL)
+    _claim_path(path)
+    try:
+        async with _serving(_config(app, http, websocket, uds=str(path)), sockets=None):
+            yield
+    finally:
+        path.unlink(missing_ok=True)  # noqa: ASYNC240 (a memory file system, at the program's end)
+
+
+@contextlib.asynccontextmanager
+async def _serving(config: uvicorn.Config, sockets: list[socket.socket] | None) -> AsyncIterator[None]:
+    server = _Server(config)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(server.serve(sockets), name="server")
+        await server.up.wait()
+        try:
+            yield
+        finally:
+            server.should_exit = True
+
+
+def _config(app: ASGIApp, http: type[Any], websocket: type[Any], **where: Any) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=http,
+        ws=websocket,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws_max_size=4 * MAX_FRAME,
+        ws_per_message_deflate=False,
+        ws_ping_interval=None,  # beats say more: a ping would blame an agent for this program's own stall
+        timeout_graceful_shutdown=END_TIMEOUT,
+        **where,
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise Failed(
+            f"cannot listen on {host} port {port}: {error.strerror}",
+            hint="Give a free address of this host with --listen.",
+        ) from error
+    listener.setblocking(False)
+    return listener
+
+
+def _claim_path(path: Path) -> None:
+    """Leave a private socket at `path` for uvicorn to replace: it keeps the permissions that it finds there."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            path.unlink(missing_ok=True)
+        else:
+            raise Failed(f"another manager serves on {path}", hint="Stop it, or give another --socket.")
+    mask = os.umask(0o177)
+    try:
+        with socket.socket(socket.AF_UNIX) as placeholder:
+            placeholder.bind(str(path))
+    except OSError as error:
+        raise Failed(f"cannot make the socket {path}: {error.strerror}", hint="Give another --socket.") from error
+    finally:
+        os.umask(mask)

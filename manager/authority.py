@@ -1,0 +1,141 @@
+"""The cluster's founding and its CA, as kept in etcd: who may join, and who has joined under which name.
+
+The CA's key lies in etcd beside the cluster's record; both are made in one transaction, so that of two managers that
+start at once one makes them and the other reads them. A node's id is the digest of its key: joining again with the same
+key gives the same id. A name belongs to the key that joined with it, for as long as that node lives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, get_args
+
+import msgspec
+
+from cluster import codec, pki
+from cluster.errors import Forbidden, Inconsistent
+from cluster.model.cluster import Cluster
+from cluster.model.node import Node, Role
+from cluster.views import CertificateReply, ClientRole, JoinReply, JoinTokens
+from manager.etcd import Etcd, KeyValue, UnknownOutcome, absent, get, put
+
+log = logging.getLogger(__name__)
+
+CA_KEY = "/stackyard/pki/ca"
+TOKEN_PREFIX = "/stackyard/pki/token/"
+ROLES: tuple[Role, ...] = get_args(Role)
+
+
+class _CaRecord(msgspec.Struct, frozen=True):
+    certificate: str
+    key: str
+    schema: int = 1
+
+
+class _TokenRecord(msgspec.Struct, frozen=True):
+    rotation: int
+    schema: int = 1
+
+
+SCHEMA = 1
+_Stored = TypeVar("_Stored", _CaRecord, _TokenRecord)
+
+
+def token_key(role: Role) -> str:
+    return f"{TOKEN_PREFIX}{role}"
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """The cluster's id and CA, and what can be done with the CA's key."""
+
+    cluster: str
+    ca: pki.Authority = field(repr=False)
+
+    async def tokens(self, etcd: Etcd) -> JoinTokens:
+        """Show the join tokens that are good now."""
+        found = {role: await self._token(etcd, role) for role in ROLES}
+        return JoinTokens(worker=str(found["worker"]), manager=str(found["manager"]))
+
+    async def role_of(self, etcd: Etcd, text: str) -> Role:
+        """Tell which role a token gives. Raises UserError or Forbidden for a token that is not good."""
+        token = pki.parse_token(text)
+        for role in ROLES:
+            if pki.same_secret(token, await self._token(etcd, role)):
+                return role
+        if token.ca_digest != pki.ca_digest(self.ca.certificate):
+            raise Forbidden(
+                "the join token is for another cluster",
+                hint="Check the manager's address, or take a token from a manager of this cluster.",
+            )
+        raise Forbidden("the join token is not valid, or not any more", hint="Take a fresh one from a manager.")
+
+    async def _token(self, etcd: Etcd, role: Role) -> pki.JoinToken:
+        record = await etcd.get(token_key(role))
+        if record is None:
+            raise Inconsistent(f"the etcd key {token_key(role)} is missing")
+        return pki.join_token(self.ca, self.cluster, role, _read(record, _TokenRecord).rotation)
+
+    def node_reply(self, node: Node, csr: str, *, now: float) -> JoinReply:
+        """Sign a node's certificate."""
+        identity = pki.Identity(self.cluster, "node", node.id, node.role)
+        certificate = pki.issue(self.ca, csr, identity, now=now)
+        return JoinReply(node.id, self.cluster, node.role, certificate, self.ca.certificate)
+
+    def client_reply(self, name: str, role: ClientRole, csr: str, *, now: float) -> CertificateReply:
+        """Sign a client's certificate."""
+        certificate = pki.issue(self.ca, csr, pki.Identity(self.cluster, "client", name, role), now=now)
+        return CertificateReply(certificate, self.ca.certificate)
+
+    def manager_certificate(self, manager: str, hosts: tuple[str, ...], csr: str, *, now: float) -> str:
+        """Sign a manager's own certificate, good for its server."""
+        return pki.issue(self.ca, csr, pki.Identity(self.cluster, "manager", manager, "manager"), now=now, hosts=hosts)
+
+
+async def found(etcd: Etcd, *, now: float) -> Authority:
+    """Read the cluster and its CA; make both if this is the first start of the first manager."""
+    cluster = Cluster(id=secrets.token_hex(16), created_at=now)
+    ca = pki.new_authority(cluster.id, now=now)
+    cluster_key = codec.key_of(cluster)
+    puts = [put(cluster_key, codec.encode(cluster)), put(CA_KEY, _json(_CaRecord(ca.certificate, ca.key)))]
+    puts += [put(token_key(role), _json(_TokenRecord(rotation=1))) for role in ROLES]
+    while True:
+        try:
+            result = await etcd.txn([absent(cluster_key), absent(CA_KEY)], puts, [get(cluster_key), get(CA_KEY)])
+        except UnknownOutcome as error:
+            log.info("reading the cluster's record again: %s", error.message)
+            await asyncio.sleep(0.1)
+            continue
+        break
+    if result.succeeded:
+        log.info("founded the cluster %s", cluster.id)
+        return Authority(cluster.id, ca)
+    cluster_kv, ca_kv = result.responses
+    if not isinstance(cluster_kv, KeyValue) or not isinstance(ca_kv, KeyValue):
+        raise Inconsistent(
+            "etcd holds only one of the cluster's record and its CA: it was restored or emptied in part",
+            hint=f"Restore both {cluster_key} and {CA_KEY}, or empty etcd of all that begins with /stackyard/.",
+        )
+    known: Any = codec.decode(cluster_key, cluster_kv.value)
+    record = _read(ca_kv, _CaRecord)
+    return Authority(known.id, pki.Authority(record.certificate, record.key))
+
+
+def _read(stored: KeyValue, record_type: type[_Stored]) -> _Stored:
+    try:
+        record = msgspec.json.decode(stored.value, type=record_type)
+    except msgspec.MsgspecError as error:
+        raise Inconsistent(f"the record at {stored.key} cannot be read: {error}") from error
+    if record.schema > SCHEMA:
+        raise Inconsistent(
+            f"the record at {stored.key} has schema {record.schema}, this program reads up to {SCHEMA}",
+            hint="Upgrade this manager; it changed nothing.",
+        )
+    return record
+
+
+def _json(record: msgspec.Struct) -> bytes:
+    return msgspec.json.encode(record)

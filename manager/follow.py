@@ -1,0 +1,75 @@
+"""Keeps the picture up to date with etcd, and tells those who listen what changed."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import aclosing, contextmanager
+
+from cluster.codec import PREFIX
+from manager.etcd import Etcd, Snapshot
+from manager.picture import Change, ClusterState, Event
+
+log = logging.getLogger(__name__)
+
+Listener = Callable[[list[Change]], None]
+
+
+class Follower:
+    """The one picture of this manager. `state` is changed only between two awaits, and listeners are told at once.
+
+    A listener must be quick and must not fail: it marks what is to be done, and does it elsewhere.
+    """
+
+    def __init__(self, etcd: Etcd) -> None:
+        self.state = ClusterState()
+        self.loaded = asyncio.Event()
+        self._etcd = etcd
+        self._listeners: list[Listener] = []
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+
+    async def run(self) -> None:
+        """Follow until cancelled. Failures of etcd are waited out; a record that cannot be read ends it."""
+        async with aclosing(self._etcd.follow(PREFIX)) as following:
+            async for news in following:
+                if isinstance(news, Snapshot):
+                    listing = ((item.key, item.value, item.mod_revision) for item in news.items)
+                    changes = self.state.replace(listing, news.revision)
+                else:
+                    events = (Event(e.key, e.current.value if e.current else None, e.revision) for e in news.events)
+                    changes = self.state.apply(events, news.revision)
+                self._tell(changes)
+                if not self.loaded.is_set():
+                    # What is loaded now mostly stays: the collector need not walk through it again and again.
+                    gc.collect()
+                    gc.freeze()
+                    log.info("loaded the cluster's state at revision %d", self.state.revision)
+                    self.loaded.set()
+
+    async def reached(self, revision: int) -> None:
+        """Wait until the picture shows everything up to a revision, such as that of a txn of one's own."""
+        if self.state.revision < revision:
+            future = asyncio.get_running_loop().create_future()
+            self._waiting.append((revision, future))
+            await future
+
+    @contextmanager
+    def listening(self, listener: Listener) -> Iterator[None]:
+        """Have `listener` told of every change, after the picture shows it, until the end of the block."""
+        self._listeners.append(listener)
+        try:
+            yield
+        finally:
+            self._listeners.remove(listener)
+
+    def _tell(self, changes: list[Change]) -> None:
+        for listener in tuple(self._listeners):
+            listener(changes)
+        waiting, self._waiting = self._waiting, []
+        for revision, future in waiting:
+            if revision > self.state.revision:
+                self._waiting.append((revision, future))
+            elif not future.done():
+                future.set_result(None)

@@ -1,0 +1,138 @@
+"""What each agent is to be given, worked out from the picture. Pure.
+
+A node's set has three parts: what is its own (its tasks, their specs, its networks), the endpoints in each of its
+networks, and the published ports. The latter two are the same for many nodes, so that `board` keeps them once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cluster.model.network import INGRESS
+from cluster.model.task import Task
+from cluster.protocol import Item, NetworkItem, PeerItem, PortItem, ServiceItem, TaskItem
+from manager.picture import ClusterState
+
+
+def assignments(state: ClusterState, node: str) -> dict[str, Item]:
+    """Give a node's whole set, by ident."""
+    items: dict[str, Item] = dict(own(state, node))
+    for network in memberships(state, node):
+        items.update((item.ident, item) for item in peers(state, network))
+    items.update((item.ident, item) for stack in state.stacks for item in ports(state, stack))
+    return items
+
+
+def own(state: ClusterState, node: str) -> dict[str, Item]:
+    """Give what only this node needs: its tasks, the specs that they run, the networks that they are in."""
+    items: dict[str, Item] = {}
+    for task_id in state.tasks_on.get(node, ()):
+        task = state.tasks[task_id]
+        service = _service(state, task)
+        if service is None:
+            continue  # without its spec the agent could do nothing with it; both come in one txn
+        items[service.ident] = service
+        item = TaskItem(task)
+        items[item.ident] = item
+    for network_id in memberships(state, node):
+        addresses: tuple[str, ...] = ()
+        verdict = state.node_states.get(node)
+        if network_id == INGRESS and verdict is not None and verdict.ingress is not None:
+            addresses = verdict.ingress.addresses
+        network = NetworkItem(state.networks[network_id], addresses)
+        items[network.ident] = network
+    return items
+
+
+def memberships(state: ClusterState, node: str) -> set[str]:
+    """Name the networks that a node is in: those of its tasks that have not ended, and that of published ports."""
+    found = {
+        endpoint.network
+        for task_id in state.tasks_on.get(node, ())
+        if not state.has_ended(state.tasks[task_id])
+        for endpoint in state.tasks[task_id].endpoints
+    }
+    verdict = state.node_states.get(node)
+    if verdict is not None and verdict.ingress is not None:
+        found.add(INGRESS)
+    return {network for network in found if network in state.networks}
+
+
+def peers(state: ClusterState, network: str) -> Iterator[PeerItem]:
+    """Give every endpoint in a network."""
+    owners = [*state.tasks_in.get(network, ())]
+    if network == INGRESS:
+        owners += state.node_states
+    for owner in owners:
+        if (item := peer(state, network, owner)) is not None:
+            yield item
+
+
+def peer(state: ClusterState, network: str, owner: str) -> PeerItem | None:
+    """Give the endpoint of a task (or, in the network of published ports, of a node); None when it has none now."""
+    if owner not in state.tasks:
+        return _node_peer(state, owner) if network == INGRESS else None
+    task = state.tasks[owner]
+    if task.node is None or state.has_ended(task):
+        return None
+    vtep = _vtep(state, task.node)
+    endpoint = next((one for one in task.endpoints if one.network == network), None)
+    service = state.services.get(task.service_uid)
+    if vtep is None or endpoint is None or service is None:
+        return None
+    return PeerItem(
+        network=network,
+        owner=task.id,
+        node=task.node,
+        vtep=vtep,
+        addresses=endpoint.addresses,
+        mac=endpoint.mac,
+        ready=state.is_ready(task),
+        stack=service.stack,
+        service=service.name,
+        service_uid=service.uid,
+        slot=task.slot,
+        aliases=endpoint.aliases,
+    )
+
+
+def ports(state: ClusterState, stack_name: str) -> Iterator[PortItem]:
+    """Give the ports that a stack publishes on every node, as its newest revision says."""
+    stack = state.stacks.get(stack_name)
+    head = None if stack is None or stack.removing else state.head(stack.uid)
+    if head is None:
+        return
+    for name, spec in head.spec.services.items():
+        for port in spec.ports:
+            if port.mode == "ingress":
+                yield PortItem(head.services[name].uid, port)
+
+
+def _node_peer(state: ClusterState, node: str) -> PeerItem | None:
+    verdict = state.node_states.get(node)
+    vtep = _vtep(state, node)
+    if verdict is None or verdict.ingress is None or vtep is None:
+        return None
+    return PeerItem(
+        network=INGRESS,
+        owner=node,
+        node=node,
+        vtep=vtep,
+        addresses=verdict.ingress.addresses,
+        mac=verdict.ingress.mac,
+        ready=False,
+    )
+
+
+def _vtep(state: ClusterState, node: str) -> str | None:
+    session = state.sessions.get(node)
+    return None if session is None or node not in state.nodes else session.description.address
+
+
+def _service(state: ClusterState, task: Task) -> ServiceItem | None:
+    spec = state.spec_of(task)
+    revision = state.revisions.get(task.stack_uid, {}).get(task.version)
+    if spec is None or revision is None:
+        return None
+    volumes = tuple(volume for volume in revision.spec.volumes.values() if volume.name in spec.volume_names)
+    return ServiceItem(task.service_uid, task.version, revision.spec.name, spec, volumes)

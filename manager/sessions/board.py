@@ -1,0 +1,236 @@
+"""What agents are to be given, kept up to date change by change, so that the cost follows what changed.
+
+The endpoints of a network are one *topic*, the published ports another: each is worked out once, however many agents
+read it, and remembers what changed since when. A *reader* is one session's place in them; it reads whenever it can
+send, and gets the newest of everything and nothing twice. What it has read adds up to `assignments.assignments`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from cluster.model.network import INGRESS, Network
+from cluster.model.node import Node, NodeState, Session
+from cluster.model.stack import Stack
+from cluster.model.task import Task, TaskStatus
+from cluster.protocol import Item
+from manager.picture import Change, ClusterState
+from manager.sessions.assignments import memberships, own, peer, peers, ports
+
+PORTS = "ports"
+"""The topic of published ports; all others are called by the network's id."""
+
+
+class Topic:
+    """Items by ident, with the order in which they last changed. `None` marks one that is gone."""
+
+    def __init__(self) -> None:
+        self.items: dict[str, Item] = {}
+        self.version = 0
+        self.forgotten = 0
+        self._changed: dict[str, int] = {}
+
+    def put(self, ident: str, item: Item | None) -> bool:
+        """Set or, with None, drop an item; tells whether that changed anything."""
+        if self.items.get(ident) == item:
+            return False
+        if item is None:
+            del self.items[ident]
+        else:
+            self.items[ident] = item
+        self.version += 1
+        self._changed.pop(ident, None)
+        self._changed[ident] = self.version
+        if len(self._changed) > 2 * len(self.items) + 100:
+            self._forget()
+        return True
+
+    def since(self, version: int) -> Iterator[str]:
+        """Name the items that changed, or went, after a version that is not below `forgotten`."""
+        for ident, at in reversed(self._changed.items()):
+            if at <= version:
+                return
+            yield ident
+
+    def _forget(self) -> None:
+        """Drop the older half of the marks; a reader that is so far behind starts over."""
+        for ident in tuple(self._changed)[: len(self._changed) // 2]:
+            self.forgotten = self._changed.pop(ident)
+
+
+class Board:
+    """All topics. Fed with what the picture tells has changed; wakes the readers that are concerned."""
+
+    def __init__(self, state: ClusterState) -> None:
+        self.state = state
+        self._topics: dict[str, Topic] = {PORTS: Topic()}
+        self._readers: dict[str, Reader] = {}
+        self._reading: dict[str, set[Reader]] = {}
+        self._published: dict[str, set[str]] = {}
+
+    def topic(self, name: str) -> Topic:
+        """Give a topic; a network's is made when the first agent needs it."""
+        if name not in self._topics:
+            topic = self._topics[name] = Topic()
+            for item in peers(self.state, name):
+                topic.put(item.ident, item)
+        return self._topics[name]
+
+    def read(self, node: str) -> Reader:
+        """Begin to read for a new session of a node."""
+        return Reader(self, node)
+
+    def changed(self, changes: Iterable[Change]) -> None:
+        """Take up what has changed in the picture, which shows it already."""
+        endpoints: set[tuple[str, str]] = set()
+        nodes: set[str] = set()
+        stacks: set[str] = set()
+        for change in changes:
+            for record in (change.old, change.new):
+                self._mark(record, endpoints, nodes, stacks)
+        for network, owner in endpoints:
+            if network in self._topics:
+                ident = f"peer/{network}/{owner}"
+                self._put(network, ident, peer(self.state, network, owner))
+        for stack in stacks:
+            self._publish(stack)
+        for node in nodes:
+            for reader in self._reading.get(_own(node), ()):
+                reader.stale = True
+                reader.news.set()
+
+    def _mark(self, record: object, endpoints: set[tuple[str, str]], nodes: set[str], stacks: set[str]) -> None:
+        match record:
+            case Task():
+                endpoints.update((endpoint.network, record.id) for endpoint in record.endpoints)
+                if record.node is not None:
+                    nodes.add(record.node)
+            case TaskStatus():
+                task = self.state.tasks.get(record.task)
+                if task is not None:
+                    self._mark(task, endpoints, nodes, stacks)
+            case NodeState(node=node) | Session(node=node) | Node(id=node):
+                nodes.add(node)
+                endpoints.add((INGRESS, node))
+                for task_id in self.state.tasks_on.get(node, ()):
+                    endpoints.update((one.network, task_id) for one in self.state.tasks[task_id].endpoints)
+            case Network():
+                nodes.update(reader.node for reader in self._reading.get(record.id, ()))
+                nodes.update(
+                    task.node
+                    for task_id in self.state.tasks_in.get(record.id, ())
+                    if (task := self.state.tasks[task_id]).node is not None
+                )
+                if record.id == INGRESS:
+                    nodes.update(self.state.node_states)
+            case Stack():
+                stacks.add(record.name)
+            case _:
+                pass
+
+    def _publish(self, stack: str) -> None:
+        items = {item.ident: item for item in ports(self.state, stack)}
+        before = self._published.pop(stack, set())
+        if items:
+            self._published[stack] = set(items)
+        for ident, item in items.items():
+            self._put(PORTS, ident, item)
+        elsewhere = set().union(*self._published.values()) if before - set(items) else set()
+        for ident in before - set(items) - elsewhere:
+            self._put(PORTS, ident, None)
+
+    def _put(self, name: str, ident: str, item: Item | None) -> None:
+        if self._topics[name].put(ident, item):
+            for reader in self._reading.get(name, ()):
+                reader.news.set()
+
+    def _follow(self, reader: Reader, name: str) -> None:
+        self._reading.setdefault(name, set()).add(reader)
+
+    def _leave(self, reader: Reader, name: str) -> None:
+        readers = self._reading.get(name, set())
+        readers.discard(reader)
+        if not readers:
+            self._reading.pop(name, None)
+            if name != PORTS:
+                self._topics.pop(name, None)
+
+
+def _own(node: str) -> str:
+    return f"node/{node}"
+
+
+class News(NamedTuple):
+    """What a reader has not been told yet. If `full`, the items are all there are, and whatever else it had is gone."""
+
+    revision: int
+    full: bool
+    items: dict[str, Item]
+    gone: set[str]
+
+
+class Reader:
+    """One session's place on the board. `news` is set when there may be something to read."""
+
+    def __init__(self, board: Board, node: str) -> None:
+        self.node = node
+        self.news = asyncio.Event()
+        self.news.set()
+        self.stale = True
+        self._board = board
+        self._own: dict[str, Item] = {}
+        self._places: dict[str, int] = {}
+        self._behind = True
+        board._follow(self, _own(node))
+
+    def close(self) -> None:
+        for name in (*self._places, _own(self.node)):
+            self._board._leave(self, name)
+
+    def read(self) -> News:
+        """Give what is new, changed or gone since the last time; at first, and when too much has happened, everything."""
+        self.news.clear()
+        items: dict[str, Item] = {}
+        gone: set[str] = set()
+        if self.stale:
+            self.stale = False
+            self._read_own(items, gone)
+        for name in tuple(self._places):
+            self._read_topic(name, items, gone)
+        full, self._behind = self._behind, False
+        if full:
+            items = dict(self._own)
+            for name in self._places:
+                items.update(self._board.topic(name).items)
+        return News(self._board.state.revision, full, items, set() if full else gone)
+
+    def _read_own(self, items: dict[str, Item], gone: set[str]) -> None:
+        state = self._board.state
+        found = own(state, self.node)
+        items.update((ident, item) for ident, item in found.items() if self._own.get(ident) != item)
+        gone.update(ident for ident in self._own if ident not in found)
+        self._own = found
+        wanted = {PORTS, *memberships(state, self.node)}
+        for name in [name for name in self._places if name not in wanted]:
+            topic, place = self._board.topic(name), self._places.pop(name)
+            self._behind |= place < topic.forgotten
+            gone.update(topic.items, topic.since(place))
+            self._board._leave(self, name)
+        for name in wanted - set(self._places):
+            topic = self._board.topic(name)
+            self._places[name] = topic.version
+            self._board._follow(self, name)
+            items.update(topic.items)
+
+    def _read_topic(self, name: str, items: dict[str, Item], gone: set[str]) -> None:
+        topic, place = self._board.topic(name), self._places[name]
+        self._places[name] = topic.version
+        self._behind |= place < topic.forgotten
+        for ident in topic.since(place):
+            item = topic.items.get(ident)
+            if item is None:
+                gone.add(ident)
+            else:
+                items[ident] = item
