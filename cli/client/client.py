@@ -1,0 +1,109 @@
+"""What can be asked of a cluster, call by call."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, TypeVar
+
+import msgspec
+
+from cli.client.contexts import Context
+from cli.client.transport import Transport
+from cluster import views
+from cluster.errors import NotFound
+from cluster.model.stack import StackSpec
+
+T = TypeVar("T")
+
+
+class Client:
+    """One cluster's API. Errors are those of `cluster.errors`."""
+
+    def __init__(self, context: Context) -> None:
+        self._transport = Transport(context)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self._transport.close()
+
+    def version(self) -> views.VersionView:
+        return self._get(views.VersionView, "/version")
+
+    def cluster(self) -> views.ClusterView:
+        return self._get(views.ClusterView, "/cluster")
+
+    def stacks(self) -> list[views.StackView]:
+        return self._get(list[views.StackView], "/stacks")
+
+    def services(self, stack: str | None = None) -> list[views.ServiceView]:
+        return self._get(list[views.ServiceView], "/services", stack=stack)
+
+    def tasks(
+        self, stack: str | None = None, service: str | None = None, node: str | None = None
+    ) -> list[views.TaskView]:
+        return self._get(list[views.TaskView], "/tasks", stack=stack, service=service, node=node)
+
+    def nodes(self) -> list[views.NodeView]:
+        return self._get(list[views.NodeView], "/nodes")
+
+    def update_node(self, name: str, change: views.NodeChange) -> views.NodeView:
+        return self._ask(views.NodeView, "PATCH", f"/nodes/{name}", body=change)
+
+    def deploy(self, spec: StackSpec, reason: str = "", base_revision: int | None = None) -> views.RevisionReply:
+        """Make a stack be as `spec` says, as a new revision of it if anything differs."""
+        request = views.DeployRequest(spec, secrets.token_hex(8), reason, base_revision)
+        return self._ask(views.RevisionReply, "PUT", f"/stacks/{spec.name}", body=request)
+
+    def scale(self, stack: str, replicas: dict[str, int], reason: str = "") -> views.RevisionReply:
+        request = views.ScaleRequest(replicas, secrets.token_hex(8), reason)
+        return self._ask(views.RevisionReply, "POST", f"/stacks/{stack}/scale", body=request)
+
+    def remove(self, stack: str, *, volumes: bool = False) -> views.RemoveReply:
+        return self._ask(views.RemoveReply, "DELETE", f"/stacks/{stack}", {"volumes": str(volumes).lower()})
+
+    def progress(self, stack: str, revision: int, *, removing: bool = False) -> Iterator[views.Progress]:
+        """Follow a revision to its end, over restarts of managers; the last one has `done` or `failed`."""
+        while True:
+            try:
+                for line in self._transport.lines(f"/v1/stacks/{stack}/progress", {"revision": revision}):
+                    if not line.strip():
+                        continue
+                    progress = msgspec.json.decode(line, type=views.Progress)
+                    yield progress
+                    if progress.done or progress.failed:
+                        return
+            except NotFound:
+                if not removing:
+                    raise
+                yield views.Progress(stack, revision, removing=True, done=True)
+                return
+
+    def logs(
+        self,
+        service: str,
+        *,
+        follow: bool = False,
+        tail: int | None = None,
+        since: float | None = None,
+        timestamps: bool = False,
+    ) -> Iterator[views.LogLine]:
+        """Read the logs of all tasks of a service, merged as they come."""
+        query = {
+            "follow": str(follow).lower(),
+            "tail": tail,
+            "since": since,
+            "timestamps": str(timestamps).lower(),
+        }
+        for line in self._transport.lines(f"/v1/services/{service}/logs", query):
+            if line.strip():
+                yield msgspec.json.decode(line, type=views.LogLine)
+
+    def _get(self, answer: type[T], path: str, **query: Any) -> T:
+        return self._ask(answer, "GET", path, query)
+
+    def _ask(self, answer: type[T], method: str, path: str, query: dict[str, Any] | None = None, body: Any = None) -> T:
+        return msgspec.json.decode(self._transport.call(method, f"/v1{path}", query, body), type=answer)

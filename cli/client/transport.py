@@ -1,0 +1,158 @@
+"""HTTP to the managers of one context, over mutual TLS or a UNIX socket, with the standard library alone.
+
+A request goes to the endpoint that answered last and moves on to the others when one is out of reach. Every request of
+this API may be sent twice: reads change nothing, writes carry an operation id or say how things are to be.
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+import time
+import urllib.parse
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from cli.client.contexts import Context
+from cluster import errors
+from cluster.views import ErrorBody
+
+_PATIENCE = 10.0  # seconds in which a manager may come back, or another take over
+_PAUSE = 0.3
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float | None) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class Transport:
+    """Sends requests to whichever manager answers. Not for several threads at once."""
+
+    def __init__(self, context: Context, *, timeout: float = 30.0) -> None:
+        self._context, self._timeout = context, timeout
+        self._targets = list(context.endpoints) or [context.socket]
+        self._tls: ssl.SSLContext | None = None
+        self._connection: http.client.HTTPConnection | None = None
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def call(self, method: str, path: str, query: dict[str, Any] | None = None, body: Any = None) -> bytes:
+        """Send a request and read the whole answer. Raises the error that the manager tells, or Unavailable."""
+        response = self._send(method, path, query, body)
+        try:
+            return response.read()
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise errors.Unavailable(f"the connection to the manager was lost: {error}") from error
+
+    def lines(self, path: str, query: dict[str, Any] | None = None) -> Iterator[bytes]:
+        """Read a stream line by line as it comes. Ends also when the connection is lost: its last line tells."""
+        response = self._send("GET", path, query, None, stream=True)
+        try:
+            while line := response.readline():
+                yield line
+        except (OSError, http.client.HTTPException):
+            return
+        finally:
+            self.close()
+
+    def _send(
+        self, method: str, path: str, query: dict[str, Any] | None, body: Any, *, stream: bool = False
+    ) -> http.client.HTTPResponse:
+        asked = {name: value for name, value in (query or {}).items() if value is not None}
+        target = path + ("?" + urllib.parse.urlencode(asked) if asked else "")
+        data = None if body is None else msgspec.json.encode(body)
+        end = time.monotonic() + _PATIENCE
+        while True:
+            problems = []
+            for endpoint in tuple(self._targets):
+                try:
+                    response = self._try(endpoint, method, target, data, stream=stream)
+                except (OSError, http.client.HTTPException) as error:
+                    self.close()
+                    problems.append((endpoint, error))
+                    # what answers next time is asked first next time
+                    self._targets.remove(endpoint)
+                    self._targets.append(endpoint)
+                    continue
+                if response.status < 400:
+                    return response
+                raise self._error(response)
+            if time.monotonic() > end or not all(_may_pass(error) for _, error in problems):
+                raise self._out_of_reach(problems) from problems[0][1]
+            time.sleep(_PAUSE)
+
+    def _try(
+        self, endpoint: str, method: str, target: str, data: bytes | None, *, stream: bool
+    ) -> http.client.HTTPResponse:
+        connection = self._connection
+        if connection is None:
+            connection = self._connection = self._connect(endpoint)
+        elif connection.sock is not None:
+            connection.sock.settimeout(self._timeout)
+        connection.request(method, target, data, {"Content-Type": "application/json"} if data is not None else {})
+        response = connection.getresponse()
+        if stream and connection.sock is not None:
+            connection.sock.settimeout(None)
+        return response
+
+    def _connect(self, endpoint: str) -> http.client.HTTPConnection:
+        if self._context.socket:
+            return _UnixConnection(endpoint, self._timeout)
+        url = urllib.parse.urlsplit(endpoint)
+        return http.client.HTTPSConnection(
+            url.hostname or "", url.port, timeout=self._timeout, context=self._tls_context()
+        )
+
+    def _tls_context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            try:
+                self._tls = ssl.create_default_context(cafile=self._context.ca)
+                self._tls.load_cert_chain(self._context.cert, self._context.key)
+            except (OSError, ssl.SSLError) as error:
+                raise errors.UserError(
+                    f"the certificates of this context cannot be read: {error}",
+                    hint=f"They should be in {self._context.ca}, {self._context.cert} and {self._context.key}.",
+                ) from error
+        return self._tls
+
+    def _error(self, response: http.client.HTTPResponse) -> errors.StackyardError:
+        text = response.read()
+        try:
+            told = msgspec.json.decode(text, type=ErrorBody)
+        except msgspec.MsgspecError:
+            return errors.Failed(f"the manager answered {response.status}: {text[:200].decode(errors='replace')}")
+        kind = getattr(errors, told.kind, None)
+        if not (isinstance(kind, type) and issubclass(kind, errors.StackyardError)):
+            kind = errors.UserError if response.status < 500 else errors.Failed
+        return kind(told.error, hint=told.hint)
+
+    def _out_of_reach(self, problems: list[tuple[str, Exception]]) -> errors.StackyardError:
+        told = "; ".join(f"{endpoint}: {error}" for endpoint, error in problems)
+        if any(isinstance(error, ssl.SSLError) for _, error in problems):
+            return errors.Forbidden(
+                f"the manager and this context do not trust one another ({told})",
+                hint="The context is of another cluster, or its certificate has expired.",
+            )
+        if any(isinstance(error, PermissionError) for _, error in problems):
+            return errors.Forbidden(f"no permission to open the manager's socket ({told})", hint="It is root's.")
+        return errors.Unavailable(
+            f"no manager answers ({told})", hint="Is it running? In a lab: `stack lab status`, `stack lab start n1`."
+        )
+
+
+def _may_pass(error: Exception) -> bool:
+    return not isinstance(error, ssl.SSLError | PermissionError)
