@@ -67,7 +67,7 @@ def status(form: str) -> None:
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def exec_(node: str, command: tuple[str, ...]) -> None:
     """Run a command on a node: stack lab exec n2 -- ip addr."""
-    host = _lab().node(node)
+    host = _lab().node(node).host
     argv = [*host.enter(), *command]
     os.execvpe(argv[0], argv, host.exec_environment())
 
@@ -132,7 +132,7 @@ def heal(node: str) -> None:
 @click.option("-f", "--follow", is_flag=True, help="Go on as more is written.")
 def logs(node: str, program: str, follow: bool) -> None:
     """Show what a program of a node has written."""
-    log = _lab().node(node).layout.log_file(program)
+    log = _lab().node(node).host.log_file(program)
     if not log.exists():
         from cluster.errors import NotFound
 

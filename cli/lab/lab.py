@@ -17,8 +17,9 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 from cli.lab import probes, processes, programs
+from cli.lab.host import cgroups, remove_cgroups, unmount_below
 from cli.lab.layout import REGISTRY_HOST, Layout, NodeLayout
-from cli.lab.node import Node, cgroups, remove_cgroups, unmount_below
+from cli.lab.node import Node
 from cli.lab.switch import Switch, is_namespace
 from cluster.errors import Failed, Forbidden, NotFound, Unavailable, UserError
 
@@ -121,7 +122,7 @@ class Lab:
         ports = self._switch.ports_up()
         result = []
         for node in self.nodes():
-            up = node.init() is not None
+            up = node.host.init() is not None
             result.append(
                 NodeStatus(
                     name=node.name,
@@ -178,7 +179,7 @@ class Lab:
 
     def exec(self, name: str, argv: Sequence[str], stdin: str | None = None) -> CompletedProcess[str]:
         """Run a command on a node and wait for it; its exit code is the caller's to judge."""
-        return self.node(name).exec(argv, stdin)
+        return self.node(name).host.exec(argv, stdin)
 
     def start(self, name: str, program: str | None = None) -> None:
         """Switch a node on with all its programs, or start one program."""
@@ -329,7 +330,7 @@ class Lab:
             Node(self.layout.node(node), self._switch).power_off()
 
     def _boot(self, node: Node) -> None:
-        if node.init() is None:
+        if node.host.init() is None:
             node.boot()
 
     def _hosts(self, program: str) -> list[Node]:
@@ -343,7 +344,7 @@ class Lab:
     def _find(self, node: Node, program: str) -> processes.Process | None:
         if program not in programs.PROGRAMS:
             raise NotFound(f"a node has no program {program}", hint=f"It has {', '.join(programs.PROGRAMS)}.")
-        return processes.main_process(node.processes(), node.name, program, self._executable(program))
+        return processes.main_process(node.host.processes(), node.name, program, self._executable(program))
 
     def _executable(self, program: str) -> str:
         return {programs.ENGINE: "dockerd", programs.ETCD: "etcd"}.get(program, f"stack-{program}")
@@ -351,7 +352,7 @@ class Lab:
     def _start_program(self, program: str, node: Node) -> None:
         if self._find(node, program) is not None:
             return
-        node.enter()  # the clearest error first: the node is off
+        node.host.enter()  # the clearest error first: the node is off
         layout, bin_dir = node.layout, Path(sys.prefix) / "bin"
         if program == programs.ENGINE:
             config = programs.engine_config(layout, probes.runtime_wrapper())
@@ -365,7 +366,7 @@ class Lab:
             built = programs.manager(layout, self._managers(), bin_dir)
         else:
             built = programs.agent(layout, self._managers(), None, bin_dir)
-        node.start(program, built.argv, {})
+        node.host.start(program, built.argv)
 
     def _await(self, program: str, node: Node) -> None:
         """Wait until a program that was just started answers."""
@@ -378,7 +379,7 @@ class Lab:
             f"{program} on {node.name}",
             lambda: self._find(node, program) is not None,
             answers,
-            layout.log_file(program),
+            node.host.log_file(program),
         )
 
     def _await_answer(self, what: str, alive: Callable[[], bool], answers: Callable[[], bool], log: Path) -> None:

@@ -138,9 +138,6 @@ class NodeLayout:
     def data_dir(self) -> Path:
         return self.lab.data_dir / self.name
 
-    def log_file(self, program: str) -> Path:
-        return self.data_dir / f"{program}.log"
-
     @property
     def engine_socket(self) -> Path:
         return self.run_dir / "docker.sock"

@@ -46,7 +46,7 @@ class Switch:
         self.unplug(what, port)
         namespace = self._layout.namespace(what)
         run(["ip", "netns", "add", namespace])
-        # the same hardware address each time, as a host has, or the neighbours' ARP tables would be wrong after a reboot
+        # the same hardware address each time, as a host has: neighbours still have it in their ARP tables
         hardware = "02:53:" + ":".join(f"{byte:02x}" for byte in ipaddress.IPv4Address(address).packed)
         self._ip(
             f"link add {port} type veth peer name eth0 address {hardware} netns {namespace}",
