@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from agent.network import netlink
 from agent.network.namespaces import Namespaces, write_sysctl
 from agent.network.netlink import Link, Neighbour, Request
-from agent.network.plan import BRIDGE, BRIDGE_INDEX, OUTER, VXLAN, VXLAN_INDEX, VXLAN_PORT, Overlay, Wire
+from agent.network.plan import BRIDGE, BRIDGE_INDEX, NODE_OUTER, OUTER, VXLAN, VXLAN_INDEX, VXLAN_PORT, Overlay, Wire
 from cluster.errors import Failed, Unavailable
 
 NETWORKS = "sn-"
@@ -282,6 +282,23 @@ class Network:
         return ports
 
 
+def remove_network(namespaces: Namespaces, name: str) -> None:
+    """Remove a network's namespace; its VXLAN number and the node's link are free when this returns."""
+    try:
+        fd = namespaces.open(name)
+    except FileNotFoundError:
+        namespaces.delete(name)
+        return
+    try:
+        with namespaces.inside(fd):
+            inner = Netlink()
+        inner.send(netlink.delete_link(VXLAN), netlink.delete_link(NODE_OUTER))
+        inner.close()
+    finally:
+        os.close(fd)
+    namespaces.delete(name)
+
+
 def make_sandbox(namespaces: Namespaces, task: str, wires: tuple[Wire, ...], networks: dict[str, Network]) -> None:
     """Make a task's namespace with all of its links and addresses."""
     name = SANDBOXES + task
@@ -385,7 +402,7 @@ def _allow_ipv6(wires: Iterable[Wire]) -> None:
 
 def _quieten() -> None:
     """Keep a network's namespace from speaking for itself, and bridged frames out of the way of host firewalls."""
-    write_sysctl("ipv6/conf/all/disable_ipv6", "1", optional=True)
-    write_sysctl("ipv6/conf/default/disable_ipv6", "1", optional=True)
+    write_sysctl("ipv6/conf/default/addr_gen_mode", "1", optional=True)  # no link-local addresses, so no solicitations
+    write_sysctl("ipv6/conf/default/accept_ra", "0", optional=True)
     for table in ("arptables", "iptables", "ip6tables"):
         write_sysctl(f"bridge/bridge-nf-call-{table}", "0", optional=True)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from agent.network.ports import Rules, rules
 from cluster.errors import Failed
 from cluster.model.network import INGRESS, Endpoint, Network
+from cluster.model.task import Task
 from cluster.protocol import Item, NetworkItem, PeerItem, PortItem, TaskItem
 
 VXLAN_PORT = 4789
 BRIDGE, BRIDGE_INDEX = "br0", 2
 VXLAN, VXLAN_INDEX = "vxlan0", 3
-OUTER = "v-"
+OUTER, NODE_OUTER = "v-", "node"
 
 _OUTER_INDEXES = 0x01000000
 _FIRST_INNER_INDEX = 2
@@ -56,6 +58,11 @@ class Overlay:
     node: Wire | None = None
 
     @property
+    def shape(self) -> tuple[int, int, str]:
+        """What the bridge and the VXLAN link are made of."""
+        return self.vni, self.mtu, self.vtep
+
+    @property
     def bridge_mac(self) -> str:
         """Fixed, for a bridge would else take on and change with the MACs of its ports."""
         return "02:53:59:" + ":".join(f"{byte:02x}" for byte in self.vni.to_bytes(3, "big"))
@@ -75,7 +82,7 @@ def plan(node: str, vtep: str, underlay_mtu: int, items: Iterable[Item]) -> Plan
     networks: dict[str, NetworkItem] = {}
     peers: dict[str, list[PeerItem]] = {}
     ports: list[PortItem] = []
-    tasks: list[TaskItem] = []
+    tasks: list[Task] = []
     for item in items:
         match item:
             case NetworkItem():
@@ -85,18 +92,17 @@ def plan(node: str, vtep: str, underlay_mtu: int, items: Iterable[Item]) -> Plan
             case PortItem():
                 ports.append(item)
             case TaskItem():
-                tasks.append(item)
+                tasks.append(item.task)
             case _:
                 pass
     overlays = {
         item.network.id: _overlay(node, vtep, underlay_mtu, item, peers.get(item.network.id, ()))
         for item in networks.values()
     }
-    sandboxes = {
-        item.task.id: wires(item.task.id, item.task.endpoints, overlays)
-        for item in tasks
-        if all(endpoint.network in overlays for endpoint in item.task.endpoints)
-    }
+    sandboxes = {}
+    for task in tasks:
+        with suppress(Failed):  # said when it is to be started; it must not keep others from being wired
+            sandboxes[task.id] = wires(task.id, task.endpoints, overlays)
     ingress = overlays.get(INGRESS)
     published = None
     if ingress is not None and ingress.node is not None:
@@ -151,7 +157,7 @@ def _node_wire(network: Network, addresses: tuple[str, ...], mtu: int) -> Wire |
     if not addresses:
         return None
     return Wire(
-        network.id, node_link(network.id), 0, "vnode", _outer_index(addresses),
+        network.id, node_link(network.id), 0, NODE_OUTER, _outer_index(addresses),
         Endpoint(network.id, addresses).mac, mtu, _with_prefixes(addresses, network.subnets, network.id),
     )  # fmt: skip
 

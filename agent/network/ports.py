@@ -122,7 +122,8 @@ def _skeleton(wanted: Rules) -> Iterator[str]:
     link = f'"{wanted.link}"'
     yield from _base("postrouting", "nat", "postrouting", 90, f"oifname {link} ct status dnat masquerade")
     # The link is for what was published and for the answers. Without what follows, a container could reach the node's
-    # own ports through it (with route_localnet even those on loopback), and the node's neighbours could reach containers.
+    # own ports through it (with route_localnet even those on loopback), and neighbours of the node could reach
+    # containers.
     yield from _base("guard", "filter", "prerouting", -310, f"iifname {link} ip daddr 127.0.0.0/8 drop")
     yield from _base("input", "filter", "input", -10, f"iifname {link} ct state new drop")
     yield from _base(

@@ -24,12 +24,13 @@ from agent.network.kernel import (
     Network,
     make_sandbox,
     mend_sandbox,
+    remove_network,
     underlay_mtu,
     wire_node,
 )  # fmt: skip
 from agent.network.namespaces import Namespaces
 from agent.network.nft import Nftables
-from agent.network.plan import Plan, Wire, node_link, outer_name, plan, wires
+from agent.network.plan import Overlay, Plan, Wire, node_link, outer_name, plan, wires
 from agent.network.ports import TABLE, Rules, changes, forget, whole
 from cluster.errors import Failed, StackyardError
 from cluster.model.network import INGRESS, Endpoint
@@ -59,7 +60,8 @@ class Wiring:
         self._node, self._vtep, self._links = node, vtep, links
         self._namespaces = Namespaces(netns, home)
         self._networks: dict[str, Network] = {}
-        self._plan = Plan()
+        self._plan = Plan()  # its overlays are those that were wired, which may be fewer than were wanted
+        self._wanted: frozenset[str] | None = None
         self._laid: dict[str, tuple[Wire, ...]] = {}
         self._rules: Rules | None = None
         self._listing = ""
@@ -103,7 +105,8 @@ class Wiring:
     async def apply(self, items: Iterable[Item], *, prune: bool = True) -> None:
         """Bring networks, rows of remote endpoints and published ports to what a full set of assignments says.
 
-        Without `prune` nothing is taken away: for a set that may be older than what is wired.
+        Without `prune` nothing is taken away: for a set that may be older than what is wired. A network that cannot be
+        wired does not keep the others from it; its error is raised at the end, and the next call tries it again.
         """
         async with self._lock:
             await self._in_thread(self._apply, tuple(items), prune)
@@ -144,7 +147,7 @@ class Wiring:
         (self._links / container).unlink(missing_ok=True)
 
     async def clean(self, tasks: Collection[str], containers: Collection[str]) -> None:
-        """Remove what nobody wants: sandboxes of other tasks, links of other containers, networks not in the last set.
+        """Remove what nobody wants: sandboxes of other tasks, links of other containers, networks not applied last.
 
         Only for a caller who holds a full set.
         """
@@ -172,18 +175,34 @@ class Wiring:
 
     def _apply(self, items: tuple[Item, ...], prune: bool) -> None:
         wanted = plan(self._node, self._vtep, self._mtu, items)
+        self._wanted = frozenset(wanted.overlays)
+        done: dict[str, Overlay] = {}
+        refused: list[StackyardError | OSError] = []
         for overlay in wanted.overlays.values():
-            network = self._networks.get(overlay.network)
-            if network is None:
-                network = self._networks[overlay.network] = Network(self._namespaces, self._home, overlay)
-            held = self._plan.overlays.get(overlay.network)
-            network.program(overlay, prune=prune)
-            if overlay.node is not None and (held is None or held.node != overlay.node):
-                wire_node(overlay.node, self._home, self._namespaces.home, network)
-        self._publish(wanted.ports, prune)
+            try:
+                self._apply_overlay(overlay, prune)
+            except (StackyardError, OSError) as error:
+                log.error("network %s cannot be wired: %s", overlay.network, error)
+                refused.append(error)
+            else:
+                done[overlay.network] = overlay
         here = self.sandboxes()
         self._laid = {task: laid for task, laid in wanted.sandboxes.items() if task in here} | self._laid
-        self._plan = wanted
+        self._plan = replace(wanted, overlays=done)
+        self._publish(wanted.ports, prune)
+        if refused:
+            raise refused[0]
+
+    def _apply_overlay(self, overlay: Overlay, prune: bool) -> None:
+        network = self._networks.get(overlay.network)
+        held = self._plan.overlays.get(overlay.network)
+        if network is None:
+            network = self._networks[overlay.network] = Network(self._namespaces, self._home, overlay)
+        elif held is None or held.shape != overlay.shape:
+            network.audit(overlay, (), self._outer_names, prune=False)
+        network.program(overlay, prune=prune)
+        if overlay.node is not None and (held is None or held.node != overlay.node):
+            wire_node(overlay.node, self._home, self._namespaces.home, network)
 
     def _publish(self, wanted: Rules | None, prune: bool) -> None:
         held = self._rules
@@ -256,14 +275,16 @@ class Wiring:
                 network.detach(outer_name(task))
 
     def _clean_networks(self) -> None:
+        if self._wanted is None:
+            return
         for name in self._namespaces.names(NETWORKS):
             network = name.removeprefix(NETWORKS)
-            if network in self._plan.overlays:
+            if network in self._wanted:
                 continue
             log.info("removing network %s, which nobody wants", network)
             held = self._networks.pop(network, None)
             if held is not None:
                 held.close()
-            self._namespaces.delete(name)
-        if INGRESS not in self._plan.overlays:
+            remove_network(self._namespaces, name)
+        if INGRESS not in self._wanted:
             self._unpublish(node_link(INGRESS))

@@ -1,0 +1,143 @@
+"""Hosts for network tests: network namespaces on one bridge, each with a Wiring as if it were a node of its own."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from agent.network.wiring import Wiring
+from cluster.model.network import INGRESS, Endpoint, Network
+from cluster.model.service import PortSpec
+from cluster.protocol import Item, NetworkItem, PeerItem, PortItem
+
+SUBNET = "10.79.0"
+NAMES = ("h1", "h2", "h3", "client")
+ROOT = Path("/run/stackyard-network-tests")
+FRONT = Network("front", "front", "stack", "front", 4101, ("10.101.0.0/16",))
+BACK = Network("back", "back", "stack", "back", 4102, ("10.102.0.0/16", "fd00:102::/64"))
+INGRESS_NETWORK = Network(INGRESS, INGRESS, "", INGRESS, 4100, ("10.100.0.0/16",))
+
+
+def run(*command: str, check: bool = True) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    if check and done.returncode:
+        raise AssertionError(f"{' '.join(command)}: {done.stderr or done.stdout}")
+    return done.stdout
+
+
+def host(name: str) -> Path:
+    return Path("/run/netns") / f"syt-{name}"
+
+
+def clean() -> None:
+    """Remove what an earlier run may have left, however it ended."""
+    mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    for mount in sorted((m for m in mounts if m.startswith(f"{ROOT}/")), reverse=True):
+        run("umount", "-l", mount)
+    shutil.rmtree(ROOT, ignore_errors=True)
+    for name in (*NAMES, "switch"):
+        if host(name).exists():
+            run("ip", "netns", "del", f"syt-{name}")
+
+
+@contextmanager
+def underlay() -> Iterator[None]:
+    clean()
+    try:
+        run("ip", "netns", "add", "syt-switch")
+        run("ip", "-n", "syt-switch", "link", "add", "br0", "type", "bridge")
+        run("ip", "-n", "syt-switch", "link", "set", "br0", "up")
+        run("nsenter", f"--net={host('switch')}", "sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0")
+        for number, name in enumerate(NAMES, 1):
+            here = ("ip", "-n", f"syt-{name}")
+            run("ip", "netns", "add", f"syt-{name}")
+            run("ip", "link", "add", "eth0", "netns", f"syt-{name}", "type", "veth",
+                "peer", "name", name, "netns", "syt-switch")  # fmt: skip
+            run("ip", "-n", "syt-switch", "link", "set", name, "master", "br0", "up")
+            run(*here, "addr", "add", f"{SUBNET}.{number}/24", "dev", "eth0")
+            run(*here, "link", "set", "lo", "up")
+            run(*here, "link", "set", "eth0", "up")
+        yield
+    finally:
+        clean()
+
+
+def address_of(name: str) -> str:
+    return f"{SUBNET}.{NAMES.index(name) + 1}"
+
+
+def wiring(name: str) -> Wiring:
+    return Wiring(name, address_of(name), netns=ROOT / name, links=ROOT / f"{name}-links", home=host(name))
+
+
+class Cluster:
+    """What a manager would say: tasks with their places and addresses, and the items that each node gets."""
+
+    def __init__(self) -> None:
+        self.tasks: dict[str, tuple[str, tuple[Endpoint, ...]]] = {}
+        self.ports: list[PortItem] = []
+        self.networks = [FRONT, BACK]
+        self.unready: set[str] = set()
+
+    def task(self, number: int, node: str, *networks: Network) -> str:
+        """Place a task; its addresses end in its number."""
+        task = f"{number:04d}{'a' * 21}"
+        self.tasks[task] = (node, tuple(endpoint(network, number) for network in networks))
+        return task
+
+    def publish(self, published: int, target: int, **more: str) -> None:
+        self.ports.append(PortItem("uid", PortSpec(target, published, **more)))  # type: ignore[arg-type]
+
+    def items(self, node: str) -> list[Item]:
+        node_ingress = {name: endpoint(INGRESS_NETWORK, 250 * 256 + i) for i, name in enumerate(NAMES[:3], 1)}
+        items: list[Item] = [NetworkItem(network) for network in self.networks]
+        items.append(NetworkItem(INGRESS_NETWORK, node_ingress[node].addresses))
+        for name, own in node_ingress.items():
+            items.append(PeerItem(INGRESS, name, name, address_of(name), own.addresses, own.mac, True))
+        for task, (where, endpoints) in self.tasks.items():
+            for at in endpoints:
+                items.append(
+                    PeerItem(
+                        at.network, task, where, address_of(where), at.addresses, at.mac, task not in self.unready,
+                        "stack", "web", "uid", int(task[:4]),
+                    )
+                )  # fmt: skip
+        return items + self.ports
+
+    async def start(self, wirings: dict[str, Wiring]) -> None:
+        await self.apply(wirings)
+        for task, (where, endpoints) in self.tasks.items():
+            await wirings[where].create_sandbox(task, endpoints)
+
+    async def apply(self, wirings: dict[str, Wiring]) -> None:
+        for name, each in wirings.items():
+            await each.apply(self.items(name))
+
+
+def endpoint(network: Network, number: int) -> Endpoint:
+    base = network.subnets[0].removesuffix(".0.0/16")
+    v6 = [subnet.removesuffix("/64") + f"{number:x}" for subnet in network.subnets[1:]]
+    return Endpoint(network.id, (f"{base}.{number >> 8}.{number & 255}", *v6))
+
+
+def inside(path: Path, *command: str, check: bool = True) -> str:
+    return run("nsenter", f"--net={path}", *command, check=check)
+
+
+def reaches(path: Path, address: str) -> bool:
+    ping = ("busybox", "ping", "-6" if ":" in address else "-4", "-c1", "-W1", address)
+    return "1 packets received" in inside(path, *ping, check=False)
+
+
+def rows(path: Path) -> set[str]:
+    """Everything that the kernel holds in one namespace, without what counts up by itself."""
+    found: Iterable[str] = (
+        *inside(path, "ip", "-o", "link").splitlines(),
+        *inside(path, "ip", "-o", "addr").splitlines(),
+        *inside(path, "bridge", "fdb").splitlines(),
+        *inside(path, "ip", "neigh", "show", "nud", "permanent").splitlines(),
+    )
+    return set(found)
