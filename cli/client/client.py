@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, TypeVar
@@ -12,10 +13,12 @@ import msgspec
 from cli.client.contexts import Context
 from cli.client.transport import Transport
 from cluster import views
-from cluster.errors import NotFound
+from cluster.errors import NotFound, Unavailable
 from cluster.model.stack import StackSpec
 
 T = TypeVar("T")
+
+_PATIENCE = 60.0
 
 
 class Client:
@@ -66,12 +69,17 @@ class Client:
         return self._ask(views.RemoveReply, "DELETE", f"/stacks/{stack}", {"volumes": str(volumes).lower()})
 
     def progress(self, stack: str, revision: int, *, removing: bool = False) -> Iterator[views.Progress]:
-        """Follow a revision to its end, over restarts of managers; the last one has `done` or `failed`."""
+        """Follow a revision to its end, over restarts of managers; the last one has `done` or `failed`.
+
+        Raises Unavailable when no manager answers for a minute.
+        """
+        last_heard = time.monotonic()
         while True:
             try:
                 for line in self._transport.lines(f"/v1/stacks/{stack}/progress", {"revision": revision}):
                     if not line.strip():
                         continue
+                    last_heard = time.monotonic()
                     progress = msgspec.json.decode(line, type=views.Progress)
                     yield progress
                     if progress.done or progress.failed:
@@ -81,6 +89,9 @@ class Client:
                     raise
                 yield views.Progress(stack, revision, removing=True, done=True)
                 return
+            except Unavailable:
+                if time.monotonic() - last_heard > _PATIENCE:
+                    raise
 
     def logs(
         self,

@@ -11,7 +11,7 @@ import socket
 import ssl
 import time
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -20,7 +20,7 @@ from cli.client.contexts import Context
 from cluster import errors
 from cluster.views import ErrorBody
 
-_PATIENCE = 10.0  # seconds in which a manager may come back, or another take over
+_PATIENCE = 5.0  # seconds in which a manager may come back, or another take over
 _PAUSE = 0.3
 
 
@@ -140,7 +140,7 @@ class Transport:
             kind = errors.UserError if response.status < 500 else errors.Failed
         return kind(told.error, hint=told.hint)
 
-    def _out_of_reach(self, problems: list[tuple[str, Exception]]) -> errors.StackyardError:
+    def _out_of_reach(self, problems: Sequence[tuple[str, Exception]]) -> errors.StackyardError:
         told = "; ".join(f"{endpoint}: {error}" for endpoint, error in problems)
         if any(isinstance(error, ssl.SSLError) for _, error in problems):
             return errors.Forbidden(

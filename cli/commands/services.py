@@ -1,0 +1,154 @@
+"""`stack services`, `ps`, `scale` and `logs`, and the same under `stack service`."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import datetime
+
+import click
+
+from cli.commands.follow import follow
+from cli.commands.session import connect, find_service
+from cli.output import Form, age, format_option, joined, show
+from cluster.errors import NotFound, UserError
+from cluster.model.service import PortSpec
+from cluster.model.task import Desired
+from cluster.views import TaskView
+
+
+def _port(port: PortSpec) -> str:
+    host = f"{port.host_ip}:" if port.host_ip else ""
+    mode = " (host)" if port.mode == "host" else ""
+    return f"{host}{port.published}->{port.target}/{port.protocol}{mode}"
+
+
+@click.command()
+@click.argument("stack", required=False)
+@format_option
+def services(stack: str | None, form: Form) -> None:
+    """List the services of all stacks, or of one."""
+    with connect() as client:
+        found = client.services(stack)
+        if stack and not found and stack not in {known.name for known in client.stacks()}:
+            raise NotFound(f"there is no stack {stack}", hint="`stack ls` lists them.")
+    show(
+        found,
+        {
+            "NAME": lambda s: s.name,
+            "REPLICAS": lambda s: f"{s.running}/{s.wanted}",
+            "IMAGE": lambda s: s.image,
+            "PORTS": lambda s: joined(map(_port, s.ports)),
+            "PROBLEM": lambda s: s.problem,
+        },
+        form,
+    )
+
+
+@click.command()
+@click.argument("what", required=False, metavar="[STACK|SERVICE]")
+@click.option("--node", help="Only tasks on this node.")
+@click.option("--all", "-a", "everything", is_flag=True, help="Also the tasks that have ended and were replaced.")
+@format_option
+def ps(what: str | None, node: str | None, everything: bool, form: Form) -> None:
+    """List tasks: of a stack, of a service, on a node, or all.
+
+    JSON always holds the tasks that have ended, too.
+    """
+    with connect() as client:
+        if what is None or what in {stack.name for stack in client.stacks()}:
+            tasks = client.tasks(stack=what, node=node)
+        else:
+            tasks = client.tasks(service=find_service(client, what).name, node=node)
+    tasks.sort(key=lambda task: (task.stack, task.service, task.slot, -task.created_at))
+    if form == "table" and not everything:
+        tasks = [task for task in tasks if task.desired is Desired.RUNNING]
+    show(
+        tasks,
+        {
+            "ID": lambda t: t.id[:12],
+            "NAME": lambda t: t.name,
+            "IMAGE": lambda t: t.image,
+            "NODE": lambda t: t.node or "-",
+            "WANTED": lambda t: t.desired,
+            "STATE": lambda t: t.state,
+            "SINCE": lambda t: age(t.since),
+            "MESSAGE": _message,
+        },
+        form,
+    )
+
+
+def _message(task: TaskView) -> str:
+    code = f"exit code {task.exit_code}" if task.exit_code else ""
+    restarts = f"restarted in place {task.restarts} times" if task.restarts else ""
+    return joined((task.message, code if code not in task.message else "", restarts))
+
+
+@click.command()
+@click.argument("wishes", nargs=-1, required=True, metavar="SERVICE=N...")
+@click.option("--detach", "-d", is_flag=True, help="Do not wait.")
+@click.option("--timeout", type=float, metavar="SECONDS", help="Wait at most so long.")
+def scale(wishes: tuple[str, ...], detach: bool, timeout: float | None) -> None:
+    """Run N tasks of each service, and wait until they run."""
+    with connect() as client:
+        replicas: dict[str, dict[str, int]] = {}
+        for wish in wishes:
+            name, separator, number = wish.partition("=")
+            if not separator or not re.fullmatch(r"\d+", number):
+                raise UserError(f"{wish} does not say how many", hint="Write SERVICE=N, such as web=5.")
+            service = find_service(client, name)
+            replicas.setdefault(service.stack, {})[service.service] = int(number)
+        replies = [client.scale(stack, wanted, "scale " + " ".join(wishes)) for stack, wanted in replicas.items()]
+        if not detach:
+            for reply in replies:
+                follow(client, reply.stack, reply.revision, timeout=timeout)
+        for wish in wishes:
+            click.echo(f"scaled {wish}" if not detach else f"scaling {wish}")
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def _instant(text: str) -> float:
+    """Read 10m (ago), an ISO date, or seconds since the epoch."""
+    if match := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text):
+        return time.time() - float(match[1]) * _UNITS[match[2]]
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        raise UserError(f"{text!r} is no instant", hint="Write 10m, 2h, 2026-01-31T12:00, or seconds.") from None
+
+
+@click.command()
+@click.argument("service")
+@click.option("--follow", "-f", "following", is_flag=True, help="Go on with what is printed from now on.")
+@click.option("--tail", "-n", type=int, metavar="N", help="Only the last N lines of each task.")
+@click.option("--since", metavar="10m|DATE", help="Only lines since then.")
+@click.option("--timestamps", "-t", is_flag=True, help="Show when each line was printed.")
+def logs(service: str, following: bool, tail: int | None, since: str | None, timestamps: bool) -> None:
+    """Show what all tasks of a service print."""
+    start = None if since is None else _instant(since)
+    with connect() as client:
+        name = find_service(client, service).name
+        for line in client.logs(name, follow=following, tail=tail, since=start, timestamps=timestamps):
+            where = f"{line.task}.{line.id[:12]}@{line.node}" if line.node else line.task
+            if line.note:
+                click.echo(f"{where} | {line.note}", err=True)
+            else:
+                click.echo(f"{where} | {line.line}", err=line.stream == "stderr")
+
+
+@click.group()
+def service() -> None:
+    """The commands on services, by Docker's longer names."""
+
+
+service.add_command(services, "ls")
+service.add_command(ps, "ps")
+service.add_command(scale, "scale")
+service.add_command(logs, "logs")

@@ -1,0 +1,28 @@
+"""What commands share: the client of the chosen context, and names as people give them."""
+
+from __future__ import annotations
+
+import click
+
+from cli.client import Client
+from cli.client.contexts import chosen
+from cluster.errors import NotFound, UserError
+from cluster.views import ServiceView
+
+
+def connect() -> Client:
+    """Give the client of the cluster that was chosen with --context, STACK_CONTEXT or STACK_HOST."""
+    return Client(chosen(click.get_current_context().find_root().obj))
+
+
+def find_service(client: Client, name: str) -> ServiceView:
+    """Give the service that is meant: `stack_service`, or `service` where only one stack has it."""
+    services = client.services()
+    exact = [service for service in services if service.name == name]
+    found = exact or [service for service in services if service.service == name]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(service.name for service in found)
+        raise UserError(f"{name} can mean several services: {names}", hint="Give the whole name.")
+    raise NotFound(f"there is no service {name}", hint="`stack services` lists them.")

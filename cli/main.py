@@ -1,0 +1,84 @@
+"""The `stack` command: finds the module of a command when it is called, and shows errors once, here."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from cluster.errors import StackyardError
+
+# Command -> (module, attribute, short help): the help of the whole program needs no module.
+COMMANDS = {
+    "deploy": ("cli.commands.deploy", "deploy", "Run a Compose file as a stack, or bring a running one up to date."),
+    "ls": ("cli.commands.stacks", "ls", "List the stacks."),
+    "services": ("cli.commands.services", "services", "List the services."),
+    "ps": ("cli.commands.services", "ps", "List the tasks."),
+    "scale": ("cli.commands.services", "scale", "Run another number of tasks of services."),
+    "logs": ("cli.commands.services", "logs", "Show what the tasks of a service print."),
+    "rm": ("cli.commands.stacks", "rm", "Remove stacks, and wait until all of them is gone."),
+    "service": ("cli.commands.services", "service", "The commands on services, by Docker's longer names."),
+    "node": ("cli.commands.node", "node", "The nodes of the cluster."),
+    "context": ("cli.commands.context", "context", "The clusters that this command can talk to."),
+    "lab": ("cli.commands.lab", "lab", "A cluster of several hosts on this machine."),
+    "version": ("cli.commands.node", "version", "Show the versions of this command and of the manager."),
+}
+
+
+class _Commands(click.Group):
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[name]
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, short) for name, (_, _, short) in COMMANDS.items()])
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--context", "context_name", metavar="NAME", help="Talk to this cluster instead of the current one.")
+@click.pass_context
+def stack(context: click.Context, context_name: str | None) -> None:
+    """Run Compose files on many hosts.
+
+    Exit codes: 0 done, 1 tried and failed, 2 the request is wrong, 3 something is out of reach.
+    """
+    context.obj = context_name
+
+
+def main() -> None:
+    """Run the command line and exit with the code of what happened."""
+    try:
+        code = stack.main(standalone_mode=False)
+        sys.stdout.flush()
+    except StackyardError as error:
+        _say(f"error: {error.message}", error.hint)
+        code = error.exit_code
+    except click.exceptions.Abort:
+        _say("interrupted")
+        code = 130
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except BrokenPipeError:
+        # Whoever read our output has gone; and Python would complain when it closes it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _say(text: str, hint: str = "") -> None:
+    click.echo(text, err=True)
+    if hint:
+        click.echo(hint, err=True)
