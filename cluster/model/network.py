@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 from dataclasses import dataclass, field
 
@@ -49,3 +50,9 @@ class Endpoint:
         """Derived from the first IPv4 address, so that no one has to carry it: 02:42 and the four bytes."""
         packed = next(ip.packed for a in self.addresses if (ip := ipaddress.ip_address(a)).version == 4)
         return "02:42:" + ":".join(f"{byte:02x}" for byte in packed)
+
+
+def network_id(stack_uid: str, spec: NetworkSpec) -> str:
+    """Name a network of a stack by what cannot change while it lives: other subnets make another network."""
+    identity = "/".join((stack_uid, spec.key, *sorted(spec.subnets)))
+    return hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()[:25]

@@ -88,13 +88,17 @@ class NodeStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NodeState:
-    """The leader's record of a node; `ingress` is the node's own endpoint in the network of published ports."""
+    """The leader's record of a node; `ingress` is the node's own endpoint in the network of published ports.
+
+    The tasks of a node that is down are replaced from `replace_at` on: at once, unless many nodes fell silent together.
+    """
 
     node: str
     status: NodeStatus
     since: float
     reason: str = ""
     ingress: Endpoint | None = None
+    replace_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

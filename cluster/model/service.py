@@ -176,7 +176,8 @@ class ServiceSpec:
 class ServiceState:
     """The leader's record of one service. `tasks_made` only grows, so that no task id ever comes back.
 
-    `quarantined_until` and `problem` tell of a bug met while deciding this service; other services go on.
+    `quarantined_until` and `problem` tell of a bug met while deciding this service; other services go on. `quarantines`
+    counts them in a row. `problem` alone is something that its owner can mend, such as a published port that is taken.
     """
 
     uid: str
@@ -186,6 +187,7 @@ class ServiceState:
     tasks_made: int = 0
     quarantined_until: float | None = None
     problem: str = ""
+    quarantines: int = 0
 
     @property
     def full_name(self) -> str:

@@ -1,0 +1,171 @@
+"""Who gets which number: VXLAN ids and subnets of networks, addresses of endpoints.
+
+Each number is held by a claim that is created in the step that gives it out, so that two owners cannot have one. A
+number is free again when its claim is deleted; numbers are given out in turn, so that this happens late.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from itertools import chain
+
+from cluster.model.cluster import Claim, Cluster
+from cluster.model.network import INGRESS, Endpoint, Network, NetworkSpec, network_id
+from cluster.model.service import ServiceSpec
+from cluster.model.stack import StackRevision
+from manager.picture import ClusterState
+
+FIRST_VNI, LAST_VNI = 4097, 2**24 - 1
+
+Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class NoRoom(Exception):
+    """Nothing is left of what was asked for, or what was asked for cannot be had; the text says so to people."""
+
+
+def find_network(state: ClusterState, stack_uid: str, spec: NetworkSpec) -> Network | None:
+    """Give the network that a stack means, an external one by its full name."""
+    if not spec.external:
+        return state.networks.get(network_id(stack_uid, spec))
+    named = state.networks_named.get(spec.name, set())
+    return state.networks[min(named)] if named else None
+
+
+def attachments(
+    state: ClusterState, revision: StackRevision, service: ServiceSpec
+) -> list[tuple[Network, tuple[str, ...]]]:
+    """Give the networks of a service's tasks, each with their aliases there. Raises NoRoom when one is missing."""
+    found = []
+    for attachment in service.networks:
+        spec = revision.spec.networks[attachment.network]
+        network = find_network(state, revision.stack_uid, spec)
+        if network is None:
+            raise NoRoom(_why_missing(state, revision.stack_uid, spec))
+        found.append((network, attachment.aliases))
+    if service.has_ingress:
+        if INGRESS not in state.networks:
+            raise NoRoom("the network of published ports is not made yet")
+        found.append((state.networks[INGRESS], ()))
+    return found
+
+
+def _why_missing(state: ClusterState, stack_uid: str, spec: NetworkSpec) -> str:
+    if spec.external:
+        return f"external network {spec.name} does not exist"
+    try:
+        assert state.cluster is not None
+        NetworkAllocator(state, state.cluster).network(stack_uid, spec)
+    except NoRoom as problem:
+        return str(problem)
+    return f"network {spec.name} is not made yet"
+
+
+class NetworkAllocator:
+    """Hands out VXLAN ids and subnets within one plan."""
+
+    def __init__(self, state: ClusterState, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._used = [
+            (network.name, ipaddress.ip_network(subnet))
+            for network in state.networks.values()
+            for subnet in network.subnets
+        ]
+        if INGRESS not in state.networks:
+            self._used.append((INGRESS, ipaddress.ip_network(cluster.ingress_subnet)))
+        self._vnis = _in_turn(FIRST_VNI, LAST_VNI, state.vnis, state.newest.get("vni"))
+        self._newest_subnet = state.newest.get("subnet")
+
+    def network(self, stack_uid: str, spec: NetworkSpec) -> tuple[Network, list[Claim]]:
+        """Make the record of a stack's network. Raises NoRoom."""
+        subnets = [self._asked_for(spec, text) for text in spec.subnets] or [self._next_subnet(spec)]
+        return self._made(
+            network_id(stack_uid, spec), spec.name, stack_uid, spec.key, subnets, internal=spec.internal, mtu=spec.mtu
+        )
+
+    def ingress(self) -> tuple[Network, list[Claim]]:
+        """Make the one network of published ports."""
+        subnet = ipaddress.ip_network(self._cluster.ingress_subnet)
+        return self._made(INGRESS, INGRESS, "", INGRESS, [subnet], internal=False, mtu=None)
+
+    def _made(
+        self, ident: str, name: str, stack_uid: str, key: str, subnets: list[Subnet], *, internal: bool, mtu: int | None
+    ) -> tuple[Network, list[Claim]]:
+        vni = next(self._vnis, None)
+        if vni is None:
+            raise NoRoom(f"network {name}: all VXLAN ids are taken")
+        self._used += [(name, subnet) for subnet in subnets]
+        texts = tuple(map(str, subnets))
+        network = Network(ident, name, stack_uid, key, vni, texts, internal, mtu)
+        return network, [Claim("vni", str(vni), ident), *(Claim("subnet", text, ident) for text in texts)]
+
+    def _asked_for(self, spec: NetworkSpec, text: str) -> Subnet:
+        try:
+            subnet = ipaddress.ip_network(text)
+        except ValueError as error:
+            raise NoRoom(f"network {spec.name}: {error}") from error
+        if (holder := self._holder(subnet)) is not None:
+            raise NoRoom(f"network {spec.name}: subnet {subnet} overlaps with network {holder}")
+        return subnet
+
+    def _next_subnet(self, spec: NetworkSpec) -> Subnet:
+        pool = ipaddress.ip_network(self._cluster.address_pool)
+        size = 1 << (pool.max_prefixlen - self._cluster.subnet_prefix)
+        first, last = int(pool.network_address), int(pool.broadcast_address)
+        for place in _in_turn(0, (last - first) // size, set(), self._last_place(first, last, size)):
+            subnet = ipaddress.ip_network((first + place * size, self._cluster.subnet_prefix))
+            if self._holder(subnet) is None:
+                self._newest_subnet = (0, int(subnet.network_address))
+                return subnet
+        raise NoRoom(
+            f"network {spec.name}: no /{self._cluster.subnet_prefix} is left in the address pool "
+            f"{self._cluster.address_pool}"
+        )
+
+    def _last_place(self, first: int, last: int, size: int) -> tuple[int, int] | None:
+        """Give the newest subnet's place in the pool; one that was asked for may lie elsewhere."""
+        if self._newest_subnet is None or not first <= self._newest_subnet[1] <= last:
+            return None
+        return 0, (self._newest_subnet[1] - first) // size
+
+    def _holder(self, subnet: Subnet) -> str | None:
+        for name, used in self._used:
+            if used.version == subnet.version and subnet.overlaps(used):
+                return name
+        return None
+
+
+class AddressAllocator:
+    """Hands out addresses within one plan: one out of each subnet of a network, never the gateway's (the first)."""
+
+    def __init__(self, state: ClusterState) -> None:
+        self._state = state
+        self._free: dict[str, list[Iterator[str]]] = {}
+
+    def endpoint(self, network: Network, owner: str, aliases: tuple[str, ...] = ()) -> tuple[Endpoint, list[Claim]]:
+        """Give an owner its endpoint in a network. Raises NoRoom; what the plan took before stays taken in it."""
+        if network.id not in self._free:
+            self._free[network.id] = [self._addresses(network, subnet) for subnet in network.subnets]
+        addresses = []
+        for subnet, free in zip(network.subnets, self._free[network.id], strict=True):
+            address = next(free, None)
+            if address is None:
+                raise NoRoom(f"network {network.name} has no free address left in {subnet}")
+            addresses.append(address)
+        claims = [Claim("address", f"{network.id}/{address}", owner) for address in addresses]
+        return Endpoint(network.id, tuple(addresses), aliases), claims
+
+    def _addresses(self, network: Network, text: str) -> Iterator[str]:
+        subnet = ipaddress.ip_network(text)
+        used = self._state.occupied.get(network.id, set())
+        newest = self._state.newest.get(f"{network.id}/{subnet.version}")
+        first, last = int(subnet.network_address) + 2, int(subnet.broadcast_address) - 1
+        make = type(subnet.network_address)
+        return (str(make(number)) for number in _in_turn(first, last, used, newest))
+
+
+def _in_turn(first: int, last: int, used: set[int], newest: tuple[int, int] | None) -> Iterator[int]:
+    """Go once through the numbers that are free, beginning after the newest one."""
+    start = newest[1] + 1 if newest is not None and first <= newest[1] < last else first
+    return (number for number in chain(range(start, last + 1), range(first, start)) if number not in used)

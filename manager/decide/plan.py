@@ -1,0 +1,63 @@
+"""What a decision comes to: steps that each belong in one transaction, and the instant to look again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from cluster.codec import Record, key_of
+from cluster.errors import Inconsistent
+from manager.picture import ClusterState
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Writes that are only right together. The state after each prefix of a plan's steps is a legal one.
+
+    `expects` are the keys that must be as they were when this was decided, with the revision that wrote them last (0:
+    absent). Every key that the step writes is among them. A key that an earlier step of the same plan wrote must be as
+    that step left it.
+    """
+
+    why: str
+    puts: tuple[Record, ...]
+    deletes: tuple[str, ...]
+    expects: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Steps in order. `wake_at` is the instant at which the same question has another answer without any change."""
+
+    steps: tuple[Step, ...] = ()
+    wake_at: float | None = None
+
+
+class Draft:
+    """A plan in the making, against one state of the cluster. A record is written at most once in a plan."""
+
+    def __init__(self, state: ClusterState) -> None:
+        self._state = state
+        self._steps: list[Step] = []
+        self._written: set[str] = set()
+        self._wake_at: float | None = None
+
+    def step(
+        self, why: str, *, puts: Iterable[Record] = (), deletes: Iterable[str] = (), guards: Iterable[str] = ()
+    ) -> None:
+        """Add a step; `guards` are the keys whose change would make it wrong, besides those that it writes."""
+        puts, deletes = tuple(puts), tuple(deletes)
+        keys = [*map(key_of, puts), *deletes]
+        for key in keys:
+            if key in self._written:
+                raise Inconsistent(f"a plan writes {key} twice (the second time to {why})")
+            self._written.add(key)
+        expects = {key: self._state.revision_of(key) for key in (*keys, *guards)}
+        self._steps.append(Step(why, puts, deletes, tuple(expects.items())))
+
+    def wake(self, at: float) -> None:
+        """Ask to be decided again at an instant."""
+        self._wake_at = at if self._wake_at is None else min(at, self._wake_at)
+
+    def plan(self) -> Plan:
+        return Plan(tuple(self._steps), self._wake_at)

@@ -1,0 +1,124 @@
+"""Stacks: the records that a deploy brings into being, and their removal down to the last key.
+
+Keyed by stack. The services themselves are the orchestrator's; the network of published ports has a key of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from cluster.codec import key_for, key_of
+from cluster.model.network import INGRESS, Network, network_id
+from cluster.model.service import ServiceState
+from cluster.model.stack import Stack, StackRevision
+from manager.decide.allocator import NetworkAllocator, NoRoom
+from manager.decide.plan import Draft, Plan
+from manager.picture import ClusterState
+
+REVISIONS_KEPT = 10
+
+
+def decide(state: ClusterState, stack_uid: str, now: float) -> Plan:
+    """Say what to do about one stack."""
+    draft = Draft(state)
+    stack = state.stacks.get(state.stack_names.get(stack_uid, ""))
+    head = state.head(stack_uid)
+    if stack is None or stack.uid != stack_uid or head is None or state.cluster is None:
+        return Plan()
+    if stack.removing:
+        _remove_networks(state, draft, stack, keep=set())
+        _remove(state, draft, stack, head)
+    else:
+        _make_networks(state, draft, stack, head)
+        _make_services(state, draft, stack, head)
+        wanted = {network_id(stack_uid, spec) for spec in head.spec.networks.values() if not spec.external}
+        _remove_networks(state, draft, stack, keep=wanted)
+        _prune(state, draft, stack, head)
+    return draft.plan()
+
+
+def _make_services(state: ClusterState, draft: Draft, stack: Stack, head: StackRevision) -> None:
+    for name, version in sorted(head.services.items()):
+        if version.uid not in state.services:
+            service = ServiceState(version.uid, stack.uid, stack.name, name)
+            draft.step(f"make service {service.full_name}", puts=[service], guards=[key_of(stack)])
+
+
+def _make_networks(state: ClusterState, draft: Draft, stack: Stack, head: StackRevision) -> None:
+    assert state.cluster is not None
+    allocator = NetworkAllocator(state, state.cluster)
+    for _, spec in sorted(head.spec.networks.items()):
+        if spec.external:
+            continue
+        found = state.networks.get(network_id(stack.uid, spec))
+        if found is not None:
+            changed = dataclasses.replace(found, name=spec.name, internal=spec.internal, mtu=spec.mtu)
+            if changed != found:
+                draft.step(f"change network {spec.name}", puts=[changed], guards=[key_of(stack)])
+            continue
+        try:
+            network, claims = allocator.network(stack.uid, spec)
+        except NoRoom:
+            continue  # the tasks that wait for it tell why
+        draft.step(f"make network {spec.name}", puts=[network, *claims], guards=[key_of(stack)])
+
+
+def _remove_networks(state: ClusterState, draft: Draft, stack: Stack, keep: set[str]) -> None:
+    """Forget networks that no revision wants and in which nobody holds an address, of this stack or another."""
+    for ident in sorted(state.networks_of.get(stack.uid, set()) - keep):
+        if not state.occupied.get(ident):
+            forget_network(state, draft, ident)
+
+
+def forget_network(state: ClusterState, draft: Draft, ident: str) -> None:
+    deletes = [key_for(Network, ident), *sorted(state.claims_of.get(ident, ()))]
+    draft.step(f"forget network {state.networks[ident].name}", deletes=deletes)
+
+
+def _remove(state: ClusterState, draft: Draft, stack: Stack, head: StackRevision) -> None:
+    """Forget a stack whose services and networks have gone; its head goes in the same step, the last one."""
+    if state.services_of.get(stack.uid) or state.networks_of.get(stack.uid):
+        return
+    if stack.remove_volumes:
+        for name in sorted(name for name, volume in state.volumes.items() if volume.stack_uid == stack.uid):
+            draft.step(f"forget where volume {name} is", deletes=[key_of(state.volumes[name])])
+    for n, revision in sorted(state.revisions.get(stack.uid, {}).items()):
+        if n != head.n:
+            draft.step(f"forget revision {n} of {stack.name}", deletes=[key_of(revision)], guards=[key_of(stack)])
+    draft.step(f"forget stack {stack.name}", deletes=[key_of(head), key_of(stack)])
+
+
+def _prune(state: ClusterState, draft: Draft, stack: Stack, head: StackRevision) -> None:
+    """Forget old revisions that no task runs and no service will."""
+    revisions = state.revisions.get(stack.uid, {})
+    used = set(state.versions_used.get(stack.uid, ())) | {version.version for version in head.services.values()}
+    for n in sorted(set(sorted(revisions)[:-REVISIONS_KEPT]) - used):
+        draft.step(f"forget revision {n} of {stack.name}", deletes=[key_of(revisions[n])], guards=[key_of(stack)])
+
+
+# The network of published ports
+
+
+def wants_ingress(state: ClusterState) -> bool:
+    """Tell whether any stack publishes a port on every node, or still has a task that does."""
+    if state.tasks_in.get(INGRESS):
+        return True
+    for stack in state.stacks.values():
+        head = state.head(stack.uid)
+        if head is not None and not stack.removing and any(s.has_ingress for s in head.spec.services.values()):
+            return True
+    return False
+
+
+def decide_ingress(state: ClusterState, now: float) -> Plan:
+    """Make the network of published ports when it is first wanted; forget it when nobody wants it."""
+    draft = Draft(state)
+    if state.cluster is not None and INGRESS not in state.networks and wants_ingress(state):
+        try:
+            network, claims = NetworkAllocator(state, state.cluster).ingress()
+        except NoRoom:
+            return Plan()  # the tasks that wait for it tell why
+        draft.step("make the network of published ports", puts=[network, *claims])
+    elif INGRESS in state.networks and not state.occupied.get(INGRESS) and not wants_ingress(state):
+        forget_network(state, draft, INGRESS)
+    return draft.plan()

@@ -1,0 +1,356 @@
+"""The cluster's state as one manager sees it: every record at one revision, with the indexes that deciding needs.
+
+Fed with etcd's changes in etcd's order and read by everybody else in the manager; nobody but `apply` and `replace`
+changes it. Records are immutable, so that what was read stays as it was. `manager.invariants` says what must hold.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, TypeVar
+
+from cluster.codec import Record, decode, key_for, key_of
+from cluster.model.cluster import Claim, ClockMark, Cluster
+from cluster.model.network import Network
+from cluster.model.node import Manager, Node, NodeState, NodeStatus, Session, SessionState
+from cluster.model.service import ServiceSpec, ServiceState
+from cluster.model.stack import ServiceVersion, Stack, StackRevision
+from cluster.model.task import Desired, Task, TaskState, TaskStatus
+from cluster.model.volume import Volume
+
+T = TypeVar("T")
+
+
+class Event(NamedTuple):
+    """One change of a key, as etcd tells it; `value` None is a deletion."""
+
+    key: str
+    value: bytes | None
+    revision: int
+
+
+class Change(NamedTuple):
+    """What an event did to a record; `old` None is a new one, `new` None a deleted one."""
+
+    key: str
+    old: Record | None
+    new: Record | None
+
+
+class ClusterState:
+    """All records at `revision`. The public mappings are read-only for everyone outside this class.
+
+    `unbound` holds the live tasks without a node by service, `load` the number of live tasks by node, `occupied` the
+    claimed addresses by network as integers. `newest` is what was claimed last, with its revision: numbers are given
+    out in turn, so that one that was just freed is not given to somebody else at once.
+    """
+
+    def __init__(self) -> None:
+        self.revision = 0
+        self.cluster: Cluster | None = None
+        self.clock: ClockMark | None = None
+        self.stacks: dict[str, Stack] = {}  # by name
+        self.stack_names: dict[str, str] = {}  # by uid
+        self.revisions: dict[str, dict[int, StackRevision]] = {}  # by stack uid, number
+        self.services: dict[str, ServiceState] = {}
+        self.services_of: dict[str, set[str]] = {}  # by stack uid
+        self.networks: dict[str, Network] = {}
+        self.networks_of: dict[str, set[str]] = {}  # by stack uid
+        self.networks_named: dict[str, set[str]] = {}
+        self.volumes: dict[str, Volume] = {}
+        self.tasks: dict[str, Task] = {}
+        self.statuses: dict[str, TaskStatus] = {}
+        self.tasks_of: dict[str, set[str]] = {}  # by service uid
+        self.tasks_on: dict[str, set[str]] = {}  # by node, also ended ones
+        self.tasks_in: dict[str, set[str]] = {}  # by network, only those that have not ended
+        self.versions_used: dict[str, dict[int, set[str]]] = {}  # by stack uid, version
+        self.unbound: dict[str, set[str]] = {}
+        self.load: dict[str, int] = {}
+        self.nodes: dict[str, Node] = {}
+        self.node_states: dict[str, NodeState] = {}
+        self.sessions: dict[str, Session] = {}
+        self.sessions_at: dict[str, set[str]] = {}  # by manager
+        self.managers: dict[str, Manager] = {}
+        self.claims: dict[str, Claim] = {}  # by key
+        self.claims_of: dict[str, set[str]] = {}  # by owner
+        self.occupied: dict[str, set[int]] = {}
+        self.vnis: set[int] = set()
+        self.newest: dict[str, tuple[int, int]] = {}  # by "vni", "subnet" or network and version of IP
+        self._records: dict[str, Record] = {}
+        self._revisions: dict[str, int] = {}
+        self._index: dict[type[Any], Callable[[Any, Any], None]] = {
+            Cluster: self._put_cluster,
+            ClockMark: self._put_clock,
+            Stack: self._put_stack,
+            StackRevision: self._put_revision,
+            ServiceState: self._put_service,
+            Network: self._put_network,
+            Volume: lambda old, new: _replace(self.volumes, lambda r: r.name, old, new),
+            Task: self._put_task,
+            TaskStatus: self._put_status,
+            Node: lambda old, new: _replace(self.nodes, lambda r: r.id, old, new),
+            NodeState: lambda old, new: _replace(self.node_states, lambda r: r.node, old, new),
+            Session: self._put_session,
+            Manager: lambda old, new: _replace(self.managers, lambda r: r.id, old, new),
+            Claim: self._put_claim,
+        }
+
+    # Feeding
+
+    def apply(self, events: Iterable[Event], revision: int) -> list[Change]:
+        """Go on to `revision`. Events that are known already, by their revision, change nothing."""
+        changes: list[Change] = []
+        for event in events:
+            if event.revision > self.revision:
+                self._apply(event, changes)
+        self.revision = max(self.revision, revision)
+        return changes
+
+    def replace(self, snapshot: Iterable[tuple[str, bytes, int]], revision: int) -> list[Change]:
+        """Become what a full listing at `revision` says, and tell what differs from before.
+
+        A listing older than the picture is passed over.
+        """
+        changes: list[Change] = []
+        if revision < self.revision:
+            return changes
+        missing = set(self._records)
+        for key, value, at in snapshot:
+            missing.discard(key)
+            if self._revisions.get(key) != at:
+                self._apply(Event(key, value, at), changes)
+        for key in missing:
+            self._apply(Event(key, None, revision), changes)
+        self.revision = revision
+        return changes
+
+    def _apply(self, event: Event, changes: list[Change]) -> None:
+        key = event.key
+        old = self._records.get(key)
+        if event.value is None:
+            new = None
+            if old is None:
+                return
+            del self._records[key], self._revisions[key]
+        else:
+            new = decode(key, event.value)
+            self._records[key] = new
+            self._revisions[key] = event.revision
+        self._index[type(old if new is None else new)](old, new)
+        changes.append(Change(key, old, new))
+
+    # Reading
+
+    def revision_of(self, key: str) -> int:
+        """Give the revision at which the record at `key` was written last, 0 when there is none."""
+        return self._revisions.get(key, 0)
+
+    def get(self, key: str) -> Record | None:
+        return self._records.get(key)
+
+    def records(self) -> Iterator[tuple[str, Record]]:
+        yield from self._records.items()
+
+    def head(self, stack_uid: str) -> StackRevision | None:
+        """Give the newest revision of a stack, whether or not the stack is being removed."""
+        stack = self.stacks.get(self.stack_names.get(stack_uid, ""))
+        return None if stack is None else self.revisions.get(stack_uid, {}).get(stack.head)
+
+    def wanted(self, service: ServiceState) -> tuple[ServiceSpec, ServiceVersion] | None:
+        """Give what the stack's head asks of a service; None when the service is to go."""
+        stack = self.stacks.get(self.stack_names.get(service.stack_uid, ""))
+        head = self.head(service.stack_uid)
+        if stack is None or stack.removing or head is None:
+            return None
+        version = head.services.get(service.name)
+        if version is None or version.uid != service.uid:
+            return None
+        return head.spec.services[service.name], version
+
+    def spec_of(self, task: Task) -> ServiceSpec | None:
+        """Give the spec that a task runs, as it was at the task's own version."""
+        service = self.services.get(task.service_uid)
+        revision = self.revisions.get(task.stack_uid, {}).get(task.version)
+        return None if service is None or revision is None else revision.spec.services.get(service.name)
+
+    def reported_state(self, task: Task) -> TaskState:
+        """Tell how far a task has come by what is stored: this only ever grows."""
+        if (status := self.statuses.get(task.id)) is not None:
+            return status.state
+        return TaskState.PENDING if task.node is None else TaskState.ASSIGNED
+
+    def state_of(self, task: Task) -> TaskState:
+        """Tell how far a task has come, for people.
+
+        A wanted task whose node is down counts as PENDING: either its replacement is on the way, or it waits for that
+        node because its volume is there (`task.reason` says so).
+        """
+        state = self.reported_state(task)
+        if task.desired is Desired.RUNNING and not state.terminal and task.node is not None:
+            verdict = self.node_states.get(task.node)
+            if task.node not in self.nodes or (verdict is not None and verdict.status is NodeStatus.DOWN):
+                return TaskState.PENDING
+        return state
+
+    def message_of(self, task: Task) -> str:
+        """Say why a task is as it is, for people: the leader's reason, else what the agent said."""
+        status = self.statuses.get(task.id)
+        return task.reason or ("" if status is None else status.message)
+
+    def is_ready(self, task: Task) -> bool:
+        """Tell whether names and published ports may lead to a task."""
+        return task.desired is Desired.RUNNING and self.state_of(task) is TaskState.RUNNING
+
+    def is_live(self, task: Task) -> bool:
+        """Tell whether a task is wanted and has not ended."""
+        return task.desired is Desired.RUNNING and not self.reported_state(task).terminal
+
+    def has_ended(self, task: Task) -> bool:
+        """Tell whether nothing of a task runs any more, so that what it held is free."""
+        return self.reported_state(task).terminal
+
+    def is_heard(self, session: Session | None) -> bool:
+        """Tell whether an agent is connected to a manager that is alive."""
+        return session is not None and session.state is SessionState.OPEN and session.manager in self.managers
+
+    # Indexes, one method a type; `old` or `new` is None when the record is made or deleted.
+
+    def _put_cluster(self, old: Cluster | None, new: Cluster | None) -> None:
+        self.cluster = new
+
+    def _put_clock(self, old: ClockMark | None, new: ClockMark | None) -> None:
+        self.clock = new
+
+    def _put_stack(self, old: Stack | None, new: Stack | None) -> None:
+        _replace(self.stacks, lambda r: r.name, old, new)
+        if old is not None:
+            self.stack_names.pop(old.uid, None)
+        if new is not None:
+            self.stack_names[new.uid] = new.name
+
+    def _put_revision(self, old: StackRevision | None, new: StackRevision | None) -> None:
+        if old is not None:
+            numbers = self.revisions[old.stack_uid]
+            del numbers[old.n]
+            if not numbers:
+                del self.revisions[old.stack_uid]
+        if new is not None:
+            self.revisions.setdefault(new.stack_uid, {})[new.n] = new
+
+    def _put_service(self, old: ServiceState | None, new: ServiceState | None) -> None:
+        _replace(self.services, lambda r: r.uid, old, new)
+        if old is not None:
+            _discard(self.services_of, old.stack_uid, old.uid)
+        if new is not None:
+            self.services_of.setdefault(new.stack_uid, set()).add(new.uid)
+
+    def _put_network(self, old: Network | None, new: Network | None) -> None:
+        _replace(self.networks, lambda r: r.id, old, new)
+        if old is not None:
+            _discard(self.networks_of, old.stack_uid, old.id)
+            _discard(self.networks_named, old.name, old.id)
+        if new is not None:
+            self.networks_of.setdefault(new.stack_uid, set()).add(new.id)
+            self.networks_named.setdefault(new.name, set()).add(new.id)
+
+    def _put_task(self, old: Task | None, new: Task | None) -> None:
+        if old is not None:
+            self._count(old, -1)
+            _discard(self.tasks_of, old.service_uid, old.id)
+            versions = self.versions_used[old.stack_uid]
+            _discard(versions, old.version, old.id)
+            if not versions:
+                del self.versions_used[old.stack_uid]
+        _replace(self.tasks, lambda r: r.id, old, new)
+        if new is not None:
+            self.tasks_of.setdefault(new.service_uid, set()).add(new.id)
+            self.versions_used.setdefault(new.stack_uid, {}).setdefault(new.version, set()).add(new.id)
+            self._count(new, +1)
+
+    def _put_status(self, old: TaskStatus | None, new: TaskStatus | None) -> None:
+        either = new or old
+        assert either is not None
+        task = self.tasks.get(either.task)
+        if task is not None:
+            self._count(task, -1)
+        _replace(self.statuses, lambda r: r.task, old, new)
+        if task is not None:
+            self._count(task, +1)
+
+    def _count(self, task: Task, by: int) -> None:
+        """Take a task into, or out of, the indexes that depend on its state as well as on its record."""
+        live = self.is_live(task)
+        if task.node is None:
+            if live:
+                _toggle(self.unbound, task.service_uid, task.id, by)
+            return
+        _toggle(self.tasks_on, task.node, task.id, by)
+        if live:
+            self.load[task.node] = self.load.get(task.node, 0) + by
+        if not self.has_ended(task):
+            for endpoint in task.endpoints:
+                _toggle(self.tasks_in, endpoint.network, task.id, by)
+
+    def _put_session(self, old: Session | None, new: Session | None) -> None:
+        _replace(self.sessions, lambda r: r.node, old, new)
+        if old is not None:
+            _discard(self.sessions_at, old.manager, old.node)
+        if new is not None:
+            self.sessions_at.setdefault(new.manager, set()).add(new.node)
+
+    def _put_claim(self, old: Claim | None, new: Claim | None) -> None:
+        for claim, by in ((old, -1), (new, +1)):
+            if claim is None:
+                continue
+            key = key_of(claim)
+            if by > 0:
+                self.claims[key] = claim
+            else:
+                del self.claims[key]
+            _toggle(self.claims_of, claim.owner, key, by)
+            if claim.kind == "address":
+                network, _, text = claim.name.rpartition("/")
+                address = ipaddress.ip_address(text)
+                _toggle(self.occupied, network, int(address), by)
+                self._note_newest(f"{network}/{address.version}", key, int(address))
+            elif claim.kind == "vni":
+                (self.vnis.add if by > 0 else self.vnis.discard)(int(claim.name))
+                self._note_newest("vni", key, int(claim.name))
+            elif claim.kind == "subnet":
+                self._note_newest("subnet", key, int(ipaddress.ip_network(claim.name).network_address))
+
+    def _note_newest(self, series: str, key: str, number: int) -> None:
+        newest = (self._revisions.get(key, 0), number)
+        self.newest[series] = max(newest, self.newest.get(series, newest))
+
+
+def claim_key(kind: str, name: str) -> str:
+    """Give the key of the claim on one thing, whoever holds it."""
+    return key_for(Claim, f"{kind}/{name}")
+
+
+def _replace(index: dict[str, T], ident: Callable[[T], str], old: T | None, new: T | None) -> None:
+    if old is not None:
+        index.pop(ident(old), None)
+    if new is not None:
+        index[ident(new)] = new
+
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+def _discard(index: dict[K, set[V]], key: K, item: V) -> None:
+    items = index.get(key)
+    if items is not None:
+        items.discard(item)
+        if not items:
+            del index[key]
+
+
+def _toggle(index: dict[K, set[V]], key: K, item: V, by: int) -> None:
+    if by > 0:
+        index.setdefault(key, set()).add(item)
+    else:
+        _discard(index, key, item)
