@@ -190,7 +190,7 @@ class Reader:
             self._board._leave(self, name)
 
     def read(self) -> News:
-        """Give what is new, changed or gone since the last time; at first, and when too much has happened, everything."""
+        """Give what is new, changed or gone since the last time; at first, and after too many changes, everything."""
         self.news.clear()
         items: dict[str, Item] = {}
         gone: set[str] = set()

@@ -1,0 +1,192 @@
+"""All sessions that this manager holds: lets agents in, judges silence, ends what is overtaken."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import msgspec
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from cluster.errors import StackyardError, Unavailable, UserError
+from cluster.model.node import Node, Session
+from cluster.protocol import (
+    OLDEST_VERSION,
+    VERSION,
+    Hello,
+    LogsRequest,
+    Refused,
+    Welcome,
+    decode_to_manager,
+    encode,
+)
+from manager.etcd import Etcd
+from manager.follow import Follower
+from manager.picture import Change
+from manager.sessions.board import Board
+from manager.sessions.ledger import open_session
+from manager.sessions.session import BEAT_INTERVAL, GOING, OVERTAKEN, REMOVED, AgentSession
+from manager.sessions.streams import Stream, Streams
+
+log = logging.getLogger(__name__)
+
+TICK = BEAT_INTERVAL / 4
+STALL = 0.1
+"""A tick that comes later than this was held up, and so was everything that agents have said meanwhile."""
+
+HELLO_TIMEOUT = 10.0
+PICTURE_TIMEOUT = 10.0
+
+
+class Sessions:
+    """What the agents of this manager's side of the cluster are attended by."""
+
+    def __init__(
+        self, etcd: Etcd, follower: Follower, *, cluster: str, manager: str, clock: Callable[[], float]
+    ) -> None:
+        self.streams = Streams()
+        self._etcd = etcd
+        self._follower = follower
+        self._board = Board(follower.state)
+        self._cluster = cluster
+        self._manager = manager
+        self._clock = clock
+        self._held: dict[str, AgentSession] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Watch over the sessions until cancelled."""
+        with self._follower.listening(self._changed):
+            self._board.changed(Change("", None, record) for _, record in self._follower.state.records())
+            while True:
+                due = time.monotonic() + TICK
+                await asyncio.sleep(TICK)
+                stall = time.monotonic() - due
+                sessions = tuple(self._held.values())
+                for session in sessions:
+                    if stall > STALL:
+                        session.credit(stall)  # and what has come in meanwhile is read before the next tick
+                    else:
+                        session.judge(time.monotonic())
+                if stall > STALL:
+                    log.warning("this program was held up for %.2f s", stall)
+
+    async def stop(self) -> None:
+        """End all sessions, as this manager goes; agents find another one, or this one again."""
+        for session in tuple(self._held.values()):
+            await session.end(GOING)
+
+    async def attend(self, socket: WebSocket, node: str) -> None:
+        """Hold a session with the agent of `node` until it ends."""
+        await socket.accept()
+        try:
+            session = await self._admit(socket, node)
+        except WebSocketDisconnect:
+            return
+        except StackyardError as error:
+            log.warning("node %s: refused: %s", node, error.message)
+            await _refuse(socket, str(error), final=isinstance(error, UserError))
+            return
+        before = self._held.get(node)
+        self._held[node] = session
+        try:
+            if before is not None:
+                await before.end(OVERTAKEN, "a newer session of this node was opened")
+            await session.run()
+        finally:
+            if self._held.get(node) is session:
+                del self._held[node]
+
+    @asynccontextmanager
+    async def open_stream(self, node: str, request: LogsRequest) -> AsyncIterator[Stream]:
+        """Have a node's agent open a stream. Raises Unavailable when this manager does not hold its session."""
+        session = self._held.get(node)
+        if session is None:
+            raise Unavailable("its agent is not connected to this manager")
+        async with self.streams.open(node, request, session.send) as stream:
+            yield stream
+
+    def holds(self, node: str) -> bool:
+        return node in self._held
+
+    async def _admit(self, socket: WebSocket, node: str) -> AgentSession:
+        hello = await _hello(socket)
+        version = self._check(hello)
+        ledger = await open_session(self._etcd, node, self._manager, hello.description, self._clock)
+        try:
+            # Before the picture shows our own txn, it may be older than what another manager has sent already.
+            async with asyncio.timeout(PICTURE_TIMEOUT):
+                await self._follower.reached(ledger.opened_at)
+        except TimeoutError:
+            raise Unavailable("this manager's picture of the cluster does not come up to date") from None
+        managers = tuple(manager.url for manager in self._follower.state.managers.values())
+        log.info("node %s: session %d from %s", node, ledger.record.epoch, hello.description.address)
+        welcome = Welcome(version, self._cluster, node, ledger.record.epoch, BEAT_INTERVAL, managers)
+        await socket.send_bytes(encode(welcome))
+        return AgentSession(socket, ledger, self._board.read(node), self._follower.state, self._clock)
+
+    def _check(self, hello: Hello) -> int:
+        """Choose the version to speak. Raises UserError when asking again cannot help."""
+        if hello.cluster and hello.cluster != self._cluster:
+            raise UserError(
+                f"this agent belongs to the cluster {hello.cluster}, this manager to {self._cluster}",
+                hint="If the cluster was restored or made anew, remove the agent's data directory and join again.",
+            )
+        version = min(VERSION, hello.newest_version)
+        if version < max(OLDEST_VERSION, hello.oldest_version):
+            raise UserError(
+                f"the agent speaks versions {hello.oldest_version} to {hello.newest_version}, "
+                f"this manager {OLDEST_VERSION} to {VERSION}",
+                hint="Bring both to the same release.",
+            )
+        try:
+            ipaddress.ip_address(hello.description.address)
+        except ValueError as error:
+            raise UserError(f"the agent's address is wrong: {error}", hint="Give one with --advertise.") from error
+        return version
+
+    def _changed(self, changes: list[Change]) -> None:
+        self._board.changed(changes)
+        for change in changes:
+            match change:
+                case Change(old=Node(id=node), new=None):
+                    self._end(self._held.get(node), REMOVED, "this node was removed from the cluster", final=True)
+                case Change(new=Session() as record):
+                    session = self._held.get(record.node)
+                    if session is not None and record.epoch > session.epoch:
+                        self._end(session, OVERTAKEN, "a newer session of this node was opened", final=False)
+
+    def _end(self, session: AgentSession | None, code: int, reason: str, *, final: bool) -> None:
+        if session is not None:
+            ending = asyncio.create_task(session.end(code, reason, final=final))
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
+
+
+async def _hello(socket: WebSocket) -> Hello:
+    try:
+        async with asyncio.timeout(HELLO_TIMEOUT):
+            frame = await socket.receive()
+    except TimeoutError:
+        raise Unavailable("the agent did not say hello") from None
+    if frame["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(frame.get("code", 1005))
+    try:
+        message = decode_to_manager(frame.get("bytes") or frame.get("text") or b"")
+    except msgspec.MsgspecError as error:
+        raise UserError(f"the agent's first message cannot be read: {error}") from error
+    if not isinstance(message, Hello):
+        raise UserError("the agent's first message is not a hello")
+    return message
+
+
+async def _refuse(socket: WebSocket, reason: str, *, final: bool) -> None:
+    try:
+        await socket.send_bytes(encode(Refused(reason, final)))
+        await socket.close()
+    except (RuntimeError, WebSocketDisconnect):
+        return  # the agent was first

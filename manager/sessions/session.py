@@ -1,0 +1,268 @@
+"""One agent's session: its socket, its place on the board, its ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+
+import msgspec
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from cluster.errors import Unavailable
+from cluster.model.node import SessionState
+from cluster.model.task import TaskStatus
+from cluster.protocol import (
+    Beat,
+    Goodbye,
+    Hello,
+    Recorded,
+    Refused,
+    Statuses,
+    ToAgent,
+    ToManager,
+    decode_to_manager,
+    encode,
+    paginate,
+)
+from manager.picture import ClusterState
+from manager.sessions.board import Reader
+from manager.sessions.ledger import BATCH, Fenced, Ledger, merge
+from manager.sessions.witness import answers
+
+log = logging.getLogger(__name__)
+
+BEAT_INTERVAL = 1.0
+SILENCE = 3.25 * BEAT_INTERVAL
+"""Three beats missed, and time for the third to come in."""
+
+DEBOUNCE = 0.005
+"""Changes mostly come in bursts: what follows within this many seconds goes with the first."""
+
+ASK_AGAIN = 1.0
+WITNESS_FOR = 60.0
+"""The host of an agent that has gone is asked about for this long, which is longer than the grace of its tasks."""
+
+ETCD_PAUSE = 0.5
+LONGEST_GOODBYE = 3600.0
+
+GOING, OVERTAKEN, REMOVED, CONFUSED = 1012, 4001, 4002, 4003
+"""Why a socket is closed: the manager stops, a newer session was opened, the node was removed, it breaks the rules."""
+
+
+class AgentSession:
+    """From Welcome until its end is recorded: `run` does it all, the other methods are for those who watch over it."""
+
+    def __init__(
+        self, socket: WebSocket, ledger: Ledger, reader: Reader, state: ClusterState, clock: Callable[[], float]
+    ) -> None:
+        self.node = ledger.record.node
+        self.epoch = ledger.record.epoch
+        self._socket = socket
+        self._ledger = ledger
+        self._reader = reader
+        self._state = state
+        self._clock = clock
+        self._heard = time.monotonic()
+        self._want = ledger.record
+        self._to_record = asyncio.Event()
+        self._gone = asyncio.Event()
+        self._over = asyncio.Event()
+        self._finishing = False
+        self._outbox: deque[ToAgent] = deque()
+        self._pending: dict[str, TaskStatus] = {}
+        self._written: dict[str, TaskStatus] = {}
+        self._sequence = 0
+        self._acknowledged = 0
+
+    # For those who watch over it
+
+    def credit(self, stall: float) -> None:
+        """Do not count against the agent a time in which this program did not listen."""
+        self._heard = min(time.monotonic(), self._heard + stall)
+
+    def judge(self, now: float) -> None:
+        """Note it when the agent has fallen silent."""
+        if self._want.state is SessionState.OPEN and now - self._heard > SILENCE:
+            log.warning("node %s: no beat for %.1f s", self.node, now - self._heard)
+            self._enter(SessionState.SILENT)
+
+    def send(self, message: ToAgent) -> None:
+        """Have a message sent as soon as the socket takes it."""
+        self._outbox.append(message)
+        self._reader.news.set()
+
+    async def end(self, code: int, reason: str = "", *, final: bool = False) -> None:
+        """End it from this side, and write nothing more; with a reason the agent is told."""
+        self._over.set()
+        self._to_record.set()
+        await self._close(code, reason, final=final)
+
+    # Its life
+
+    async def run(self) -> None:
+        """Talk until the socket closes, then record that, and whether the host still answers."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._record(), name=f"recording of {self.node}")
+            witness = group.create_task(self._ask_witness(), name=f"witness of {self.node}")
+            try:
+                await self._talk()
+            finally:
+                self._reader.close()
+            if not self._over.is_set():
+                log.info("node %s: session %d was closed", self.node, self.epoch)
+                self._enter(SessionState.CLOSED)
+                over = group.create_task(self._over.wait())
+                await asyncio.wait({witness, over}, return_when=asyncio.FIRST_COMPLETED)
+                over.cancel()
+            witness.cancel()
+            self._finishing = True
+            self._to_record.set()
+
+    async def _talk(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            sending = group.create_task(self._send(), name=f"sending to {self.node}")
+            await self._receive()
+            sending.cancel()
+
+    async def _receive(self) -> None:
+        while True:
+            frame = await self._socket.receive()
+            if frame["type"] == "websocket.disconnect":
+                return
+            self._heard = time.monotonic()
+            if self._want.state is SessionState.SILENT:
+                log.info("node %s is heard again", self.node)
+                self._enter(SessionState.OPEN)
+            try:
+                message = decode_to_manager(frame.get("bytes") or frame.get("text") or b"")
+            except msgspec.MsgspecError as error:
+                await self._close(CONFUSED, f"not a message of this protocol: {error}")
+                return
+            if not self._take(message):
+                await self._close(CONFUSED, "a second hello")
+                return
+
+    def _take(self, message: ToManager) -> bool:
+        match message:
+            case Beat(conditions):
+                if conditions != self._want.conditions:
+                    self._want = replace(self._want, conditions=conditions)
+                    self._to_record.set()
+            case Statuses(sequence, statuses):
+                self._sequence = max(self._sequence, sequence)
+                for status in statuses:
+                    self._report(status)
+                self._to_record.set()
+            case Goodbye(seconds):
+                back_by = self._clock() + min(seconds, LONGEST_GOODBYE)
+                self._want = replace(self._want, back_by=back_by)
+                self._to_record.set()
+            case Hello():
+                return False
+        return True
+
+    def _report(self, status: TaskStatus) -> None:
+        task = self._state.tasks.get(status.task)
+        if task is None or task.node != self.node:
+            log.debug("node %s reports on task %s, which is not its own", self.node, status.task)
+            return
+        before = self._pending.get(task.id) or self._written.get(task.id) or self._state.statuses.get(task.id)
+        # An agent's clock may run ahead of the cluster's; restarts must not wait for it.
+        merged = merge(before, replace(status, at=min(status.at, self._clock())))
+        if merged is not None:
+            self._pending[task.id] = merged
+
+    async def _send(self) -> None:
+        try:
+            while True:
+                await self._reader.news.wait()
+                await self._empty_outbox()
+                await asyncio.sleep(DEBOUNCE)
+                news = self._reader.read()
+                await self._empty_outbox()
+                if not (news.full or news.items or news.gone):
+                    continue
+                items, gone = tuple(news.items.values()), tuple(news.gone)
+                for page in paginate(self.epoch, news.revision, items, gone, full=news.full):
+                    await self._socket.send_bytes(encode(page))
+                    await self._empty_outbox()
+        except WebSocketDisconnect:
+            return  # the receiver hears of it too
+
+    async def _empty_outbox(self) -> None:
+        while self._outbox:
+            await self._socket.send_bytes(encode(self._outbox.popleft()))
+
+    async def _close(self, code: int, reason: str = "", *, final: bool = False) -> None:
+        if WebSocketState.DISCONNECTED in (self._socket.application_state, self._socket.client_state):
+            return
+        log.info("node %s: closing session %d: %s", self.node, self.epoch, reason or code)
+        try:
+            if reason:
+                await self._socket.send_bytes(encode(Refused(reason, final)))
+            await self._socket.close(code)
+        except (RuntimeError, WebSocketDisconnect):
+            return  # the agent was first
+
+    # What is written of it
+
+    def _enter(self, state: SessionState) -> None:
+        reachable = None if state is SessionState.OPEN else self._want.reachable
+        self._want = replace(self._want, state=state, since=self._clock(), reachable=reachable)
+        if state is SessionState.OPEN:
+            self._gone.clear()
+        else:
+            self._gone.set()
+        self._to_record.set()
+
+    async def _record(self) -> None:
+        """Write what there is to write, and in the end what is left of it."""
+        while not self._over.is_set():
+            await self._to_record.wait()
+            self._to_record.clear()
+            try:
+                await self._flush()
+            except Fenced:
+                await self.end(OVERTAKEN, "a newer session of this node was opened")
+            except Unavailable as error:
+                log.warning("node %s: nothing can be recorded: %s", self.node, error.message)
+                await asyncio.sleep(ETCD_PAUSE)
+                self._to_record.set()
+            else:
+                if self._finishing and not self._pending:
+                    return
+
+    async def _flush(self) -> None:
+        if self._over.is_set():
+            return
+        want, batch = self._want, dict(itertools.islice(self._pending.items(), BATCH))
+        await self._ledger.write(want, tuple(batch.values()))
+        for task, status in batch.items():
+            if self._pending[task] is status:
+                del self._pending[task]
+        self._written = {task: status for task, status in self._written.items() if task in self._state.tasks} | batch
+        if self._pending or self._want != want:
+            self._to_record.set()
+        if not self._pending and self._sequence > self._acknowledged:
+            self._acknowledged = self._sequence
+            self.send(Recorded(self._sequence))
+
+    async def _ask_witness(self) -> None:
+        """While the agent is not heard, note whether its host answers; returns when that has been asked long enough."""
+        while True:
+            await self._gone.wait()
+            until = time.monotonic() + WITNESS_FOR
+            while self._gone.is_set():
+                reachable = await answers(self._want.description.address)
+                if self._gone.is_set() and reachable != self._want.reachable:
+                    self._want = replace(self._want, reachable=reachable)
+                    self._to_record.set()
+                if time.monotonic() > until:
+                    await self._close(GOING, "not heard for too long")
+                    return
+                await asyncio.sleep(ASK_AGAIN)

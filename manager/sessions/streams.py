@@ -1,0 +1,77 @@
+"""Streams that an agent dials on request: each has a one-time ticket and a WebSocket of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from cluster.errors import NotFound, Unavailable
+from cluster.protocol import STREAM_END, STREAM_ERROR, LogsRequest, OpenStream
+
+DIAL_TIMEOUT = 10.0
+
+
+class Stream:
+    """Frames from an agent. Who reads slowly slows the agent down: uvicorn stops reading while a frame waits."""
+
+    def __init__(self, socket: WebSocket) -> None:
+        self._socket = socket
+        self.ended = asyncio.Event()
+
+    async def frames(self) -> AsyncIterator[bytes]:
+        """Give the frames up to the end of the stream. Raises Unavailable when it was cut or the agent failed."""
+        while True:
+            try:
+                frame = await self._socket.receive_bytes()
+            except WebSocketDisconnect:
+                raise Unavailable("the connection to the agent was cut") from None
+            if frame[:1] == STREAM_END:
+                return
+            if frame[:1] == STREAM_ERROR:
+                raise Unavailable(frame[1:].decode(errors="replace"))
+            yield frame
+
+
+class Streams:
+    """The tickets that are out, by their text."""
+
+    def __init__(self) -> None:
+        self._expected: dict[str, tuple[str, asyncio.Future[Stream]]] = {}
+
+    @asynccontextmanager
+    async def open(self, node: str, request: LogsRequest, send: Callable[[OpenStream], None]) -> AsyncIterator[Stream]:
+        """Ask the agent of `node`, by `send`, to dial in with a stream. Raises Unavailable when it does not."""
+        ticket = secrets.token_urlsafe(24)
+        arrival: asyncio.Future[Stream] = asyncio.get_running_loop().create_future()
+        self._expected[ticket] = (node, arrival)
+        try:
+            send(OpenStream(ticket, request))
+            async with asyncio.timeout(DIAL_TIMEOUT):
+                stream = await arrival
+        except TimeoutError:
+            raise Unavailable("the agent did not open the stream in time") from None
+        finally:
+            self._expected.pop(ticket, None)
+        try:
+            yield stream
+        finally:
+            stream.ended.set()
+
+    async def carry(self, socket: WebSocket, node: str, ticket: str) -> None:
+        """Hand an agent's connection to whoever asked for it, and keep it until they are done with it."""
+        expected_node, arrival = self._expected.get(ticket, ("", None))
+        if arrival is None or expected_node != node or arrival.done():
+            raise NotFound("there is no such ticket, or not any more")
+        del self._expected[ticket]
+        await socket.accept()
+        stream = Stream(socket)
+        arrival.set_result(stream)
+        await stream.ended.wait()
+        try:
+            await socket.close()
+        except (RuntimeError, WebSocketDisconnect):
+            pass  # the agent was first
