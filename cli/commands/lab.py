@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -139,6 +140,21 @@ def logs(node: str, program: str, follow: bool) -> None:
         raise NotFound(f"{program} on {node} has written no log", hint="`stack lab status` shows the programs.")
     argv = ["tail", "-n", "+1", *(["-F"] if follow else []), str(log)]
     os.execvp(argv[0], argv)
+
+
+@lab.command()
+def images() -> None:
+    """Put base images into the lab's registry, from Docker Hub or made here."""
+    new = _lab().ensure_images()
+    click.echo(f"new in the registry: {', '.join(new)}" if new else "the registry has all base images")
+
+
+@lab.command()
+@click.option("-f", "--file", required=True, type=click.Path(path_type=Path), help="The Compose file.")
+def build(file: Path) -> None:
+    """Build the images of a Compose file into the lab's registry, those that have changed."""
+    built = _lab().build(file)
+    click.echo(f"built: {', '.join(built)}" if built else "all images are up to date")
 
 
 @lab.command()

@@ -67,6 +67,7 @@ class Host:
                 *("unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "--propagation", "private"),
                 *(_INIT_EXECUTABLE, "-g", "--", "sh", str(script)),
                 *(self.name, str(self.run_dir), str(self.data_dir), str(self.hosts_file)),
+                "own" if self.network else "machine",
             ],
             processes.environment(self.lab, self.name, INIT),
             log,

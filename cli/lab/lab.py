@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from subprocess import CompletedProcess
 
-from cli.lab import probes, processes, programs
+from cli.lab import builder, probes, processes, programs
 from cli.lab.host import cgroups, remove_cgroups, unmount_below
 from cli.lab.layout import REGISTRY_HOST, Layout, NodeLayout
 from cli.lab.node import Node
@@ -103,7 +103,7 @@ class Lab:
                 self._end_processes(node)
             self._switch.down()
             unmount_below(self.layout.run_dir)
-            remove_cgroups(self.layout.prefix + "n*")
+            remove_cgroups(self.layout.prefix + "*")
             self._say("removing the nodes' data")
             for directory in (self.layout.run_dir, self.layout.data_dir):
                 unmount_below(directory)
@@ -147,9 +147,29 @@ class Lab:
             *(f"namespace {path.name}" for path in Path("/run/netns").glob(self.layout.prefix + "*")),
             *(f"link {link.name}" for link in Path("/sys/class/net").glob(self.layout.machine_link)),
             *(f"mount {point}" for point in mounts if point.startswith(places)),
-            *(f"cgroup {path}" for path in cgroups(self.layout.prefix + "n*")),
+            *(f"cgroup {path}" for path in cgroups(self.layout.prefix + "*")),
             *(f"directory {place}" for place in places if Path(place).exists()),
         ]
+
+    # -- images
+
+    def ensure_images(self) -> list[str]:
+        """Put the base images into the registry, from Docker Hub or made here; gives those that were missing."""
+        from cli.lab.images import Images
+
+        with self._lock():
+            self._ready_registry()
+            return Images(self.layout, self._say).ensure_base()
+
+    def build(self, file: Path) -> list[str]:
+        """Build what has changed of a Compose file's images into the registry; gives the names of those built."""
+        from cli.lab.images import Images
+
+        with self._lock():
+            self._ready_registry()
+            images = Images(self.layout, self._say)
+            images.ensure_base()
+            return images.build(file)
 
     # -- nodes and programs
 
@@ -293,6 +313,12 @@ class Lab:
         self.layout.hosts_file.write_text("".join(f"{a} {n}\n" for a, n in [("127.0.0.1", "localhost"), *names]))
         self._settings = settings
 
+    def _ready_registry(self) -> None:
+        self._check_machine((programs.ENGINE,))
+        self._write_settings(self.settings)  # refuses when there is no lab
+        self._switch.up()
+        self._start_registry()
+
     def _start_registry(self) -> None:
         registry, namespace = programs.REGISTRY, self.layout.namespace_path(programs.REGISTRY)
         process = self._find_registry()
@@ -326,6 +352,8 @@ class Lab:
             for process in processes.census(self.layout.name, node):
                 processes.send(process, signal.SIGKILL)
                 processes.wait_until(partial(processes.gone, process), 10)
+        elif node == builder.NAME:
+            builder.end(self.layout)
         else:
             Node(self.layout.node(node), self._switch).power_off()
 

@@ -35,12 +35,12 @@ class Process:
     stopped: bool
 
 
-def census(lab: str, node: str | None = None) -> list[Process]:
-    """All living processes of the lab, or of one of its nodes."""
+def census(lab: str | None, node: str | None = None) -> list[Process]:
+    """All living processes of the lab or of one of its nodes; None is any."""
     found = []
     for entry in os.listdir("/proc"):
         if entry.isdigit() and (process := _read(int(entry))) is not None:
-            if process.lab == lab and node in (None, process.node):
+            if lab in (None, process.lab) and node in (None, process.node):
                 found.append(process)
     return found
 

@@ -1,0 +1,258 @@
+"""The images that the lab's registry has: base images, and what a Compose file says how to build."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cli.lab import builder, registry
+from cli.lab.layout import Layout
+from cluster.errors import ComposeError, Failed, Unavailable
+
+_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+_SUITE = "bookworm"
+_PATH = "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How to make a base image of Debian's packages where Docker Hub is out of reach."""
+
+    options: tuple[str, ...]
+    command: str
+
+
+BASE_IMAGES: Mapping[str, Recipe] = {
+    "debian:bookworm-slim": Recipe(
+        (
+            "--variant=minbase",
+            "--dpkgopt=force-unsafe-io",
+            "--dpkgopt=path-exclude=/usr/share/man/*",
+            "--dpkgopt=path-exclude=/usr/share/info/*",
+            "--dpkgopt=path-exclude=/usr/share/locale/*",
+            "--dpkgopt=path-exclude=/usr/share/doc/*",
+            "--dpkgopt=path-include=/usr/share/doc/*/copyright",
+            # no package may start its service while an image is built
+            "--customize-hook=printf '#!/bin/sh\\nexit 101\\n' >\"$1\"/usr/sbin/policy-rc.d",
+            '--customize-hook=chmod 755 "$1"/usr/sbin/policy-rc.d',
+        ),
+        "bash",
+    ),
+    # not busybox-static, whose wget crashes when it is given a name to resolve
+    "busybox:1": Recipe(
+        (
+            "--variant=extract",
+            "--include=busybox",
+            '--extract-hook=chroot "$1" /bin/busybox --install -s /bin',
+            '--extract-hook=mkdir -p "$1"/proc "$1"/sys "$1"/dev "$1"/root && mkdir -m 1777 -p "$1"/tmp',
+            "--extract-hook=printf 'root:x:0:0:root:/root:/bin/sh\\n' >\"$1\"/etc/passwd",
+            "--extract-hook=printf 'root:x:0:\\n' >\"$1\"/etc/group",
+        ),
+        "sh",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """One image to build, as a service of a Compose file says."""
+
+    service: str
+    image: str
+    context: Path
+    dockerfile: Path
+    args: Mapping[str, str | None]
+
+
+class Images:
+    """Puts images into the lab's registry; the builder is started only if there is something to do."""
+
+    def __init__(self, layout: Layout, say: Callable[[str], None]) -> None:
+        self._layout = layout
+        self._say = say
+
+    def ensure_base(self) -> list[str]:
+        """Pull or make the base images that are not there; gives those that were new."""
+        missing = [name for name in BASE_IMAGES if self._digest(name) is None]
+        if missing:
+            with builder.running(self._layout, self._say) as engine:
+                for name in missing:
+                    self._base(engine, name)
+        return missing
+
+    def build(self, file: Path) -> list[str]:
+        """Build and push what has changed of the Compose file's images; gives their names."""
+        builds = read_builds(file)
+        done = []
+        with ExitStack() as stack:
+            engine = None
+            for build in builds:
+                mark = self._layout.cache_dir / "built" / hashlib.sha256(build.image.encode()).hexdigest()[:32]
+                print_of_inputs = self._fingerprint(build)
+                known = mark.read_text() if mark.exists() else ""
+                if known == f"{print_of_inputs} {self._digest(build.image)}":
+                    continue
+                self._say(f"building {build.image} from {build.context}")
+                engine = engine or stack.enter_context(builder.running(self._layout, self._say))
+                engine.build(build.context, build.dockerfile, build.args, build.image)
+                self._push(engine, build.image)
+                mark.parent.mkdir(parents=True, exist_ok=True)
+                mark.write_text(f"{print_of_inputs} {self._digest(build.image)}")
+                done.append(build.image)
+        return done
+
+    def _base(self, engine: builder.Builder, name: str) -> None:
+        if hub_answers():
+            self._say(f"pulling {name} from Docker Hub")
+            try:
+                engine.docker("pull", name)
+            except Failed as error:
+                self._say(f"Docker Hub does not give it ({error.message.splitlines()[-1]}), so it is made here")
+                self._make(engine, name)
+        else:
+            self._make(engine, name)
+        self._push(engine, name)
+
+    def _make(self, engine: builder.Builder, name: str) -> None:
+        self._say(f"making {name} of Debian's packages, as Docker Hub cannot be reached")
+        recipe = BASE_IMAGES[name]
+        archive = self._layout.cache_dir / "base.tar"
+        try:
+            done = subprocess.run(
+                ["mmdebstrap", "--mode=root", "--quiet", *recipe.options, _SUITE, str(archive), *debian_sources()],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if done.returncode:
+                last = "\n".join(done.stderr.strip().splitlines()[-8:])
+                raise Failed(f"mmdebstrap cannot make {name}:\n{last}")
+            changes = ["--change", _PATH, "--change", f'CMD ["{recipe.command}"]']
+            engine.docker("import", *changes, "-", name, stdin=archive)
+        except FileNotFoundError as error:
+            raise Unavailable(
+                f"Docker Hub cannot be reached, and to make {name} here needs mmdebstrap, which is not on PATH",
+                hint="On Debian: apt-get install --no-install-recommends mmdebstrap",
+            ) from error
+        finally:
+            archive.unlink(missing_ok=True)
+
+    def _push(self, engine: builder.Builder, name: str) -> None:
+        engine.push(name, registry.parse_image(name, self._layout.registry).at(self._layout.registry))
+
+    def _digest(self, name: str) -> str | None:
+        return registry.digest(self._layout.registry, registry.parse_image(name, self._layout.registry))
+
+    def _fingerprint(self, build: Build) -> str:
+        """A digest of all that the image is made of: files, arguments, and the images that it builds on."""
+        total = hashlib.sha256()
+        for part in (str(build.dockerfile), *(f"{name}={value}" for name, value in sorted(build.args.items()))):
+            total.update(part.encode() + b"\0")
+        for line in build.dockerfile.read_text(errors="replace").splitlines():
+            words = line.split()
+            if len(words) > 1 and words[0].upper() == "FROM" and words[1].lower() != "scratch":
+                name = next((word for word in words[1:] if not word.startswith("--")), "")
+                known = self._digest(name) if name and "$" not in name else None
+                total.update(f"{name} {known}\0".encode())
+        for path in _files(build.context):
+            mode = path.lstat().st_mode
+            total.update(f"{path.relative_to(build.context)} {mode:o}\0".encode())
+            if stat.S_ISLNK(mode):
+                total.update(os.readlink(path).encode())
+            elif stat.S_ISREG(mode):
+                total.update(hashlib.sha256(path.read_bytes()).digest())
+        return total.hexdigest()
+
+
+def read_builds(file: Path) -> list[Build]:
+    """The images that a Compose file says how to build, each once."""
+    import yaml
+
+    try:
+        data = yaml.safe_load(file.read_text())
+    except OSError as error:
+        raise ComposeError(f"cannot be read: {error.strerror}", file=str(file)) from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else None
+        raise ComposeError(f"is not YAML: {error.problem}", file=str(file), line=line) from error
+    services = data.get("services") if isinstance(data, dict) else None
+    if not isinstance(services, dict):
+        raise ComposeError("has no services", file=str(file))
+    builds = [
+        _read_build(file, str(name), service)
+        for name, service in services.items()
+        if isinstance(service, dict) and "build" in service
+    ]
+    return list({build.image: build for build in builds}.values())
+
+
+def _read_build(file: Path, name: str, service: Mapping[str, Any]) -> Build:
+    field = f"services.{name}.build"
+    raw = service["build"]
+    section = {"context": raw} if isinstance(raw, str) else raw
+    if not isinstance(section, dict):
+        raise ComposeError("is neither a folder nor a mapping", file=str(file), field=field)
+    if unknown := set(section) - {"context", "dockerfile", "args"}:
+        raise ComposeError(f"`stack lab build` does not know {', '.join(sorted(unknown))}", file=str(file), field=field)
+    if not isinstance(service.get("image"), str):
+        raise ComposeError(
+            "has no image", file=str(file), field=f"services.{name}", hint="Name the image that is to be built."
+        )
+    context = (file.parent / str(section.get("context", "."))).resolve()
+    dockerfile = context / str(section.get("dockerfile", "Dockerfile"))
+    if not dockerfile.is_file():
+        raise ComposeError(f"there is no {dockerfile}", file=str(file), field=field)
+    args = section.get("args") or {}
+    if isinstance(args, list):
+        parts = [str(arg).partition("=") for arg in args]
+        args = {key: value if equals else None for key, equals, value in parts}
+    return Build(
+        service=name,
+        image=service["image"],
+        context=context,
+        dockerfile=dockerfile,
+        args={str(key): None if value is None else str(value) for key, value in args.items()},
+    )
+
+
+def hub_answers() -> bool:
+    """Whether Docker Hub can be reached, found out within seconds."""
+    from urllib.error import HTTPError, URLError
+    from urllib.request import urlopen
+
+    try:
+        with urlopen("https://registry-1.docker.io/v2/", timeout=4):
+            return True
+    except HTTPError as error:
+        return error.code == 401  # it wants a token: it is there
+    except (URLError, TimeoutError, OSError):
+        return False
+
+
+def debian_sources() -> list[str]:
+    """Lines for apt with the machine's own mirror, or Debian's where the machine runs something else."""
+    listed = subprocess.run(
+        ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages"],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
+    own = [line.split() for line in listed.splitlines() if line]
+    wanted = (_SUITE, f"{_SUITE}-updates", f"{_SUITE}-security")
+    found = [f"{uri} {suite} main" for uri, suite, component in own if suite in wanted and component == "main"]
+    if not any(f" {_SUITE} " in line for line in found):
+        found = [f"http://deb.debian.org/debian {_SUITE} main"]
+    return [f"deb [signed-by={_KEYRING}] {line}" for line in dict.fromkeys(found)]
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink() or path.is_file():
+            yield path
