@@ -32,7 +32,7 @@ from agent.network.namespaces import Namespaces
 from agent.network.nft import Nftables
 from agent.network.plan import Overlay, Plan, Wire, node_link, outer_name, plan, wires
 from agent.network.ports import TABLE, Rules, changes, forget, whole
-from cluster.errors import Failed, StackyardError
+from cluster.errors import Failed, NotFound, StackyardError
 from cluster.model.network import INGRESS, Endpoint
 from cluster.protocol import Item
 
@@ -134,6 +134,21 @@ class Wiring:
 
     def namespace(self, task: str) -> Path:
         return self._namespaces.directory / (SANDBOXES + task)
+
+    async def in_sandbox(self, task: str, work: Callable[[], T]) -> T:
+        """Call something in a thread inside a task's namespace. Raises NotFound if the task has none."""
+        return await self._in_thread(self._in_sandbox, task, work)
+
+    def _in_sandbox(self, task: str, work: Callable[[], T]) -> T:
+        try:
+            fd = self._namespaces.open(SANDBOXES + task)
+        except FileNotFoundError:
+            raise NotFound(f"task {task} has no network namespace on this node") from None
+        try:
+            with self._namespaces.inside(fd):
+                return work()
+        finally:
+            os.close(fd)
 
     async def link_container(self, container: str, task: str) -> None:
         """Tell the OCI runtime wrapper in which namespace to start a container."""

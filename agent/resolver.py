@@ -1,0 +1,292 @@
+"""The DNS server that each container finds at 127.0.0.11: names of its networks are known, the rest is passed on.
+
+The sockets are opened in the sandboxes and served by the agent's event loop. Queries for names of the outside world go
+to the servers that the service asks for, then to the node's own, from the node's namespace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import socket
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from agent import dns
+from agent.dns import Query, Rcode
+from agent.names import NetworkNames, Verdict, resolve
+from cluster.model.network import INGRESS
+from cluster.protocol import Item, NetworkItem, PeerItem, ServiceItem, TaskItem
+
+Asker = tuple[str, int]
+
+log = logging.getLogger(__name__)
+
+ADDRESS = ("127.0.0.11", 53)
+TTL = 1
+"""Seconds. Endpoints come and go at any time and asking here costs less than a cache; some clients take 0 for never."""
+
+_UPSTREAM_TIMEOUT = 2.0  # a client asks again after 5 s: by then a second server should have been tried
+_IDLE_TIMEOUT = 10.0
+_MAX_FORWARDED = 200  # in flight for one sandbox; what is above gets no answer
+_BURST = 32  # queries of one sandbox before others have their turn
+
+
+class Sandboxes(Protocol):
+    """What the resolver needs of the wiring: to open sockets inside a task's namespace."""
+
+    def in_sandbox(self, task: str, work: Callable[[], tuple[socket.socket, socket.socket]]) -> Awaitable[
+        tuple[socket.socket, socket.socket]
+    ]: ...  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    """What a sandbox may ask about: its networks in order of attachment, servers for the outside (None: no outside)."""
+
+    networks: tuple[NetworkNames, ...]
+    stack: str
+    servers: tuple[str, ...] | None
+
+
+@dataclass(slots=True)
+class _Door:
+    """The open sockets of one sandbox."""
+
+    udp: socket.socket
+    server: asyncio.Server
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+
+class Resolver:
+    """Answers the queries of all sandboxes of this node. `update` it with every set of assignments."""
+
+    def __init__(self, sandboxes: Sandboxes, resolv_conf: Path = Path("/etc/resolv.conf")) -> None:
+        self._sandboxes = sandboxes
+        self._resolv_conf = resolv_conf
+        self._node_servers: tuple[float, tuple[str, ...]] = (0.0, ())
+        self._networks: dict[str, NetworkNames] = {}
+        self._scopes: dict[str, _Scope] = {}
+        self._doors: dict[str, _Door] = {}
+        self._random = random.Random()
+
+    def update(self, items: Iterable[Item]) -> None:
+        """Take over a full set of assignments; answers are by it from now on."""
+        networks: dict[str, NetworkItem] = {}
+        peers: dict[str, dict[str, PeerItem]] = {}
+        services: dict[tuple[str, int], ServiceItem] = {}
+        tasks: list[TaskItem] = []
+        for item in items:
+            match item:
+                case NetworkItem():
+                    networks[item.network.id] = item
+                case PeerItem():
+                    peers.setdefault(item.network, {})[item.owner] = item
+                case ServiceItem():
+                    services[item.uid, item.version] = item
+                case TaskItem():
+                    tasks.append(item)
+                case _:
+                    pass
+        for gone in self._networks.keys() - networks.keys():
+            del self._networks[gone]
+        for name, network in networks.items():
+            if name != INGRESS:
+                names = self._networks.setdefault(name, NetworkNames(network.network.subnets))
+                names.apply(peers.get(name, {}))
+        scopes: dict[str, _Scope] = {}
+        for each in tasks:
+            task = each.task
+            service = services.get((task.service_uid, task.version))
+            attached = [e.network for e in task.endpoints if e.network in self._networks]
+            if service is not None:
+                inner = bool(attached) and all(networks[name].network.internal for name in attached)
+                scopes[task.id] = _Scope(
+                    tuple(self._networks[name] for name in attached), service.stack,
+                    None if inner else service.spec.container.dns,
+                )  # fmt: skip
+        # A container that still stops may ask until its end.
+        self._scopes = {task: scope for task, scope in self._scopes.items() if task in self._doors} | scopes
+
+    async def open(self, task: str) -> None:
+        """Begin to answer in a task's sandbox, anew if it was made anew."""
+        self.close(task)
+        udp, tcp = await self._sandboxes.in_sandbox(task, _open_sockets)
+        server = await asyncio.start_server(lambda r, w: self._serve_tcp(task, r, w), sock=tcp)
+        self.close(task)
+        self._doors[task] = _Door(udp, server)
+        asyncio.get_running_loop().add_reader(udp, self._serve_udp, task, udp)
+
+    def close(self, task: str) -> None:
+        """Stop answering in a task's sandbox; no error if nothing is open there."""
+        door = self._doors.pop(task, None)
+        if door is None:
+            return
+        asyncio.get_running_loop().remove_reader(door.udp)
+        door.udp.close()
+        door.server.close()
+        for each in door.tasks:
+            each.cancel()
+
+    def close_all(self) -> None:
+        for task in tuple(self._doors):
+            self.close(task)
+
+    def _serve_udp(self, task: str, udp: socket.socket) -> None:
+        for _ in range(_BURST):
+            try:
+                data, asker = udp.recvfrom(dns.MAX_MESSAGE)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                log.warning("a query in the sandbox of task %s was lost: %s", task, error)
+                return
+            query = dns.read_query(data)
+            if query is None:
+                continue
+            answer = self._answer(task, query, query.limit)
+            if answer is not None:
+                _send(udp, answer, asker)
+            else:
+                self._forward_udp(task, udp, query, data, asker)
+
+    def _forward_udp(self, task: str, udp: socket.socket, query: Query, data: bytes, asker: Asker) -> None:
+        door = self._doors.get(task)
+        if door is None or len(door.tasks) >= _MAX_FORWARDED:
+            return
+
+        async def forward() -> None:
+            _send(udp, await self._forward(task, query, data, stream=False), asker)
+
+        job = asyncio.get_running_loop().create_task(forward())
+        door.tasks.add(job)
+        job.add_done_callback(door.tasks.discard)
+
+    async def _serve_tcp(self, task: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                async with asyncio.timeout(_IDLE_TIMEOUT):
+                    size = int.from_bytes(await reader.readexactly(2), "big")
+                    data = await reader.readexactly(size)
+                query = dns.read_query(data)
+                if query is None:
+                    return
+                answer = self._answer(task, query, dns.MAX_MESSAGE)
+                if answer is None:
+                    answer = await self._forward(task, query, data, stream=True)
+                writer.write(len(answer).to_bytes(2, "big") + answer)
+                async with asyncio.timeout(_IDLE_TIMEOUT):
+                    await writer.drain()
+        except (TimeoutError, asyncio.IncompleteReadError, ConnectionError):
+            pass  # the asker has what it wanted, or is gone
+        finally:
+            writer.close()
+
+    def _answer(self, task: str, query: Query, limit: int) -> bytes | None:
+        """Answer from what is known; None if the question is for somebody else."""
+        if query.problem is not None:
+            return dns.answer(query, rcode=query.problem)
+        scope = self._scopes.get(task)
+        if scope is None:
+            return dns.answer(query, rcode=Rcode.SERVFAIL)
+        found = resolve(query.name, query.kind, scope.networks, scope.stack)
+        if found.verdict is Verdict.ANSWER:
+            addresses = list(found.addresses)
+            self._random.shuffle(addresses)
+            return dns.answer(query, addresses=tuple(addresses), pointer=found.pointer, ttl=TTL, limit=limit)
+        if found.verdict is Verdict.UNKNOWN or scope.servers is None:
+            return dns.answer(query, rcode=Rcode.NXDOMAIN)
+        return None
+
+    async def _forward(self, task: str, query: Query, data: bytes, *, stream: bool) -> bytes:
+        """Ask one server after another until one knows."""
+        scope = self._scopes.get(task)
+        own = scope.servers if scope is not None and scope.servers is not None else ()
+        ident = self._random.getrandbits(16)
+        asked = dns.with_id(data, ident)
+        for server in dict.fromkeys((*own, *self._servers_of_node())):
+            try:
+                async with asyncio.timeout(_UPSTREAM_TIMEOUT):
+                    ask = _ask_stream if stream else _ask_datagram
+                    answer = await ask(server, asked, ident, query.question)
+            except (TimeoutError, OSError, asyncio.IncompleteReadError) as error:
+                log.debug("DNS server %s gave no answer for %s: %s", server, query.name, error)
+                continue
+            if dns.answers_to(answer, ident, query.question) and not dns.failed(answer):
+                return dns.with_id(answer, query.id)
+        return dns.answer(query, rcode=Rcode.SERVFAIL)
+
+    def _servers_of_node(self) -> tuple[str, ...]:
+        """The node's own DNS servers, read again when the file changed."""
+        try:
+            changed = self._resolv_conf.stat().st_mtime
+            if changed != self._node_servers[0]:
+                words = [line.split() for line in self._resolv_conf.read_text().splitlines()]
+                servers = tuple(w[1] for w in words if len(w) > 1 and w[0] == "nameserver")
+                self._node_servers = (changed, servers)
+        except OSError as error:
+            log.debug("the node's %s cannot be read: %s", self._resolv_conf, error)
+            return ()
+        return self._node_servers[1]
+
+
+def _open_sockets() -> tuple[socket.socket, socket.socket]:
+    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        udp.bind(ADDRESS)
+        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        tcp.bind(ADDRESS)
+        tcp.listen(16)
+    except OSError:
+        udp.close()
+        tcp.close()
+        raise
+    return udp, tcp
+
+
+def _send(udp: socket.socket, answer: bytes, asker: Asker) -> None:
+    try:
+        udp.sendto(answer, asker)
+    except OSError as error:
+        log.debug("an answer was not taken: %s", error)
+
+
+class _Datagrams(asyncio.DatagramProtocol):
+    """Waits for the one datagram that answers what was asked."""
+
+    def __init__(self, ident: int, question: bytes) -> None:
+        self._ident, self._question = ident, question
+        self.answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    def datagram_received(self, data: bytes, addr: object) -> None:
+        if not self.answer.done() and dns.answers_to(data, self._ident, self._question):
+            self.answer.set_result(data)
+
+    def error_received(self, exc: Exception) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(exc)
+
+
+async def _ask_datagram(server: str, asked: bytes, ident: int, question: bytes) -> bytes:
+    loop = asyncio.get_running_loop()
+    transport, protocol = await loop.create_datagram_endpoint(
+        lambda: _Datagrams(ident, question), remote_addr=(server, 53)
+    )
+    try:
+        transport.sendto(asked)
+        return await protocol.answer
+    finally:
+        transport.close()
+
+
+async def _ask_stream(server: str, asked: bytes, ident: int, question: bytes) -> bytes:
+    reader, writer = await asyncio.open_connection(server, 53)
+    try:
+        writer.write(len(asked).to_bytes(2, "big") + asked)
+        return await reader.readexactly(int.from_bytes(await reader.readexactly(2), "big"))
+    finally:
+        writer.close()

@@ -1,0 +1,146 @@
+"""Names of a network: which endpoints each leads to."""
+
+from __future__ import annotations
+
+import ipaddress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.dns import AAAA, PTR, A
+from agent.names import NetworkNames, Resolution, Verdict, resolve
+from cluster.protocol import PeerItem
+
+UNKNOWN, ELSEWHERE = Resolution(Verdict.UNKNOWN), Resolution(Verdict.ELSEWHERE)
+MX = 15
+
+
+def peer(n: int, service: str = "web", stack: str = "shop", *, ready: bool = True, alias: str = "db") -> PeerItem:
+    owner = f"{stack}{service}{n}".ljust(25, "f")
+    last = n + 50 * (stack != "shop") + 20 * (service != "web")
+    addresses = (f"10.1.0.{last}", f"fd00::{last:x}")
+    return PeerItem("net", owner, "n1", "", addresses, "", ready, stack, service, service, n, (service, alias))
+
+
+def network(*peers: PeerItem) -> NetworkNames:
+    names = NetworkNames(("10.1.0.0/16", "fd00::/64"))
+    names.apply({peer.owner: peer for peer in peers})
+    return names
+
+
+SHOP = network(peer(1), peer(2), peer(3, ready=False), peer(1, "api"), peer(1, "web", "blog"), peer(2, "web", "blog"))
+IDLE = network(peer(1, ready=False))
+OTHER = network(peer(9, "web"), peer(8, "mail"))
+
+
+@pytest.mark.parametrize(
+    ("name", "last_bytes"),
+    [
+        pytest.param("web", {1, 2}, id="a service is its ready endpoints of the own stack"),
+        pytest.param("shop_web", {1, 2}, id="with the stack's name before it"),
+        pytest.param("tasks.web", {1, 2}, id="all tasks of it"),
+        pytest.param("tasks.shop_web", {1, 2}, id="all tasks of it by the full name"),
+        pytest.param("web.2", {2}, id="one slot"),
+        pytest.param("shop_web.2", {2}, id="one slot by the full name"),
+        pytest.param("web.3", set(), id="a slot that is not ready is known and empty"),
+        pytest.param("blog_web", {51, 52}, id="another stack's service by its full name"),
+        pytest.param("blog_web.1", {51}, id="another stack's slot by its full name"),
+        pytest.param("db", {1, 2, 21}, id="an alias is everyone in the own stack who has it"),
+        pytest.param("api", {21}, id="another service"),
+        pytest.param("shopapi1ffff", {21}, id="a container's host name"),
+        pytest.param("shopapi1" + "f" * 17, {21}, id="a task's id"),
+        pytest.param("shop_api.1.shopapi1" + "f" * 17, {21}, id="a container's name"),
+    ],
+)
+def test_names_that_are_known(name: str, last_bytes: set[int]) -> None:
+    found = resolve(name, A, (SHOP,), "shop")
+    assert found.verdict is Verdict.ANSWER
+    assert {int(address.split(".")[-1]) for address in found.addresses} == last_bytes
+    by_v6 = resolve(name, AAAA, (SHOP,), "shop")
+    assert {int(address.split(":")[-1], 16) for address in by_v6.addresses} == last_bytes
+    assert resolve(name, MX, (SHOP,), "shop") == Resolution(Verdict.ANSWER)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        pytest.param("nobody", UNKNOWN, id="a single label is never the outside's"),
+        pytest.param("tasks.nobody", UNKNOWN, id="nor are tasks of an unknown service"),
+        pytest.param("web.17", UNKNOWN, id="nor is a slot of a known service"),
+        pytest.param("", UNKNOWN, id="nor is the root"),
+        pytest.param("example.org", ELSEWHERE, id="a domain is"),
+        pytest.param("web.example.org", ELSEWHERE, id="a service's name in a domain is"),
+        pytest.param("nobody.17", ELSEWHERE, id="a number behind an unknown name is"),
+    ],
+)
+def test_names_that_are_not_known(name: str, expected: Resolution) -> None:
+    assert resolve(name, A, (SHOP,), "shop") == expected
+
+
+@pytest.mark.parametrize(
+    ("stack", "last_bytes"),
+    [
+        pytest.param("shop", {"1", "2"}, id="the own stack's"),
+        pytest.param("blog", {"51", "52"}, id="the other's own"),
+        pytest.param("third", {"1", "2", "51", "52"}, id="everyone's, for one who has none of that name"),
+    ],
+)
+def test_on_a_shared_network_the_own_stack_comes_first(stack: str, last_bytes: set[str]) -> None:
+    found = resolve("web", A, (SHOP,), stack)
+    assert {address.split(".")[-1] for address in found.addresses} == last_bytes
+
+
+@pytest.mark.parametrize(
+    ("networks", "name", "expected"),
+    [
+        pytest.param((OTHER, SHOP), "web", ("10.1.0.9",), id="the first network wins"),
+        pytest.param((IDLE, OTHER), "web", ("10.1.0.9",), id="unless nobody is ready there"),
+        pytest.param((IDLE,), "web", (), id="known and nobody ready: an empty answer"),
+        pytest.param((SHOP, OTHER), "mail", ("10.1.0.28",), id="a name of a later network is found"),
+    ],
+)
+def test_several_networks(networks: tuple[NetworkNames, ...], name: str, expected: tuple[str, ...]) -> None:
+    found = resolve(name, A, networks, "shop")
+    assert found == Resolution(Verdict.ANSWER, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        pytest.param("2.0.1.10.in-addr.arpa", Resolution(Verdict.ANSWER, pointer="shop_web.2"), id="a task's address"),
+        pytest.param("99.0.1.10.in-addr.arpa", UNKNOWN, id="nobody's address in the network"),
+        pytest.param("11.0.0.127.in-addr.arpa", UNKNOWN, id="loopback"),
+        pytest.param("1.1.168.192.in-addr.arpa", ELSEWHERE, id="an address of elsewhere"),
+        pytest.param("in-addr.arpa", ELSEWHERE, id="no address"),
+        pytest.param(
+            ipaddress.ip_address("fd00::2").reverse_pointer, Resolution(Verdict.ANSWER, pointer="shop_web.2"),
+            id="a task's IPv6 address",
+        ),
+    ],
+)  # fmt: skip
+def test_reverse_names(name: str, expected: Resolution) -> None:
+    assert resolve(name, PTR, (SHOP,), "shop") == expected
+
+
+peers = st.builds(
+    peer, st.integers(1, 9), st.sampled_from(["web", "api"]), st.sampled_from(["shop", "blog"]), ready=st.booleans(),
+    alias=st.sampled_from(["db", "cache", "web"]),
+)  # fmt: skip
+sets = st.lists(peers, max_size=8).map(lambda found: {peer.owner: peer for peer in found})
+
+
+@given(st.lists(sets, max_size=5))
+def test_coming_step_by_step_is_the_same_as_beginning_there(steps: list[dict[str, PeerItem]]) -> None:
+    walked = network()
+    for step in steps:
+        walked.apply(step)
+    fresh = network(*(steps[-1].values() if steps else ()))
+    for name in ("web", "db", "cache", "tasks.api", "web.1", "shop_web.2", "nobody"):
+        for stack in ("shop", "blog", "third"):
+            one, two = walked.find(name, stack), fresh.find(name, stack)
+            assert (one is None, sorted(p.owner for p in one or ())) == (
+                two is None,
+                sorted(p.owner for p in two or ()),
+            )
+    assert walked.name_of("10.1.0.1") == fresh.name_of("10.1.0.1")

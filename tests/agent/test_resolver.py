@@ -1,0 +1,284 @@
+"""The resolver in real sandboxes: asked from inside, by an independent client library and by the C library."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import cast
+
+import dnslib
+import pytest
+
+from agent.network.wiring import Wiring
+from agent.resolver import Resolver
+from cluster.model.network import Network
+from cluster.model.service import ContainerSpec, ServiceSpec
+from cluster.model.task import Task
+from cluster.protocol import Item, NetworkItem, ServiceItem, TaskItem
+from tests.agent.network import underlay
+from tests.agent.network.underlay import BACK, FRONT, INGRESS_NETWORK, Cluster
+
+pytestmark = pytest.mark.root
+
+SERVER = ("127.0.0.11", 53)
+UPSTREAM, DEAF, OWN = "127.77.0.1", "127.77.0.2", "127.77.0.3"
+
+
+class Names(Cluster):
+    """The cluster's items with those that tell the resolver what a sandbox may ask."""
+
+    dns: tuple[str, ...] = ()
+    internal = False
+
+    def items(self, node: str) -> list[Item]:
+        items: list[Item] = [ServiceItem("uid", 1, "stack", ServiceSpec("web", ContainerSpec("web", dns=self.dns)))]
+        for task, (where, endpoints) in self.tasks.items():
+            if where == node:
+                items.append(TaskItem(Task(task, "stack", "uid", 1, 1, 1, 0.0, node, endpoints=endpoints)))
+        for item in super().items(node):
+            if isinstance(item, NetworkItem) and self.internal:
+                net = item.network
+                internal = Network(net.id, net.name, net.stack_uid, net.key, net.vni, net.subnets, internal=True)
+                item = NetworkItem(internal, item.node_addresses)
+            items.append(item)
+        return items
+
+
+def connect(kind: socket.SocketKind) -> socket.socket:
+    connected = socket.socket(socket.AF_INET, kind)
+    connected.connect(SERVER)
+    connected.setblocking(False)
+    return connected
+
+
+class Node:
+    """A node with its wiring and resolver, to be asked from inside of its sandboxes."""
+
+    def __init__(self, wiring: Wiring, resolver: Resolver) -> None:
+        self.wiring, self.resolver, self.cluster = wiring, resolver, Names()
+
+    async def apply(self) -> None:
+        items = self.cluster.items("h1")
+        await self.wiring.apply(items)
+        self.resolver.update(items)
+
+    async def start(self, *tasks: str) -> None:
+        await self.apply()
+        for task in tasks:
+            await self.wiring.create_sandbox(task, self.cluster.tasks[task][1])
+            await self.resolver.open(task)
+
+    async def send(self, task: str, data: bytes, kind: socket.SocketKind = socket.SOCK_DGRAM) -> socket.socket:
+        connected = await self.wiring.in_sandbox(task, lambda: connect(kind))
+        await asyncio.get_running_loop().sock_sendall(connected, data)
+        return connected
+
+    async def ask(self, task: str, name: str, kind: str = "A", *, tcp: bool = False, room: int = 0) -> dnslib.DNSRecord:
+        query = dnslib.DNSRecord.question(name, kind)
+        if room:
+            query.add_ar(dnslib.EDNS0(udp_len=room))
+        sent, loop = bytes(query.pack()), asyncio.get_running_loop()
+        size = len(sent).to_bytes(2, "big") if tcp else b""
+        with await self.send(task, size + sent, socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM) as connected:
+            async with asyncio.timeout(8):
+                data = await loop.sock_recv(connected, 65535)
+                while tcp and len(data) < 2 + int.from_bytes(data[:2], "big"):
+                    data += await loop.sock_recv(connected, 65535)
+        answer = dnslib.DNSRecord.parse(data[2:] if tcp else data)
+        assert answer.header.id == query.header.id
+        return answer
+
+    async def addresses(self, task: str, name: str, kind: str = "A") -> set[str]:
+        answer = await self.ask(task, name, kind)
+        assert answer.header.rcode == dnslib.RCODE.NOERROR
+        return {str(record.rdata) for record in answer.rr}
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> AsyncIterator[Node]:
+    (tmp_path / "resolv.conf").write_text(f"search example.org\nnameserver {DEAF}\nnameserver {UPSTREAM}\n")
+    with underlay.underlay():
+        wiring = underlay.wiring("h1")
+        resolver = Resolver(wiring, tmp_path / "resolv.conf")
+        await wiring.open()
+        try:
+            yield Node(wiring, resolver)
+        finally:
+            resolver.close_all()
+            await wiring.close()
+
+
+class Upstream(asyncio.DatagramProtocol):
+    """A DNS server of the outside: answers everything with one address, keeping note of what it was asked."""
+
+    def __init__(self, address: str, rcode: int = 0) -> None:
+        self.address, self.rcode, self.asked = address, rcode, list[str]()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.DatagramTransport, transport)
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        self.transport.sendto(self.answer(data), addr)
+
+    async def stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        data = await reader.readexactly(int.from_bytes(await reader.readexactly(2), "big"))
+        answer = self.answer(data)
+        writer.write(len(answer).to_bytes(2, "big") + answer)
+        writer.close()
+
+    def answer(self, data: bytes) -> bytes:
+        query = dnslib.DNSRecord.parse(data)
+        self.asked.append(str(query.q.qname))
+        reply = query.reply()
+        reply.header.rcode = self.rcode
+        if not self.rcode:
+            reply.add_answer(dnslib.RR(query.q.qname, ttl=77, rdata=dnslib.A(self.address)))
+        return bytes(reply.pack())
+
+
+@asynccontextmanager
+async def serving(where: str, upstream: Upstream) -> AsyncIterator[Upstream]:
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(lambda: upstream, local_addr=(where, 53))
+    server = await asyncio.start_server(upstream.stream, where, 53)
+    try:
+        yield upstream
+    finally:
+        transport.close()
+        server.close()
+        await server.wait_closed()
+
+
+async def test_names_are_answered_over_udp_and_tcp(node: Node) -> None:
+    tasks = [node.cluster.task(n, "h1" if n == 1 else "h2", BACK) for n in (1, 2, 3)]
+    node.cluster.unready.add(tasks[2])
+    await node.start(tasks[0])
+
+    assert await node.addresses(tasks[0], "web") == {"10.102.0.1", "10.102.0.2"}
+    assert await node.addresses(tasks[0], "tasks.web", "AAAA") == {"fd00:102::1", "fd00:102::2"}
+    assert await node.addresses(tasks[0], "WEB.2.") == {"10.102.0.2"}
+    by_tcp = await node.ask(tasks[0], "web", tcp=True)
+    assert len(by_tcp.rr) == 2 and by_tcp.rr[0].ttl == 1
+    assert (await node.ask(tasks[0], "nobody")).header.rcode == dnslib.RCODE.NXDOMAIN
+    pointer = await node.ask(tasks[0], "2.0.102.10.in-addr.arpa", "PTR")
+    assert str(pointer.rr[0].rdata) == "stack_web.2."
+
+
+async def test_answers_follow_the_assignments_at_once(node: Node) -> None:
+    tasks = [node.cluster.task(n, "h1", FRONT) for n in (1, 2)]
+    await node.start(tasks[0])
+    node.cluster.unready.update(tasks)
+    await node.apply()
+    assert await node.addresses(tasks[0], "web") == set()
+    node.cluster.unready.clear()
+    await node.apply()
+    assert await node.addresses(tasks[0], "web") == {"10.101.0.1", "10.101.0.2"}
+    node.cluster.tasks.pop(tasks[1])
+    await node.apply()
+    assert await node.addresses(tasks[0], "web") == {"10.101.0.1"}
+
+
+async def test_a_sandbox_knows_the_names_of_its_own_networks_only(node: Node) -> None:
+    front, back = node.cluster.task(1, "h1", FRONT, INGRESS_NETWORK), node.cluster.task(2, "h1", BACK)
+    await node.start(front, back)
+
+    assert await node.addresses(front, "web") == {"10.101.0.1"}
+    assert await node.addresses(back, "web") == {"10.102.0.2"}
+    assert (await node.ask(front, back)).header.rcode == dnslib.RCODE.NXDOMAIN
+
+
+async def test_many_addresses_are_cut_for_udp_and_whole_for_tcp(node: Node) -> None:
+    tasks = [node.cluster.task(n, "h1", FRONT) for n in range(1, 101)]
+    await node.start(tasks[0])
+
+    plain, roomy = await node.ask(tasks[0], "web"), await node.ask(tasks[0], "web", room=1232)
+    whole = await node.ask(tasks[0], "web", tcp=True)
+
+    assert plain.header.tc and len(plain.rr) == 30
+    assert roomy.header.tc and len(roomy.rr) == 75
+    assert not whole.header.tc and len(whole.rr) == 100
+    first = {str((await node.ask(tasks[0], "web")).rr[0].rdata) for _ in range(10)}
+    assert len(first) > 1  # clients that take the first spread
+
+
+async def test_a_sandbox_that_is_not_known_yet_is_told_to_ask_again(node: Node) -> None:
+    task = node.cluster.task(1, "h1", FRONT)
+    await node.wiring.apply(node.cluster.items("h1"))
+    await node.wiring.create_sandbox(task, node.cluster.tasks[task][1])
+    await node.resolver.open(task)
+
+    assert (await node.ask(task, "web")).header.rcode == dnslib.RCODE.SERVFAIL
+
+
+async def test_other_names_are_passed_on_to_a_server_that_knows(node: Node) -> None:
+    task = node.cluster.task(1, "h1", FRONT)
+    node.cluster.dns = (OWN,)
+    await node.start(task)
+    async with serving(UPSTREAM, Upstream("192.0.2.1")) as upstream, serving(OWN, Upstream("", 5)) as own:
+        answer = await node.ask(task, "example.org")
+        assert (str(answer.rr[0].rdata), answer.rr[0].ttl) == ("192.0.2.1", 77)
+        assert own.asked == upstream.asked == ["example.org."]  # the service's own server was first, and refused
+        assert str((await node.ask(task, "example.org", tcp=True)).rr[0].rdata) == "192.0.2.1"
+    assert (await node.ask(task, "example.org")).header.rcode == dnslib.RCODE.SERVFAIL
+
+
+async def test_from_internal_networks_nothing_is_passed_on(node: Node) -> None:
+    task = node.cluster.task(1, "h1", FRONT)
+    node.cluster.internal = True
+    await node.start(task)
+    async with serving(UPSTREAM, Upstream("192.0.2.1")) as upstream:
+        assert (await node.ask(task, "example.org")).header.rcode == dnslib.RCODE.NXDOMAIN
+        assert upstream.asked == []
+
+
+async def test_a_server_that_is_silent_is_given_up_for_the_next(node: Node) -> None:
+    task = node.cluster.task(1, "h1", FRONT)
+    await node.start(task)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as deaf:
+        deaf.bind((DEAF, 53))
+        async with serving(UPSTREAM, Upstream("192.0.2.1")):
+            forwarded = asyncio.create_task(node.ask(task, "example.org"))
+            assert await node.addresses(task, "web") == {"10.101.0.1"}  # not held up by the silence
+            assert str((await forwarded).rr[0].rdata) == "192.0.2.1"
+
+
+async def test_garbage_is_survived(node: Node) -> None:
+    task = node.cluster.task(1, "h1", FRONT)
+    await node.start(task)
+    for data in (b"", b"x", b"\xff" * 600, b"\0" * 12, bytes(range(200))):
+        (await node.send(task, data)).close()
+        (await node.send(task, data, socket.SOCK_STREAM)).close()
+
+    assert await node.addresses(task, "web") == {"10.101.0.1"}
+    assert len((await node.ask(task, "web", tcp=True)).rr) == 1
+
+
+async def test_the_c_library_is_content(node: Node, tmp_path: Path) -> None:
+    task = node.cluster.task(1, "h1", FRONT)
+    node.cluster.task(2, "h2", FRONT)
+    await node.start(task)
+    (tmp_path / "conf").write_text("nameserver 127.0.0.11\noptions ndots:0\n")
+    script = f"mount --bind {tmp_path}/conf /etc/resolv.conf && exec getent ahosts $0"
+    for name, expected in (("tasks.web", {"10.101.0.1", "10.101.0.2"}), ("web.2", {"10.101.0.2"}), ("nobody", set())):
+        process = await asyncio.create_subprocess_exec(
+            "nsenter", f"--net={node.wiring.namespace(task)}", "unshare", "--mount", "sh", "-c", script, name,
+            stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        async with asyncio.timeout(10):
+            said, _ = await process.communicate()
+        assert {line.split()[0] for line in said.decode().splitlines()} == expected
+
+
+async def test_a_fresh_sandbox_is_answered_after_open_and_a_closed_one_no_more(node: Node) -> None:
+    task = node.cluster.task(1, "h1", FRONT)
+    await node.start(task)
+    await node.wiring.create_sandbox(task, node.cluster.tasks[task][1])
+    await node.resolver.open(task)
+    assert await node.addresses(task, "web") == {"10.101.0.1"}
+
+    node.resolver.close(task)
+
+    with pytest.raises(ConnectionRefusedError):
+        await node.ask(task, "web")
