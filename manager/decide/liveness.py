@@ -1,7 +1,7 @@
 """What the leader makes of a node: whether its agent is heard of, its host answers, and its tasks are to be replaced.
 
-Silence is judged by what the leader itself heard, and since when it has been listening: a session's own instants come
-from another clock, so they only count within a few seconds of when the leader learnt of them.
+Silence is judged by what the leader itself heard, and since when it has been listening: the instants in a session come
+from another clock, so they do not count.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 
 from cluster.codec import key_for, key_of
 from cluster.model.network import INGRESS
-from cluster.model.node import Manager, Node, NodeState, NodeStatus, Session
+from cluster.model.node import Manager, Node, NodeState, NodeStatus, Session, SessionState
 from manager.decide.allocator import AddressAllocator, NoRoom
 from manager.decide.plan import Draft, Plan
 from manager.decide.stacks import wants_ingress
 from manager.picture import Change, ClusterState
 
 MISSED_BEATS = 3.0
-"""Seconds of silence after which a manager calls a session silent."""
+"""Seconds of silence that lie behind it when a manager calls a session silent."""
 
 DOWN_AFTER = 5.0
 """Seconds from the last sign of life to the verdict, when the host does not answer either."""
@@ -40,25 +40,26 @@ ONE_EACH = 30.0
 class Hearing:
     """What the leader has heard, and when, in cluster time. Kept in memory: it is about this leader, not the cluster.
 
-    `silent_since` says when it learnt that a node's agent is not heard of (by the epoch of the session).
+    `silence` says since when a node's agent has not been heard of, with the epoch of its session.
     """
 
     listening_since: float
-    silent_since: dict[str, tuple[int, float]] = field(default_factory=dict)
+    silence: dict[str, tuple[int, float]] = field(default_factory=dict)
 
     def note(self, state: ClusterState, nodes: Iterable[str], now: float) -> None:
         """Take in what has become of these nodes' sessions."""
         for node in nodes:
             session = state.sessions.get(node)
             if session is None or state.is_heard(session):
-                self.silent_since.pop(node, None)
-            elif self.silent_since.get(node, (None,))[0] != session.epoch:
-                self.silent_since[node] = (session.epoch, now)
+                self.silence.pop(node, None)
+            elif self.silence.get(node, (None,))[0] != session.epoch:
+                began = now - MISSED_BEATS if session.state is SessionState.SILENT else now
+                self.silence[node] = (session.epoch, began)
 
     def start_again(self, now: float) -> None:
         """Credit a time in which the leader itself was not listening: what was silent counts from now on."""
         self.listening_since = now
-        self.silent_since = {node: (epoch, now) for node, (epoch, _) in self.silent_since.items()}
+        self.silence = {node: (epoch, now) for node, (epoch, _) in self.silence.items()}
 
 
 def nodes_to_note(state: ClusterState, changes: Iterable[Change]) -> set[str]:
@@ -104,21 +105,20 @@ def _judge(
         return before
     if state.is_heard(session):
         return _verdict(before, NodeStatus.READY, now, "")
-    if before.status is NodeStatus.DOWN or node.id not in hearing.silent_since:
+    if before.status is NodeStatus.DOWN or node.id not in hearing.silence:
         return before
-    learnt = hearing.silent_since[node.id][1]
-    if session.back_by is not None and now < (until := min(session.back_by, learnt + LONGEST_GOODBYE)):
+    began = hearing.silence[node.id][1]
+    if session.back_by is not None and now < (until := min(session.back_by, began + LONGEST_GOODBYE)):
         draft.wake(until)
         return _verdict(before, NodeStatus.AGENT_LOST, now, "its agent is being restarted and means to be back soon")
     if session.reachable:
         return _agent_lost(state, draft, before, now)
     if session.manager not in state.managers and session.reachable is None:
-        due, reason = learnt + UNANSWERED, "its agent's manager is gone, and the agent came to no other"
+        reason = "its agent's manager is gone, and the agent came to no other"
     else:
-        patience = UNANSWERED if session.reachable is None else DOWN_AFTER
-        began = min(max(session.since, learnt - MISSED_BEATS), learnt)
-        due, reason = began + patience, "neither its agent nor its host answers"
-    due = max(due, hearing.listening_since + DOWN_AFTER - MISSED_BEATS)
+        reason = "neither its agent nor its host answers"
+    patience = UNANSWERED if session.reachable is None else DOWN_AFTER
+    due = max(began + patience, hearing.listening_since + DOWN_AFTER - MISSED_BEATS)
     if now < due:
         draft.wake(due)
         return before

@@ -63,6 +63,8 @@ def tasks_of(state: ClusterState, service_uid: str) -> list[Task]:
 def _reap(state: ClusterState, draft: Draft, service: ServiceState, now: float) -> None:
     """Free what ended tasks held, forget those of which nothing is left, give up those whose node is gone."""
     for task in tasks_of(state, service.uid):
+        if draft.full:
+            return
         status = state.statuses.get(task.id)
         claims = sorted(state.claims_of.get(task.id, ()))
         if _is_forgotten(task, status):
@@ -109,6 +111,8 @@ def _dissolve(state: ClusterState, draft: Draft, service: ServiceState) -> None:
     """Take down a service that nobody wants any more, and forget it with its last task."""
     tasks = tasks_of(state, service.uid)
     for task in tasks:
+        if draft.full:
+            return
         if task.desired is not Desired.REMOVE and not _is_forgotten(task, state.statuses.get(task.id)):
             if task.node is None:
                 draft.step(f"drop task {task.id}", deletes=[key_of(task)])
@@ -329,6 +333,8 @@ class _Reconciler:
         service: ServiceState | None = None,
     ) -> None:
         """Give a task its node and addresses if it can have them now, else the reason why it waits; write it."""
+        if self.draft.full:
+            return
         volumes: list[Volume] = []
         claims: list[Claim] = []
         guards: list[str] = [key_for(Stack, self.service.stack), key_of(self.service)]

@@ -33,6 +33,10 @@ class Plan:
     wake_at: float | None = None
 
 
+LONGEST = 500
+"""Steps after which a plan is cut off and the rest is left for the next one, so that deciding never takes long."""
+
+
 class Draft:
     """A plan in the making, against one state of the cluster. A record is written at most once in a plan."""
 
@@ -59,5 +63,10 @@ class Draft:
         """Ask to be decided again at an instant."""
         self._wake_at = at if self._wake_at is None else min(at, self._wake_at)
 
+    @property
+    def full(self) -> bool:
+        """Tell whether more steps are in vain; the plan then asks to be decided again at once."""
+        return len(self._steps) >= LONGEST
+
     def plan(self) -> Plan:
-        return Plan(tuple(self._steps), self._wake_at)
+        return Plan(tuple(self._steps[:LONGEST]), 0.0 if self.full else self._wake_at)

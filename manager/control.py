@@ -1,0 +1,142 @@
+"""The leader's loop: something changed, or a stored instant came -> decide -> commit.
+
+One question at a time: its plan is committed, and the picture has shown it, before the next one is decided, so that
+each is decided on everything that came before. A plan that etcd would not take is decided again on what the picture
+then shows; one whose answer was lost is treated the same way (`manager.commit` says why that is right).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from manager.commit import Commit
+from manager.decide.agenda import Question
+from manager.decide.plan import Plan
+from manager.etcd import Compare, Etcd, EtcdUnavailable, Lease, Operation, TxnResult, UnknownOutcome
+from manager.follow import Follower
+from manager.leader import Leader
+from manager.picture import Change, ClusterState
+
+log = logging.getLogger(__name__)
+
+ELECTION = "/stackyard/leader"
+
+ASK_ALL_EVERY = 60.0
+STALL = 1.0
+"""Seconds late that make the loop count as having been asleep: silence in that time is credited to the nodes."""
+
+LONGEST_SLEEP = 0.5
+FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1.0
+"""Seconds before a question is asked again whose plan etcd would not take, when nothing changes meanwhile."""
+
+SLICE = 0.02
+"""Seconds of deciding after which others on the event loop have their turn."""
+
+
+class Store(Protocol):
+    async def txn(self, compares: Sequence[Compare], ops: Sequence[Operation]) -> TxnResult: ...
+
+
+class Following(Protocol):
+    """The picture, as `manager.follow.Follower` keeps it."""
+
+    @property
+    def state(self) -> ClusterState: ...
+    async def reached(self, revision: int) -> None: ...
+
+
+class Control:
+    """Leads until cancelled. Made on a picture that is loaded; `changed` is called with every change from then on."""
+
+    def __init__(
+        self, store: Store, following: Following, fence: Sequence[Compare], clock: Callable[[], float]
+    ) -> None:
+        self._store = store
+        self._following = following
+        self._fence = tuple(fence)
+        self._clock = clock
+        self._leader = Leader(following.state, clock())
+        self._news = asyncio.Event()
+        self._refused: dict[Question, int] = {}
+
+    def changed(self, changes: list[Change]) -> None:
+        """Take in what changed in the picture."""
+        self._leader.note(changes, self._clock())
+        self._news.set()
+
+    async def run(self) -> None:
+        listened = slice_began = time.monotonic()
+        ask_all_at = listened + ASK_ALL_EVERY
+        while True:
+            self._news.clear()
+            now = self._clock()
+            if (late := time.monotonic() - listened) > LONGEST_SLEEP + STALL:
+                log.warning("the leader did not listen for %.1f s; silence in that time does not count", late)
+                self._leader.credit(now)
+            listened = time.monotonic()
+            if listened >= ask_all_at:
+                ask_all_at = listened + ASK_ALL_EVERY
+                self._leader.ask_all(now)
+            question = self._leader.agenda.take(now)
+            if question is None:
+                await self._sleep(now)
+                slice_began = time.monotonic()
+                continue
+            plan = self._leader.decide(question, now)
+            if plan.steps:
+                await self._commit(question, plan, now)
+            elif time.monotonic() - slice_began > SLICE:
+                await asyncio.sleep(0)
+                slice_began = time.monotonic()
+
+    async def _sleep(self, now: float) -> None:
+        """Wait for a change or the next stored instant."""
+        wake = self._leader.agenda.next_wake()
+        try:
+            async with asyncio.timeout(LONGEST_SLEEP if wake is None else min(LONGEST_SLEEP, max(0.0, wake - now))):
+                await self._news.wait()
+        except TimeoutError:
+            pass
+
+    async def _commit(self, question: Question, plan: Plan, now: float) -> None:
+        commit = Commit(plan, self._fence, self._leader.mark(now))
+        while (transaction := commit.next()) is not None:
+            try:
+                result = await self._store.txn(transaction.compares, transaction.operations)
+            except (UnknownOutcome, EtcdUnavailable) as error:
+                log.warning("%s: %s; looking again", transaction.steps[0].why, error.message)
+                self._leader.credit(self._clock())
+                self._again(question)
+                return
+            if not result.succeeded:
+                log.info("%s: something changed meanwhile; looking again", transaction.steps[0].why)
+                self._again(question)
+                return
+            for step in transaction.steps:
+                log.info("%s", step.why)
+            commit.succeeded(result.revision)
+            await self._following.reached(result.revision)
+        self._refused.pop(question, None)
+
+    def _again(self, question: Question) -> None:
+        """Ask a question again after a pause that grows, or as soon as a change opens it."""
+        refused = self._refused[question] = self._refused.get(question, 0) + 1
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(refused - 1, 8))
+        self._leader.agenda.wake(question, self._clock() + pause)
+
+
+async def lead(etcd: Etcd, follower: Follower, lease: Lease, manager: str, clock: Callable[[], float]) -> None:
+    """Stand for election, and lead while elected; ends when leadership is lost. Raises LeaseLost."""
+    async with etcd.campaign(ELECTION, manager.encode(), lease) as leadership:
+        await follower.loaded.wait()
+        control = Control(etcd, follower, leadership.fence, clock)
+        with follower.listening(control.changed):
+            async with asyncio.TaskGroup() as group:
+                leading = group.create_task(control.run(), name="control")
+                await leadership.lost.wait()
+                log.warning("leadership is lost")
+                leading.cancel()

@@ -1,0 +1,189 @@
+"""Which questions are open: what a change makes worth asking again, and which instants do.
+
+A question is open once, however often it was marked. A change marks what it can make a difference to and no more, so
+that the cost of deciding follows what changed; marking everything from time to time mends what this file forgets.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+from enum import IntEnum
+from typing import NamedTuple
+
+from cluster.codec import Record
+from cluster.model.cluster import Claim, Cluster
+from cluster.model.network import INGRESS, Network
+from cluster.model.node import Manager, Node, NodeState, Session
+from cluster.model.service import ServiceState
+from cluster.model.stack import Stack, StackRevision
+from cluster.model.task import Desired, Task, TaskState, TaskStatus
+from cluster.model.volume import Volume
+from manager.decide.stacks import wants_ingress
+from manager.picture import Change, ClusterState
+
+
+class About(IntEnum):
+    """What a question is about, in the order in which they are asked."""
+
+    NODE = 0
+    STACK = 1
+    INGRESS = 2
+    SERVICE = 3
+
+
+class Question(NamedTuple):
+    """`ident` is the id or uid of the node, stack or service."""
+
+    about: About
+    ident: str = ""
+
+
+class Agenda:
+    """The open questions and the stored instants, against one picture."""
+
+    def __init__(self, state: ClusterState) -> None:
+        self._state = state
+        self._open: dict[About, dict[str, None]] = {about: {} for about in About}
+        self._wakes: dict[Question, float] = {}
+        self._heap: list[tuple[float, Question]] = []
+
+    def mark(self, about: About, *idents: str) -> None:
+        for ident in idents:
+            self._open[about][ident] = None
+
+    def mark_all(self) -> None:
+        """Ask everything again."""
+        state = self._state
+        self.mark(About.NODE, *state.nodes, *state.node_states)
+        self.mark(About.STACK, *state.stack_names)
+        self.mark(About.INGRESS, "")
+        self.mark(About.SERVICE, *state.services)
+
+    def take(self, now: float) -> Question | None:
+        """Give the next open question, closing it; those whose instant has come are open too."""
+        while self._heap and self._heap[0][0] <= now:
+            at, question = heapq.heappop(self._heap)
+            if self._wakes.get(question) == at:
+                del self._wakes[question]
+                self.mark(question.about, question.ident)
+        for about, idents in self._open.items():
+            if idents:
+                ident = next(iter(idents))
+                del idents[ident]
+                return Question(about, ident)
+        return None
+
+    def wake(self, question: Question, at: float | None) -> None:
+        """Ask a question again at an instant, in place of an earlier wish."""
+        if at is None:
+            self._wakes.pop(question, None)
+        elif self._wakes.get(question) != at:
+            self._wakes[question] = at
+            heapq.heappush(self._heap, (at, question))
+
+    def next_wake(self) -> float | None:
+        """Give the next stored instant."""
+        while self._heap and self._wakes.get(self._heap[0][1]) != self._heap[0][0]:
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
+
+    # What a change makes worth asking
+
+    def note(self, changes: Iterable[Change]) -> None:
+        """Mark what changes, which the picture shows already, can make a difference to."""
+        for change in changes:
+            for record in (change.old, change.new):
+                if record is not None:
+                    self._note(record, change)
+        if self._open[About.INGRESS] and INGRESS in self._state.networks and not wants_ingress(self._state):
+            self.mark(About.NODE, *(n for n, verdict in self._state.node_states.items() if verdict.ingress is not None))
+
+    def _note(self, record: Record, change: Change) -> None:
+        state = self._state
+        match record:
+            case Task():
+                self.mark(About.SERVICE, record.service_uid)
+                if change.new is None:
+                    self.mark(About.STACK, record.stack_uid)
+                    self._room(record)
+            case TaskStatus():
+                self._note_status(record)
+            case ServiceState():
+                self.mark(About.SERVICE, record.uid)
+                if change.old is None or change.new is None:
+                    self.mark(About.STACK, record.stack_uid)
+            case Stack():
+                self.mark(About.STACK, record.uid)
+                self.mark(About.SERVICE, *state.services_of.get(record.uid, ()))
+                self.mark(About.INGRESS, "")
+            case StackRevision():
+                self.mark(About.STACK, record.stack_uid)
+            case Node() | NodeState():
+                node = record.id if isinstance(record, Node) else record.node
+                self.mark(About.NODE, node)
+                self.mark(About.SERVICE, *{state.tasks[t].service_uid for t in state.tasks_on.get(node, ())})
+                self._waiting()
+            case Session():
+                self.mark(About.NODE, record.node)
+                self._waiting()
+            case Manager():
+                self.mark(About.NODE, *state.sessions_at.get(record.id, ()))
+                self._waiting()
+            case Network():
+                if record.id == INGRESS:
+                    self.mark(About.INGRESS, "")
+                    self.mark(About.NODE, *state.nodes)
+                self.mark(About.STACK, record.stack_uid)
+                self.mark(About.SERVICE, *self._attached(record))
+            case Volume():
+                self.mark(About.STACK, record.stack_uid)
+                self._waiting()
+            case Claim():
+                self._note_claim(record, change)
+            case Cluster():
+                self.mark_all()
+
+    def _note_status(self, status: TaskStatus) -> None:
+        task = self._state.tasks.get(status.task)
+        if task is None:
+            return
+        if status.state.terminal:
+            self._room(task)
+        if status.state.terminal or status.state is TaskState.RUNNING or task.desired is not Desired.RUNNING:
+            self.mark(About.SERVICE, task.service_uid)
+
+    def _room(self, task: Task) -> None:
+        """Mark what waits for what an ended or deleted task had: its host ports, its use of published ports."""
+        if any(endpoint.network == INGRESS for endpoint in task.endpoints):
+            self.mark(About.INGRESS, "")
+        spec = self._state.spec_of(task)
+        if spec is None or any(port.mode == "host" for port in spec.ports):
+            self._waiting()
+
+    def _note_claim(self, claim: Claim, change: Change) -> None:
+        state = self._state
+        if claim.kind == "port":
+            self.mark(About.SERVICE, *(s for s in (claim.owner,) if s in state.services))
+            self.mark(About.SERVICE, *(uid for uid, service in state.services.items() if service.problem))
+        elif change.new is None:
+            self._waiting()
+            network = state.networks.get(claim.name.rpartition("/")[0])
+            if claim.kind == "address" and network is not None and not state.occupied.get(network.id):
+                self.mark(About.STACK, network.stack_uid)
+                if network.id == INGRESS:
+                    self.mark(About.INGRESS, "")
+
+    def _waiting(self) -> None:
+        """Mark the services with tasks that wait for a node, and their stacks, which may lack a network."""
+        for uid in self._state.unbound:
+            self.mark(About.SERVICE, uid)
+            service = self._state.services.get(uid)
+            if service is not None:
+                self.mark(About.STACK, service.stack_uid)
+
+    def _attached(self, network: Network) -> set[str]:
+        """Give the services whose tasks are in a network, or may wait for it."""
+        state = self._state
+        attached = {state.tasks[ident].service_uid for ident in state.tasks_in.get(network.id, ())}
+        return attached | set(state.unbound) | state.services_of.get(network.stack_uid, set())

@@ -1,0 +1,145 @@
+"""What must hold in every state of the cluster, whatever was cut off, lost or repeated.
+
+Checked by the tests after every step of every history, and on a live picture when something looks wrong. Each sentence
+that `broken` gives names the records at fault.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+
+from cluster.codec import key_of
+from cluster.model.cluster import Claim
+from cluster.model.network import INGRESS
+from cluster.model.task import Desired, Task, TaskStatus, task_id
+from manager.decide.scheduler import local_volumes
+from manager.picture import Change, ClusterState, claim_key
+
+
+def broken(state: ClusterState) -> list[str]:
+    """Give the invariants that do not hold in a state; none is how it should be."""
+    return [*_numbers(state), *_claims(state), *_tasks(state), *_slots(state), *_stacks(state)]
+
+
+def backwards(change: Change) -> str:
+    """Tell what a change of one record did that no change may do, "" when it is fine."""
+    match change.old, change.new:
+        case (Task() as old, Task() as new):
+            if old.node is not None and (old.node, old.endpoints) != (new.node, new.endpoints):
+                return f"task {old.id} moved from {old.node} to {new.node}, or got other addresses"
+            if list(Desired).index(new.desired) < list(Desired).index(old.desired):
+                return f"task {old.id} was {old.desired} and is {new.desired}"
+        case (TaskStatus() as old, TaskStatus() as new):
+            if new.state.rank < old.state.rank or (old.state.terminal and new.state is not old.state):
+                return f"task {old.task} was {old.state} and is {new.state}"
+    return ""
+
+
+def _numbers(state: ClusterState) -> Iterator[str]:
+    """No VXLAN id, subnet or address twice, and each of them claimed."""
+    vnis: dict[int, str] = {}
+    subnets: list[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, str]] = []
+    for network in state.networks.values():
+        if network.vni in vnis:
+            yield f"networks {network.id} and {vnis[network.vni]} have the same VXLAN id {network.vni}"
+        vnis[network.vni] = network.id
+        yield from _claimed(state, "vni", str(network.vni), network.id)
+        for text in network.subnets:
+            subnet = ipaddress.ip_network(text)
+            for other, holder in subnets:
+                if subnet.version == other.version and subnet.overlaps(other):
+                    yield f"networks {network.id} and {holder} have subnets that overlap: {subnet} and {other}"
+            subnets.append((subnet, network.id))
+            yield from _claimed(state, "subnet", text, network.id)
+    for task in state.tasks.values():
+        if not state.has_ended(task):
+            for endpoint in task.endpoints:
+                if endpoint.network not in state.networks:
+                    yield f"task {task.id} is in network {endpoint.network}, which is gone"
+                for address in endpoint.addresses:
+                    yield from _claimed(state, "address", f"{endpoint.network}/{address}", task.id)
+    for verdict in state.node_states.values():
+        if verdict.ingress is not None:
+            for address in verdict.ingress.addresses:
+                yield from _claimed(state, "address", f"{INGRESS}/{address}", verdict.node)
+
+
+def _claimed(state: ClusterState, kind: str, name: str, owner: str) -> Iterator[str]:
+    claim = state.claims.get(claim_key(kind, name))
+    if claim != Claim(kind, name, owner):
+        yield f"{owner} has {kind} {name} without a claim to it ({claim})"
+
+
+def _claims(state: ClusterState) -> Iterator[str]:
+    """No claim without an owner."""
+    owners = {*state.tasks, *state.networks, *state.services, *state.node_states}
+    for claim in state.claims.values():
+        if claim.owner not in owners:
+            yield f"{claim.kind} {claim.name} is held by {claim.owner}, which is gone"
+
+
+def _tasks(state: ClusterState) -> Iterator[str]:
+    for task in state.tasks.values():
+        service = state.services.get(task.service_uid)
+        if service is None:
+            yield f"task {task.id} is of service {task.service_uid}, which is gone"
+            continue
+        if task.id != task_id(task.service_uid, task.slot, task.n) or task.n > service.tasks_made:
+            yield f"task {task.id} has the wrong id, or a number that its service has not given out"
+        if state.spec_of(task) is None and not state.has_ended(task):
+            yield f"task {task.id} runs version {task.version}, which is gone"
+        if task.node is None and (task.endpoints or task.id in state.statuses):
+            yield f"task {task.id} has no node, but addresses or a status"
+        if state.is_live(task) and task.node is not None and task.node in state.nodes:
+            yield from _volumes(state, task)
+    for ident in state.statuses:
+        if ident not in state.tasks:
+            yield f"there is a status of task {ident}, which is gone"
+
+
+def _volumes(state: ClusterState, task: Task) -> Iterator[str]:
+    spec = state.spec_of(task)
+    revision = state.revisions.get(task.stack_uid, {}).get(task.version)
+    if spec is None or revision is None:
+        return
+    for name in local_volumes(revision.spec, spec):
+        volume = state.volumes.get(name)
+        if volume is None or volume.node != task.node:
+            yield f"task {task.id} is on {task.node}, its volume {name} is on {volume.node if volume else 'no node'}"
+
+
+def _slots(state: ClusterState) -> Iterator[str]:
+    """One task that is wanted in a slot at a time, and no host port twice on a node."""
+    live: dict[tuple[str, int], str] = {}
+    ports: dict[tuple[str, str, int], str] = {}
+    for task in state.tasks.values():
+        if task.desired is Desired.RUNNING:
+            slot = (task.service_uid, task.slot)
+            if slot in live:
+                yield f"tasks {task.id} and {live[slot]} are both wanted in slot {task.slot}"
+            live[slot] = task.id
+        if state.has_ended(task) or task.node is None:
+            continue
+        spec = state.spec_of(task)
+        for port in spec.ports if spec else ():
+            if port.mode == "host":
+                place = (task.node, port.protocol, port.published)
+                if place in ports:
+                    yield f"tasks {task.id} and {ports[place]} both publish {place}"
+                ports[place] = task.id
+
+
+def _stacks(state: ClusterState) -> Iterator[str]:
+    for stack in state.stacks.values():
+        head = state.head(stack.uid)
+        if head is None:
+            yield f"stack {stack.name} points at revision {stack.head}, which is gone"
+        elif missing := {v.version for v in head.services.values()} - set(state.revisions[stack.uid]):
+            yield f"stack {stack.name} needs revisions {missing}, which are gone"
+    for uid in state.revisions:
+        if uid not in state.stack_names:
+            yield f"there are revisions of stack {uid}, which is gone"
+    for service in state.services.values():
+        if service.stack_uid not in state.stack_names:
+            yield f"service {key_of(service)} is of stack {service.stack_uid}, which is gone"

@@ -1,0 +1,93 @@
+"""The leader's mind between the pure decisions and the loop that drives them. Does no I/O, reads no clock.
+
+Knows which questions are open, what it has heard of the nodes, and which services are set aside because deciding them
+met a bug. `control` feeds it with changes and instants and commits what it wants.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+
+from cluster.model.cluster import ClockMark
+from manager.decide import liveness, orchestrator, stacks
+from manager.decide.agenda import About, Agenda, Question
+from manager.decide.liveness import Hearing, nodes_to_note
+from manager.decide.plan import Draft, Plan
+from manager.picture import Change, ClusterState
+
+log = logging.getLogger(__name__)
+
+FIRST_QUARANTINE, LONGEST_QUARANTINE = 2.0, 300.0
+
+MARK_EVERY = 1.0
+"""Seconds of cluster time after which a commit also stores the time."""
+
+
+class Leader:
+    """Made when leadership begins, on a picture that is whole; every question is open then."""
+
+    def __init__(self, state: ClusterState, now: float) -> None:
+        self.state = state
+        self.agenda = Agenda(state)
+        self.hearing = Hearing(now)
+        self._failures: dict[Question, int] = {}
+        self.hearing.note(state, state.sessions, now)
+        self.agenda.mark_all()
+
+    def note(self, changes: list[Change], now: float) -> None:
+        """Take in what changed in the picture, which shows it already."""
+        self.hearing.note(self.state, nodes_to_note(self.state, changes), now)
+        self.agenda.note(changes)
+
+    def credit(self, now: float) -> None:
+        """Take in that the leader did not listen for a while."""
+        self.hearing.start_again(now)
+        self.agenda.mark(About.NODE, *self.state.nodes)
+
+    def ask_all(self, now: float) -> None:
+        """Ask everything again, in case that a change was not understood."""
+        self.hearing.note(self.state, self.state.sessions, now)
+        self.agenda.mark_all()
+
+    def decide(self, question: Question, now: float) -> Plan:
+        """Answer one question. A bug in deciding a service sets that service aside, for ever longer, and is logged."""
+        try:
+            plan = self._decide(question, now)
+        except Exception as error:
+            log.exception("deciding %s %s failed; it is set aside, others go on", question.about.name, question.ident)
+            plan = self._set_aside(question, error, now)
+        else:
+            self._failures.pop(question, None)
+        self.agenda.wake(question, plan.wake_at)
+        return plan
+
+    def mark(self, now: float) -> ClockMark | None:
+        """Give the record of the time to store with the next commit, if it is worth it."""
+        stored = self.state.clock
+        return ClockMark(now) if stored is None or now - stored.now >= MARK_EVERY else None
+
+    def _decide(self, question: Question, now: float) -> Plan:
+        match question.about:
+            case About.NODE:
+                return liveness.decide(self.state, question.ident, self.hearing, now)
+            case About.STACK:
+                return stacks.decide(self.state, question.ident, now)
+            case About.INGRESS:
+                return stacks.decide_ingress(self.state, now)
+            case About.SERVICE:
+                return orchestrator.decide(self.state, question.ident, now)
+
+    def _set_aside(self, question: Question, error: Exception, now: float) -> Plan:
+        service = self.state.services.get(question.ident) if question.about is About.SERVICE else None
+        failures = self._failures.get(question, 0) if service is None else service.quarantines
+        until = now + min(LONGEST_QUARANTINE, FIRST_QUARANTINE * 2.0 ** min(failures, 16))
+        self._failures[question] = failures + 1
+        if service is None:
+            return Plan(wake_at=until)
+        problem = f"set aside after a bug: {type(error).__name__}: {error}"
+        draft = Draft(self.state)
+        changed = dataclasses.replace(service, quarantined_until=until, problem=problem, quarantines=failures + 1)
+        draft.step(f"set service {service.full_name} aside", puts=[changed])
+        draft.wake(until)
+        return draft.plan()
