@@ -251,7 +251,7 @@ def image_from(inspect: Mapping[str, Any]) -> Image:
 def observe(inspect: Mapping[str, Any]) -> Observed:
     """Read a container inspect answer."""
     state = inspect["State"]
-    phase = _phase(state["Status"])
+    phase = phase_from(state["Status"])
     health = (state.get("Health") or {}).get("Status") or ""
     return Observed(
         id=inspect["Id"],
@@ -267,7 +267,8 @@ def observe(inspect: Mapping[str, Any]) -> Observed:
     )
 
 
-def _phase(status: str) -> Phase:
+def phase_from(status: str) -> Phase:
+    """Sort the engine's seven states of a container into those that matter here."""
     match status:
         case "created":
             return Phase.CREATED

@@ -152,7 +152,9 @@ def decide(view: View, world: World) -> Decision:
     """Give the next step of one task."""
     task, memory = view.task, view.memory
     if task is None:
-        return _take_away(view) if world.complete and world.engine else IDLE
+        if not world.complete or world.engine is None:
+            return IDLE
+        return Decision(wake_at=memory.retry_at) if world.now < memory.retry_at else _take_away(view)
     if world.engine is None:
         if view.container is None and memory.outcome is None and task.desired is Desired.RUNNING:
             return Decision(status=_status(task.id, TaskState.ACCEPTED, world, "waits for the engine"))

@@ -24,7 +24,7 @@ import aiodocker
 import aiohttp
 from aiodocker.exceptions import DockerError, DockerStreamError
 
-from agent.container import LABEL_CLUSTER, Event, Image, Json, Observed, image_from, observe
+from agent.container import LABEL_CLUSTER, Event, Image, Json, Observed, Phase, image_from, observe, phase_from
 from agent.engine_facts import EngineFacts, facts_from, peer_started_at
 from cluster.errors import Failed, StackyardError, Unavailable
 from cluster.protocol import STDERR, STDOUT, LogsRequest
@@ -85,9 +85,13 @@ class Engine:
         self._docker: aiodocker.Docker | None = None
 
     async def close(self) -> None:
-        docker, self._docker = self._docker, None
+        docker, self._docker, self.facts = self._docker, None, None
         if docker is not None:
             await docker.close()
+
+    def forget(self) -> None:
+        """The engine is lost: every call raises EngineDown until `connect` succeeds."""
+        self.facts = None
 
     async def connect(self) -> EngineFacts:
         """Agree on an API version and read what the engine is. Raises EngineDown."""
@@ -110,14 +114,16 @@ class Engine:
                     hint="Use Docker Engine 20.10 or newer." if api < OLDEST_API else "Upgrade this agent.",
                 )
             docker.api_version = f"v{_text(api)}"
-            self.facts = facts_from(await docker.system.info(), api, peer_started_at(self.socket))
-        return self.facts
+            self.facts = facts = facts_from(await docker.system.info(), api, peer_started_at(self.socket))
+        return facts
 
     async def refresh(self) -> EngineFacts:
         """Read again what the engine is, after it reloaded its configuration."""
-        assert self.facts is not None
         with self._sorted("GET info"):
-            self.facts = facts_from(await self._api.system.info(), self.facts.api, self.facts.started_at)
+            info = await self._api.system.info()
+        if self.facts is None:
+            raise EngineDown("the engine went away while it was asked")
+        self.facts = facts_from(info, self.facts.api, self.facts.started_at)
         return self.facts
 
     async def create(self, name: str, body: Json) -> str:
@@ -164,11 +170,12 @@ class Engine:
                         raise DockerError(answer.status, await _message(answer))
                     return observe(await answer.json())
 
-    async def containers(self, cluster: str) -> list[str]:
-        """List the ids of all containers of a cluster, running or not."""
+    async def containers(self, cluster: str) -> dict[str, Phase]:
+        """List all containers of a cluster, running or not."""
         filters = json.dumps({"label": [f"{LABEL_CLUSTER}={cluster}"]})
         with self._sorted("list containers"):
-            return [c.id for c in await self._api.containers.list(all=True, filters=filters)]
+            listed = await self._api.containers.list(all=True, filters=filters)
+        return {c.id: phase_from(c["State"]) for c in listed}
 
     async def image(self, reference: str) -> Image | None:
         """Say what the engine has under this name, if anything."""

@@ -1,0 +1,120 @@
+"""The last assignments on disk, so that an agent that starts without a manager goes on where the last one stood.
+
+The file is readable by root only, is written whole and then renamed. It may be lost or old: what it says is enough to
+keep running what runs, never to remove anything or to make something new.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from agent.assembly import Assembler, OutOfOrder
+from cluster.model.task import TaskStatus
+from cluster.protocol import Assignments, Page, paginate
+
+log = logging.getLogger(__name__)
+
+SCHEMA = 1
+SETTLE = 1.0
+"""Changes are written together, so many seconds after the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """All that is kept: for which cluster, its managers, the assignments, and what tasks have come to."""
+
+    cluster: str
+    managers: tuple[str, ...] = ()
+    assignments: Assignments = field(default_factory=Assignments)
+    outcomes: tuple[TaskStatus, ...] = ()
+
+
+class _File(msgspec.Struct, frozen=True):
+    schema: int
+    cluster: str
+    managers: tuple[str, ...]
+    pages: tuple[Page, ...]
+    outcomes: tuple[TaskStatus, ...]
+
+
+def encode(entry: Entry) -> bytes:
+    """Write an entry to the bytes of the file."""
+    given = entry.assignments
+    pages = paginate(given.epoch, given.revision, tuple(given.items.values()), full=True)
+    return msgspec.json.encode(_File(SCHEMA, entry.cluster, entry.managers, tuple(pages), entry.outcomes))
+
+
+def decode(data: bytes) -> Entry:
+    """Read the bytes of the file. Raises ValueError when they are none that this version can read."""
+    file = msgspec.json.decode(data, type=_File)
+    if file.schema > SCHEMA:
+        raise ValueError(f"it has schema {file.schema}, this agent reads up to {SCHEMA}")
+    assignments = None
+    if file.pages:
+        assembler = Assembler(file.pages[0].epoch, Assignments())
+        try:
+            for page in file.pages:
+                assignments = assembler.feed(page)
+        except OutOfOrder as error:
+            raise ValueError(error.message) from error
+    return Entry(file.cluster, file.managers, assignments or Assignments(), file.outcomes)
+
+
+class Journal:
+    """Keeps the newest entry in a file. A disk that fails is logged and costs nothing but the memory."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._changed = asyncio.Event()
+        self._lock = asyncio.Lock()
+        self._entry: Callable[[], Entry] | None = None
+
+    def read(self, cluster: str) -> Entry:
+        """Give what the last agent left for this cluster, or an empty entry."""
+        try:
+            entry = decode(self._path.read_bytes())
+        except FileNotFoundError:
+            return Entry(cluster)
+        except (OSError, ValueError) as error:
+            log.warning("the journal %s cannot be read, going on without it: %s", self._path, error)
+            return Entry(cluster)
+        if entry.cluster != cluster:
+            log.warning("the journal %s is of another cluster (%s), going on without it", self._path, entry.cluster)
+            return Entry(cluster)
+        return entry
+
+    def changed(self) -> None:
+        """What is to be kept has changed."""
+        self._changed.set()
+
+    async def flush(self) -> None:
+        """Write now, if anything changed."""
+        async with self._lock:
+            if not self._changed.is_set() or self._entry is None:
+                return
+            self._changed.clear()
+            try:
+                await asyncio.to_thread(self._write, encode(self._entry()))
+            except OSError as error:
+                log.warning("the journal %s cannot be written: %s", self._path, error)
+
+    async def run(self, entry: Callable[[], Entry]) -> None:
+        """Write down what `entry` gives, some time after each change, for ever."""
+        self._entry = entry
+        while True:
+            await self._changed.wait()
+            await asyncio.sleep(SETTLE)
+            await self.flush()
+
+    def _write(self, data: bytes) -> None:
+        fresh = self._path.with_suffix(".new")
+        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(data)
+        fresh.replace(self._path)

@@ -1,0 +1,384 @@
+"""The shell round `converge`: learns what changed, asks for the next step of each task, does it, reports.
+
+Each task has at most one step under way; when it ends, or anything about the task changes, the next one is asked for.
+The engine is given at most so many starts and so many removals at a time, in the order in which they were wanted; a
+start keeps its place from create to start, so that the first tasks run before the last are created.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from agent.container import Event, Host, Observed, fold
+from agent.converge import (
+    Decision,
+    EngineLife,
+    Launch,
+    Memory,
+    Pull,
+    Restart,
+    Step,
+    World,
+    after_success,
+    after_trouble,
+    decide,
+    reportable,
+)
+from agent.engine import ContainerMissing, Engine, EngineDown, EngineRefused, ImageMissing
+from agent.journal import Entry, Journal
+from agent.known import Known
+from agent.outbox import Outbox
+from agent.steps import AT_ONCE, Network, Steps
+from cluster.errors import StackyardError
+from cluster.model.task import Desired, TaskStatus
+from cluster.protocol import Assignments
+
+log = logging.getLogger(__name__)
+
+SLOW_PASS = 60.0
+ENGINE_RETRY = (0.05, 2.0)
+NETWORK_RETRY = 2.0
+SETTLING = 30.0
+"""An engine that was there before the agent is taken to have restored its containers within so many seconds."""
+
+
+class Runner:
+    """Makes a node's tasks be as assigned. `run` is its life; the rest may be called at any time from the same loop."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        network: Network,
+        outbox: Outbox,
+        journal: Journal,
+        *,
+        cluster: str,
+        files: Path,
+        address: str,
+    ) -> None:
+        self._engine, self._network, self._outbox, self._journal = engine, network, outbox, journal
+        self._cluster, self._files, self._address = cluster, files, address
+        self.known = Known()
+        self.managers: tuple[str, ...] = ()
+        self.troubles: dict[str, str] = {"engine": "the Docker Engine has not been reached yet"}
+        self._life: EngineLife | None = None
+        self._last_life: EngineLife | None = None
+        self._offline_since: float | None = time.time()
+        self._to_apply = asyncio.Event()
+        self._to_clean = True
+        self._applied: frozenset[str] = frozenset()
+        self._applied_assignments = Assignments()
+        self._networks: frozenset[str] = frozenset()
+        self._dirty: dict[str, None] = {}  # in the order in which they were marked
+        self._wake = asyncio.Event()
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._under_way: dict[str, tuple[Step, asyncio.Task[None]]] = {}
+        self._reported: dict[str, TaskStatus] = {}
+        self._steps = Steps(engine, network, self.known, self._host, files, self._report, self._still_wanted)
+
+    # What others tell it.
+
+    def assign(self, assignments: Assignments, *, complete: bool) -> None:
+        """Work from this set from now on; `complete` if a manager gave all of it, which allows to remove things."""
+        changed = self.known.assign(assignments, complete=complete, now=time.time())
+        self._to_apply.set()
+        self._journal.changed()
+        for task in changed:
+            under_way = self._under_way.get(task)
+            wanted = self.known.tasks.get(task)
+            if under_way and isinstance(under_way[0], Pull) and (not wanted or wanted.desired is not Desired.RUNNING):
+                under_way[1].cancel()
+        self._poke(changed)
+
+    def online(self) -> None:
+        """A manager answers."""
+        self._offline_since = None
+
+    def offline(self) -> None:
+        """There is no manager; after a while crashed tasks are restarted here."""
+        if self._offline_since is None:
+            self._offline_since = time.time()
+            self._poke(self.known.tasks)
+
+    async def announce(self, statuses: Collection[TaskStatus]) -> None:
+        """Call before statuses are sent: what was told to have ended must never be started again, by no later life."""
+        self.known.announced(statuses)
+        if any(status.state.terminal for status in statuses):
+            await self._journal.flush()
+
+    def resume(self, entry: Entry) -> None:
+        """Go on from what the journal says; call before `run`."""
+        self.managers = entry.managers
+        self.known.remember_outcomes(entry.outcomes, time.time())
+        self.assign(entry.assignments, complete=False)
+
+    def entry(self) -> Entry:
+        """What the journal is to keep."""
+        return Entry(self._cluster, self.managers, self.known.assignments, self.known.outcomes())
+
+    async def run(self) -> None:
+        """Work, for ever."""
+        self.known.sandboxes = set(self._network.sandboxes())
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow_engine())
+            group.create_task(self._apply())
+            group.create_task(self._look_again())
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                dirty, self._dirty = self._dirty, {}
+                for task in dirty:
+                    if task not in self._under_way:
+                        self._consider(task, group)
+
+    # Deciding.
+
+    def _poke(self, tasks: Iterable[str]) -> None:
+        self._dirty.update(dict.fromkeys(tasks))
+        if self._dirty:
+            self._wake.set()
+
+    @property
+    def _world(self) -> World:
+        facts = self._engine.facts
+        return World(
+            now=time.time(),
+            complete=self.known.complete,
+            engine=self._life,
+            blocked="; ".join(facts.troubles.values()) if facts else "",
+            offline_since=self._offline_since,
+        )
+
+    def _decide(self, task: str) -> Decision:
+        decision = decide(self.known.view(task), self._world)
+        if isinstance(decision.step, Launch | Restart) and task not in self._applied:
+            return replace(decision, step=None)  # its networks come first; then it is asked for again
+        return decision
+
+    def _still_wanted(self, task: str, step: Step) -> bool:
+        return self._decide(task).step == step
+
+    def _consider(self, task: str, group: asyncio.TaskGroup) -> None:
+        if (timer := self._timers.pop(task, None)) is not None:
+            timer.cancel()
+        decision = self._decide(task)
+        memory = self.known.memory.get(task)
+        if decision.outcome is not None and memory is not None and memory.outcome is None:
+            self.known.memory[task] = replace(memory, outcome=decision.outcome)
+            self._journal.changed()
+        if decision.status is not None:
+            self._report(decision.status)
+        if decision.wake_at is not None:
+            delay = max(0.0, decision.wake_at - time.time())
+            self._timers[task] = asyncio.get_running_loop().call_later(delay, self._poke, (task,))
+        if decision.step is not None:
+            doing = group.create_task(self._do(task, decision.step), name=f"{type(decision.step).__name__} {task}")
+            self._under_way[task] = (decision.step, doing)
+        elif task not in self.known.everything():
+            self.known.memory.pop(task, None)
+            self._reported.pop(task, None)
+            self._outbox.drop((task,))
+
+    def _report(self, status: TaskStatus) -> None:
+        memory = self.known.memory.get(status.task)
+        status = reportable(status, memory) if memory else status
+        before = self._reported.get(status.task)
+        if before is not None and replace(before, at=status.at) == status:
+            return
+        self._reported[status.task] = status
+        self._outbox.put(status)
+
+    # Doing.
+
+    async def _do(self, task: str, step: Step) -> None:
+        memory = self.known.memory
+        try:
+            await self._steps.do(task, step)
+            if task in memory:
+                memory[task] = after_success(memory[task])
+        except EngineDown as error:
+            log.info("task %s: %s waits for the engine: %s", task, type(step).__name__, error.message)
+            self._retry(task, step, error.message, passing=None)
+        except ContainerMissing as error:
+            log.info("task %s: %s", task, error.message)
+            if (seen := self.known.container_of(task)) is not None:
+                self.known.gone(seen.id)
+        except ImageMissing as error:
+            log.info("task %s: %s", task, error.message)
+            self.known.images.clear()
+            self._retry(task, step, error.message, passing=True)
+        except EngineRefused as error:
+            log.warning("task %s: %s was refused: %s", task, type(step).__name__, error.message)
+            self._retry(task, step, error.message, passing=False)
+        except (StackyardError, OSError) as error:
+            log.warning("task %s: %s failed and is tried again: %s", task, type(step).__name__, error)
+            self._retry(task, step, str(error), passing=True)
+        except Exception:
+            log.exception("task %s: %s met a bug; it is tried again, other tasks go on", task, step)
+            self._retry(task, step, "a bug in the agent, see its log", passing=True)
+        finally:
+            self._under_way.pop(task, None)
+            self._poke((task,))
+
+    def _retry(self, task: str, step: Step, trouble: str, *, passing: bool | None) -> None:
+        """Remember a failure; `passing` None is the engine's absence, which does not count."""
+        now = time.time()
+        memory = self.known.memory.get(task) or Memory(seen_at=now)
+        if passing is None:
+            self.known.memory[task] = replace(memory, retry_at=now + 1)
+        else:
+            self.known.memory[task] = after_trouble(memory, step, now, trouble, passing=passing)
+
+    # Learning.
+
+    def _host(self) -> Host:
+        assert self._engine.facts is not None
+        return Host(self._cluster, str(self._files), self._address, self._engine.facts.api)
+
+    async def _follow_engine(self) -> None:
+        """Stay subscribed to the engine's events; whenever that broke, begin with a look at everything."""
+        first, most = ENGINE_RETRY
+        delay = first
+        while True:
+            try:
+                facts = await self._engine.connect()
+                ready_at = time.time()
+                async with self._engine.events(self._cluster) as events:
+                    listed_at = time.time()
+                    await self._look_at_all()
+                    self._engine_answers(facts.started_at, ready_at)
+                    delay = first
+                    async for event in events:
+                        await self._learn(event, listed_at)
+                reason = "the engine closed its stream of events"
+            except StackyardError as error:
+                reason = str(error)
+            self._engine_lost(reason)
+            await asyncio.sleep(delay)
+            delay = min(most, delay * 2)
+
+    def _engine_answers(self, started_at: float, ready_at: float) -> None:
+        if self._last_life is None:
+            ready_at = min(ready_at, started_at + SETTLING)
+        if self._last_life is None or self._last_life.started_at != started_at:
+            self._last_life = EngineLife(started_at, ready_at)
+        self._life = self._last_life
+        del self.troubles["engine"]
+        self.known.images.clear()
+        self.known.sandboxes = set(self._network.sandboxes())
+        log.info("the engine answers: %s, %d containers of ours", self._engine.facts, len(self.known.containers))
+        self._poke(self.known.everything())
+
+    def _engine_lost(self, reason: str) -> None:
+        if self._life is not None or "engine" not in self.troubles:
+            log.warning("the engine is lost, tasks wait for it: %s", reason)
+        self._life = None
+        self._engine.forget()
+        self.troubles["engine"] = reason
+        self._poke(self.known.tasks)
+
+    async def _look_at_all(self) -> None:
+        """Inspect each container of ours; with the events that follow nothing is missed."""
+        limit = asyncio.Semaphore(AT_ONCE)
+
+        async def look(container: str) -> Observed | None:
+            async with limit:
+                try:
+                    return await self._engine.inspect(container)
+                except ContainerMissing:
+                    return None
+
+        ids = await self._engine.containers(self._cluster)
+        self.known.saw_all([seen for seen in await asyncio.gather(*map(look, ids)) if seen])
+
+    async def _learn(self, event: Event | str, listed_at: float) -> None:
+        if event == "images":
+            self.known.images.clear()
+        elif event == "engine":
+            await self._engine.refresh()
+            self._poke(self.known.everything())
+        elif isinstance(event, Event) and event.at >= listed_at:
+            seen = self.known.containers.get(event.container)
+            if seen is None:
+                await self._meet(event)
+            elif (now := fold(seen, event)) is None:
+                self.known.gone(seen.id)
+                self._poke((seen.task,))
+            elif now != seen:
+                self.known.saw(now)
+                self._poke((seen.task,))
+
+    async def _meet(self, event: Event) -> None:
+        """A container that starts unknown to us: the answer to its create call was lost."""
+        if event.action != "start":
+            return
+        try:
+            seen = await self._engine.inspect(event.container)
+        except ContainerMissing:
+            return
+        self.known.saw(seen)
+        self._poke((seen.task,))
+
+    async def _look_again(self) -> None:
+        """Every so often compare what is known with what is there, in case an event was lost."""
+        while True:
+            await asyncio.sleep(SLOW_PASS)
+            if self._life is None:
+                continue
+            try:
+                await self._compare()
+            except (StackyardError, OSError) as error:
+                log.info("comparing with the engine failed: %s", error)
+
+    async def _compare(self) -> None:
+        before = dict(self.known.containers)
+        there = await self._engine.containers(self._cluster)
+        for container, seen in before.items():
+            if container not in there and seen.task not in self._under_way:
+                log.warning("container %s of task %s has gone unnoticed", container[:12], seen.task)
+                self.known.gone(container)
+        for container, phase in there.items():
+            known = self.known.containers.get(container)
+            if known is None or (known.phase is not phase and known.task not in self._under_way):
+                try:
+                    self.known.saw(await self._engine.inspect(container))
+                except ContainerMissing:
+                    continue
+        here = self._network.sandboxes()
+        settled = {task for task in here | self.known.sandboxes if task not in self._under_way}
+        self.known.sandboxes = (self.known.sandboxes - settled) | (here & settled)
+        self._to_clean = True
+        self._to_apply.set()
+        self._poke(self.known.everything())
+
+    async def _apply(self) -> None:
+        """Bring the node's networks up to date with the newest assignments, and clean up behind old ones."""
+        while True:
+            await self._to_apply.wait()
+            self._to_apply.clear()
+            known, complete = self.known, self.known.complete
+            tasks, networks = frozenset(known.tasks), known.networks
+            try:
+                if known.assignments is not self._applied_assignments:
+                    assignments = known.assignments
+                    await self._network.apply(assignments.items.values(), prune=complete)
+                    self._applied_assignments = assignments
+                    self._to_clean |= bool(self._networks - networks)
+                    self._networks = networks
+                    arrived, self._applied = [t for t in known.tasks if t in tasks - self._applied], tasks
+                    self._poke(arrived)
+                if complete and self._to_clean:
+                    in_use = known.in_use() | self._under_way.keys()
+                    # The containers are given as they are at any time: one may be linked while this runs.
+                    await self._network.clean(in_use, known.containers.keys())
+                    self._to_clean = False
+                self.troubles.pop("network", None)
+            except (StackyardError, OSError) as error:
+                log.warning("the node's networks cannot be brought up to date, tried again: %s", error)
+                self.troubles["network"] = f"networks cannot be brought up to date: {error}"
+                asyncio.get_running_loop().call_later(NETWORK_RETRY, self._to_apply.set)

@@ -1,0 +1,264 @@
+"""How each step is done: the order of calls to the engine and to the node's networks, and how many at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import time
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from agent.container import (
+    Host,
+    Image,
+    Observed,
+    Phase,
+    container_name,
+    create_request,
+    has_healthcheck,
+    started,
+    task_files,
+)
+from agent.converge import Clean, Inspect, Launch, Memory, Pull, Restart, Step, Stop, after_restart
+from agent.engine import ContainerMissing, Engine, EngineDown, EngineRefused, EngineTrouble, NameTaken
+from agent.known import Known
+from cluster.model.network import Endpoint
+from cluster.model.task import Task, TaskState, TaskStatus
+from cluster.protocol import Item, ServiceItem
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 8
+"""Starts, and apart from them removals, that the engine is given at a time: with more it gets no faster."""
+_QUICK_STOP = 0.25
+"""A stop that takes longer waits for a grace period, and no longer counts among those at a time."""
+_LONGEST_GRACE = 600.0
+_LATE_EVENT = 1.0
+
+
+class Network(Protocol):
+    """What the steps and the runner need of the node's networks (agent.network.wiring.Wiring)."""
+
+    async def apply(self, items: Iterable[Item], *, prune: bool = True) -> None: ...
+    async def create_sandbox(self, task: str, endpoints: Collection[Endpoint]) -> Path: ...
+    async def delete_sandbox(self, task: str) -> None: ...
+    async def link_container(self, container: str, task: str) -> None: ...
+    async def unlink_container(self, container: str) -> None: ...
+    async def clean(self, tasks: Collection[str], containers: Collection[str]) -> None: ...
+    def sandboxes(self) -> frozenset[str]: ...
+
+
+class Steps:
+    """Does steps for the runner. `still_wanted` is asked again once it is a step's turn."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        network: Network,
+        known: Known,
+        host: Callable[[], Host],
+        files: Path,
+        report: Callable[[TaskStatus], None],
+        still_wanted: Callable[[str, Step], bool],
+    ) -> None:
+        self._engine, self._network, self._known = engine, network, known
+        self._host, self._files, self._report, self._still_wanted = host, files, report, still_wanted
+        self._starts = asyncio.Semaphore(AT_ONCE)
+        self._removals = asyncio.Semaphore(AT_ONCE)
+        self._shared: dict[str, _Shared] = {}
+
+    async def do(self, task: str, step: Step) -> None:
+        """Do one step of a task, once it is its turn."""
+        match step:
+            case Pull():
+                await self._pull(task, step.image)
+            case Launch():
+                async with self._starts:
+                    if self._still_wanted(task, step):
+                        await self._launch(*self._wanted(task), step)
+            case Restart():
+                async with self._starts:
+                    if self._still_wanted(task, step):
+                        await self._restart(*self._wanted(task), step)
+            case Inspect():
+                await self._inspect(step.container)
+            case Stop():
+                await self._stop(task, step.container)
+            case Clean():
+                await self._clean(task, step)
+
+    def _wanted(self, task: str) -> tuple[Task, ServiceItem]:
+        view = self._known.view(task)
+        assert view.task is not None and view.item is not None  # or it would not be wanted any more
+        return view.task, view.item
+
+    # The image.
+
+    async def _pull(self, task: str, name: str) -> None:
+        """Make an image known: look for it, and fetch it only if it is not there. Tasks share both."""
+        image: Image | None = self._known.images.get(name) or await self._once(f"look {name}", self._engine.image, name)
+        if image is None:
+            self._report(TaskStatus(task, TaskState.PREPARING, time.time(), f"pulls {name}"))
+            image = await self._once(f"pull {name}", self._fetch, name)
+        self._known.images[name] = image
+
+    async def _fetch(self, name: str) -> Image:
+        log.info("pulling image %s", name)
+        await self._engine.pull(name)
+        image = await self._engine.image(name)
+        if image is None:
+            raise EngineTrouble(f"image {name} was pulled, but the engine does not have it")
+        return image
+
+    async def _once(self, key: str, work: Callable[[str], Coroutine[Any, Any, Image | None]], name: str) -> Any:
+        """Let all who want the same at the same time wait for one call, which ends when nobody waits any more."""
+        shared = self._shared.get(key)
+        if shared is None:
+            shared = self._shared[key] = _Shared(asyncio.create_task(work(name), name=key))
+        shared.waiting += 1
+        try:
+            return await asyncio.shield(shared.call)
+        finally:
+            shared.waiting -= 1
+            if shared.waiting == 0:
+                del self._shared[key]
+                shared.call.cancel()
+
+    # Up.
+
+    async def _launch(self, task: Task, item: ServiceItem, step: Launch) -> None:
+        container = self._known.container_of(task.id)
+        sandbox = asyncio.create_task(self._sandbox(task))
+        try:
+            if step.create:
+                container = await self._create(task, item)
+        finally:
+            await sandbox
+        assert container is not None
+        if step.start:
+            await self._start(container, task)
+
+    async def _sandbox(self, task: Task) -> None:
+        """Make the sandbox, or trust the one that this process made and no container has run in."""
+        if task.id not in self._known.unused:
+            await self._network.create_sandbox(task.id, task.endpoints)
+            self._known.sandboxes.add(task.id)
+            self._known.unused.add(task.id)
+
+    async def _create(self, task: Task, item: ServiceItem) -> Observed:
+        image = self._known.images[item.spec.container.image]
+        host = self._host()
+        folder = self._files / task.id
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in task_files(item, task, host).items():
+            # In place: a container that exists has this very file bound.
+            (folder / name).write_text(text)
+        name = container_name(item, task)
+        try:
+            made = await self._engine.create(name, create_request(item, task, image, host))
+            health = "starting" if has_healthcheck(item.spec.container, image) else ""
+            container = Observed(made, task.id, Phase.CREATED, health=health)
+        except NameTaken as error:
+            # An earlier call was carried out although its answer never came.
+            container = await self._engine.inspect(name)
+            if container.task != task.id:
+                raise EngineRefused(f"{error.message} It is not ours: remove it.") from error
+        self._known.saw(container)
+        return container
+
+    async def _start(self, container: Observed, task: Task) -> None:
+        await self._network.link_container(container.id, task.id)
+        self._known.unused.discard(task.id)
+        began = time.time()
+        await self._engine.start(container.id)
+        # The event that tells the same may have been first, and may even have been followed by the end of the run.
+        seen = self._known.containers.get(container.id)
+        if seen is not None and (seen.started_at is None or seen.started_at < began):
+            self._known.saw(started(seen, began))
+
+    async def _restart(self, task: Task, item: ServiceItem, step: Restart) -> None:
+        container = self._known.containers.get(step.container)
+        if container is None:
+            return
+        log.info("task %s: starting container %s again", task.id, container.id[:12])
+        self._known.unused.discard(task.id)
+        await self._sandbox(task)
+        await self._start(container, task)
+        memory = self._known.memory.get(task.id) or Memory(seen_at=time.time())
+        self._known.memory[task.id] = after_restart(memory, container, counted=step.counted)
+
+    # Down.
+
+    async def _inspect(self, container: str) -> None:
+        asked = self._engine.facts
+        seen = await self._engine.inspect_anew(container)
+        if self._engine.facts is not asked:
+            # Where systemd listens for the engine, the next engine answers what the last one was asked.
+            raise EngineDown("the engine went away while it was asked")
+        before = self._known.containers.get(container)
+        if before is not None:
+            # The verdict of the run's health check is not always kept by the engine once the run is over.
+            self._known.saw(replace(seen, health=before.health or seen.health, oom=before.oom or seen.oom))
+
+    async def _stop(self, task: str, container: str) -> None:
+        view = self._known.view(task)
+        grace = view.item.spec.container.stop_grace_period if view.item else _LONGEST_GRACE
+        async with self._removals:
+            call = asyncio.create_task(self._engine.stop(container, grace))
+            try:
+                await asyncio.wait((call,), timeout=_QUICK_STOP)
+            except asyncio.CancelledError:
+                call.cancel()
+                raise
+        await call
+        await self._until_exited(container)
+
+    async def _until_exited(self, container: str) -> None:
+        """The engine says that it stopped; its event, which tells the exit code, comes at about the same time."""
+        deadline = time.monotonic() + _LATE_EVENT
+        while (seen := self._known.containers.get(container)) is not None and seen.phase is Phase.RUNNING:
+            if time.monotonic() > deadline:
+                self._known.saw(await self._engine.inspect(container))
+                return
+            await self._known.changed(container, deadline - time.monotonic())
+
+    async def _clean(self, task: str, step: Clean) -> None:
+        if not step.container:
+            await self._delete_sandbox(task)
+            return
+        async with self._removals:
+            # A namespace goes when its last process has gone, so neither waits for the other.
+            work: list[Awaitable[None]] = [self._remove(task, step.container, step.force)]
+            if step.sandbox:
+                work.append(self._delete_sandbox(task))
+            for result in await asyncio.gather(*work, return_exceptions=True):
+                if isinstance(result, BaseException):
+                    raise result
+
+    async def _delete_sandbox(self, task: str) -> None:
+        await self._network.delete_sandbox(task)
+        self._known.sandboxes.discard(task)
+        self._known.unused.discard(task)
+
+    async def _remove(self, task: str, container: str, force: bool) -> None:
+        try:
+            await self._engine.remove(container, force=force)
+        except EngineTrouble:
+            # It may run, against what was believed.
+            try:
+                self._known.saw(await self._engine.inspect(container))
+            except ContainerMissing:
+                pass
+            raise
+        self._known.gone(container)
+        await self._network.unlink_container(container)
+        shutil.rmtree(self._files / task, ignore_errors=True)
+
+
+class _Shared:
+    def __init__(self, call: asyncio.Task[Image | None]) -> None:
+        self.call = call
+        self.waiting = 0

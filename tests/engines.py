@@ -1,0 +1,327 @@
+"""Real Docker Engines for tests, each a host of its own: network, mount, pid and uts namespaces, and a registry.
+
+The host's network namespaces live below a directory that both the tests' process and the engine see, so that an agent
+in the tests' process can wire them. Everything dies with the tests' process; what a killed run left on disk is taken
+away when the next host of that name boots.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import tarfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from agent.runtime import wrapper
+
+BASE = Path("/var/lib/stackyard-tests")
+CACHE = Path(os.environ.get("STACKYARD_CACHE", "/var/cache/stackyard"))
+ADDRESS = "10.79.0.1"
+REGISTRY = "127.0.0.1:5000"
+BOX = "box:1"
+"""What the test image is called on an engine: nothing but busybox."""
+
+_BOOT = r"""
+set -eu
+home=$1 root=$2
+hostname "$(basename "$home")"
+cd /
+if [ "$root" ]; then
+    mount --rbind "$root" "$root"
+    for each in dev sys; do mount --rbind "/$each" "$root/$each"; done
+    mkdir -p "$root$home" "$root$3" "$root/old"
+    mount --rbind "$home" "$root$home"
+    mount --make-rslave "$root$home"
+    mount --bind "$3" "$root$3"
+    cd "$root"
+    pivot_root . old
+fi
+mount -t proc proc /proc
+[ -z "$root" ] || umount -l /old
+mount -t tmpfs -o mode=755 tmpfs /run
+mkdir -p /run/lock /run/netns /run/stackyard/netns
+mount --bind "$home/links" /run/stackyard/netns
+: >"$home/booted"
+exec tini -g -- sleep infinity
+"""
+
+
+def require_engine(version: str) -> Path | None:
+    """The root file system of that engine (None: this machine's). Without it tests skip, or fail where CI is set."""
+    if version == "20.10":
+        root, there, how = None, shutil.which("dockerd") is not None, "apt-get install docker.io docker-registry tini"
+    else:
+        root, how = CACHE / "engine-26", "run scripts/fetch-engine-26"
+        there = (root / "usr/sbin/dockerd").exists()
+    if there:
+        return root
+    message = f"Docker Engine {version} is not here: {how}"
+    if os.environ.get("CI", "").lower() in ("1", "true"):
+        pytest.fail(message, pytrace=False)
+    pytest.skip(message)
+
+
+class EngineHost:
+    """One host: `boot` it, then start, stop and kill its engine at will; `end` is a power cut and takes all away."""
+
+    def __init__(self, version: str, name: str) -> None:
+        self._root = require_engine(version)
+        self.home = BASE / name
+        self.socket = self.home / "docker.sock"
+        self.netns = self.home / "netns"
+        self.links = self.home / "links"
+        self.files = self.home / "files"
+        self.cgroup = f"stackyard-tests-{name}"
+        self._init: subprocess.Popen[bytes] | None = None
+        self._pid = 0
+        self._programs: list[subprocess.Popen[bytes]] = []
+
+    def boot(self) -> None:
+        """Make the host; its disk is empty if it was ended before."""
+        if self._init is None:
+            self._wipe()
+        for each in (self.netns, self.links, self.files):
+            each.mkdir(parents=True, exist_ok=True)
+        _run("mount", "--bind", str(self.netns), str(self.netns))
+        _run("mount", "--make-shared", str(self.netns))
+        (self.home / "booted").unlink(missing_ok=True)
+        runtime = wrapper().parent
+        self._init = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "--mount", "--propagation", "slave", "--pid",
+             "--uts", "--ipc", "--fork", "--kill-child",
+             "sh", "-c", _BOOT, "boot", str(self.home), str(self._root or ""), str(runtime)],
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        _until((self.home / "booted").exists, "the host did not boot", self._init_lives)
+        self._pid = int(Path(f"/proc/{self._init.pid}/task/{self._init.pid}/children").read_text())
+        _run(*self._enter("net"), "ip", "link", "add", "under0", "type", "veth", "peer", "under1")
+        _run(*self._enter("net"), "ip", "addr", "add", f"{ADDRESS}/24", "dev", "under0")
+        for end in ("lo", "under0", "under1"):
+            _run(*self._enter("net"), "ip", "link", "set", end, "up")
+
+    def start_engine(self, *, live_restore: bool = False, runtime: bool = True) -> None:
+        """Start the engine and wait until it answers."""
+        config: dict[str, Any] = {
+            "hosts": [f"unix://{self.socket}"],
+            "data-root": str(self.home / "docker"),
+            "exec-root": "/run/docker",
+            "pidfile": "/run/docker.pid",
+            "bridge": "none",
+            "iptables": False,
+            "live-restore": live_restore,
+            "shutdown-timeout": 5,
+            "cgroup-parent": f"/{self.cgroup}",
+            "exec-opts": ["native.cgroupdriver=cgroupfs"],
+            "log-level": "warn",
+        }
+        if runtime:
+            config["runtimes"] = {"stackyard": {"path": str(wrapper())}}
+        (self.home / "daemon.json").write_text(json.dumps(config))
+        self.socket.unlink(missing_ok=True)
+        self._spawn("dockerd", "--config-file", str(self.home / "daemon.json"))
+        _until(self._answers, f"the engine did not start, see {self.home}/dockerd.log", self._init_lives)
+
+    def reload_engine(self, *, runtime: bool) -> None:
+        """Have the engine read its configuration again, with our runtime in it or not."""
+        file = self.home / "daemon.json"
+        config = json.loads(file.read_text()) | {"runtimes": {"stackyard": {"path": str(wrapper())}} if runtime else {}}
+        file.write_text(json.dumps(config))
+        os.kill(self.engine_pid(), signal.SIGHUP)
+
+    def stop_engine(self, number: int = signal.SIGTERM) -> None:
+        """Stop the engine and wait until it is gone."""
+        handle = os.pidfd_open(self.engine_pid())
+        try:
+            signal.pidfd_send_signal(handle, number)
+            _until(lambda: not _lives(handle), "the engine does not stop")
+        finally:
+            os.close(handle)
+
+    def engine_pid(self) -> int:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(str(self.socket))
+            pid: int = struct.unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+            return pid
+
+    def start_registry(self) -> None:
+        """Start an image registry on the host's own loopback, at REGISTRY; its data goes with the host."""
+        (self.home / "registry.json").write_text(
+            json.dumps(
+                {
+                    "version": 0.1,
+                    "log": {"level": "warn", "accesslog": {"disabled": True}},
+                    "storage": {"filesystem": {"rootdirectory": str(self.home / "registry")}},
+                    "http": {"addr": REGISTRY},
+                }
+            )
+        )
+        self._spawn("docker-registry", "serve", str(self.home / "registry.json"), namespaces=("net", "pid"))
+        probe = [*self._enter("net"), "busybox", "wget", "-q", "-O", "/dev/null", f"http://{REGISTRY}/v2/"]
+        _until(lambda: not subprocess.run(probe, stderr=subprocess.DEVNULL).returncode, "the registry did not start")
+
+    def network_namespace(self) -> Path:
+        return Path(f"/proc/{self._pid}/ns/net")
+
+    def end(self) -> None:
+        """Cut the power and take everything away."""
+        if self._init is not None:
+            self._init.kill()
+            self._init.wait()
+            self._init = None
+        for program in self._programs:
+            program.wait()
+        self._programs.clear()
+        self._wipe()
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        content: str = "application/json",
+        headers: dict[str, str] | None = None,
+    ) -> Any:
+        """Ask the engine directly, as a person would with the docker command. Streams are given as bytes."""
+        connection = _UnixConnection(self.socket)
+        try:
+            data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+            connection.request(method, path, data, {**({"Content-Type": content} if data else {}), **(headers or {})})
+            answer = connection.getresponse()
+            text = answer.read()
+            assert answer.status < 400, f"{method} {path}: {answer.status} {text!r}"
+            try:
+                return json.loads(text)
+            except ValueError:
+                return text
+        finally:
+            connection.close()
+
+    def load_box(self, *changes: str, name: str = BOX) -> None:
+        """Put the test image on the engine, changed by Dockerfile instructions."""
+        repository, _, tag = name.rpartition(":")
+        query = urlencode([("fromSrc", "-"), ("repo", repository), ("tag", tag), *(("changes", c) for c in changes)])
+        answer = self.call("POST", f"/images/create?{query}", _box(), content="application/x-tar")
+        assert b'"error"' not in answer, answer
+
+    def push_box(self, name: str) -> None:
+        """Put the test image into the registry under this name, and take it off the engine again."""
+        reference = f"{REGISTRY}/{name}"
+        repository, _, tag = reference.rpartition(":")
+        self.load_box('CMD ["sleep", "100000"]', name=reference)
+        answer = self.call("POST", f"/images/{repository}/push?tag={tag}", headers={"X-Registry-Auth": "e30="})
+        assert b'"error"' not in answer, answer
+        self.call("DELETE", f"/images/{reference}?force=1")
+
+    def containers(self) -> list[dict[str, Any]]:
+        listed: list[dict[str, Any]] = self.call("GET", "/containers/json?all=1")
+        return listed
+
+    def _enter(self, *namespaces: str) -> list[str]:
+        chosen = [f"--{each}" for each in namespaces] or ["--all"]
+        return ["nsenter", "--target", str(self._pid), *chosen, "--"]
+
+    def _spawn(self, *argv: str, namespaces: tuple[str, ...] = ()) -> None:
+        # What is forked into the host's pid namespace ends with it, and stays a child of ours only as long as nsenter.
+        with (self.home / f"{argv[0]}.log").open("ab") as log:
+            self._programs.append(
+                subprocess.Popen(
+                    [*self._enter(*namespaces), *argv], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/"
+                )
+            )
+
+    def _init_lives(self) -> bool:
+        return self._init is not None and self._init.poll() is None
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.call("GET", "/_ping") == b"OK")
+        except (OSError, AssertionError):
+            return False
+
+    def _wipe(self) -> None:
+        """Unmount and remove what there is of this host, from this life of it or an earlier one."""
+        if not self.home.exists():
+            return
+        mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+        for point in sorted((m for m in mounts if Path(m).is_relative_to(self.home)), reverse=True):
+            _run("umount", "--lazy", point)
+        shutil.rmtree(self.home)
+        for controller in Path("/sys/fs/cgroup").glob("*/") if Path("/sys/fs/cgroup").exists() else ():
+            for root in (controller / self.cgroup, controller.parent / self.cgroup):
+                for folder in sorted(root.rglob("*/"), reverse=True):
+                    folder.rmdir()
+                if root.exists():
+                    root.rmdir()
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("engine", timeout=60)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def _box() -> bytes:
+    """A root file system of nothing but busybox."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        tar.add("/usr/bin/busybox", "bin/busybox")
+        for name in (
+            "sh",
+            "sleep",
+            "cat",
+            "echo",
+            "ip",
+            "hostname",
+            "true",
+            "false",
+            "env",
+            "head",
+            "id",
+            "ls",
+            "mkdir",
+        ):
+            link = tarfile.TarInfo(f"bin/{name}")
+            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+            tar.addfile(link)
+        for name in ("tmp", "etc"):
+            folder = tarfile.TarInfo(name)
+            folder.type, folder.mode = tarfile.DIRTYPE, 0o1777 if name == "tmp" else 0o755
+            tar.addfile(folder)
+    return packed.getvalue()
+
+
+def _run(*argv: str) -> None:
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(argv)}: {done.stderr}"
+
+
+def _lives(handle: int) -> bool:
+    return not select.select([handle], [], [], 0)[0]
+
+
+def _until(condition: Callable[[], bool], why: str, alive: Callable[[], bool] = lambda: True) -> None:
+    """Poll what no event tells."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert alive() and time.monotonic() < deadline, why
+        time.sleep(0.01)
