@@ -28,6 +28,8 @@ CLIENT_PORT, PEER_PORT = 2379, 2380
 START_TIMEOUT = 20.0
 ROOT = Path("/dev/shm")
 PREFIX = "stackyard-etcd-"
+LONE_TIMING = ("--heartbeat-interval=20", "--election-timeout=100")
+TIMING = ("--heartbeat-interval=50", "--election-timeout=500")
 
 BINARIES = {
     "3.4": shutil.which("etcd") or "",
@@ -94,9 +96,6 @@ class Member:
             f"--listen-peer-urls={self.peer_url}",
             f"--initial-advertise-peer-urls={self.peer_url}",
             "--unsafe-no-fsync",
-            # Half of the defaults: a member that was killed is back sooner.
-            "--heartbeat-interval=50",
-            "--election-timeout=500",
             "--logger=zap",
             "--log-level=error",
             *(tls.arguments() if tls else ()),
@@ -229,7 +228,8 @@ def running(
                 addresses[number] if addresses else loopback_address(),
                 home,
                 tls[number] if tls else None,
-                arguments,
+                # Shorter than the defaults, so that a cluster is back sooner: a lone member elects only itself.
+                [*(LONE_TIMING if members == 1 else TIMING), *arguments],
             )
             for number in range(members)
         ]

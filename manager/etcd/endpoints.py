@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT = 1.0
 READ_TIMEOUT = 2.0
-WRITE_TIMEOUT = 5.0
+WRITE_TIMEOUT = 3.0
 PATIENCE = 10.0
 
 LONGEST_PAUSE = 0.5

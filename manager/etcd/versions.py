@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -32,19 +33,20 @@ class MemberStatus:
 def judge(members: Iterable[MemberStatus]) -> None:
     """Refuses versions that lose data, and logs a warning for those that lack fixes."""
     for member in members:
-        numbers = tuple(int(part) for part in member.version.partition("-")[0].split(".")[:3])
-        if len(numbers) != 3 or numbers < (3, 4, 0):
+        found = re.match(r"(\d+)\.(\d+)\.(\d+)", member.version)
+        major, minor, patch = map(int, found.groups()) if found else (0, 0, 0)
+        line = (major, minor)
+        if line < (3, 4):
             raise UnsupportedServer(
                 f"etcd at {member.endpoint} has version {member.version}; 3.4 is the oldest that Stackyard can use",
                 hint="Use etcd 3.5.28, 3.6.9 or later.",
             )
-        line, patch = numbers[:2], numbers[2]
         if line == (3, 5) and patch in CORRUPTING:
             raise UnsupportedServer(
                 f"etcd at {member.endpoint} has version {member.version}, whose data can go inconsistent after a crash",
                 hint="Upgrade it to 3.5.28 or later (3.5.3 is the first that is safe).",
             )
-        fixed = FIXED_IN.get((numbers[0], numbers[1]))
+        fixed = FIXED_IN.get(line)
         if fixed is not None and patch < fixed:
             log.warning(
                 "etcd at %s has version %s, which lacks security fixes of %d.%d.%d: let only managers reach it",

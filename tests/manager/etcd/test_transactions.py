@@ -169,7 +169,7 @@ async def test_a_write_is_unknown_when_the_client_is_closed_under_it(server: Ser
 
 
 async def test_a_write_that_nobody_could_be_sent_is_told_as_not_done(server: Servers, prefix: str) -> None:
-    async with Etcd.connect(server.endpoints, patience=0.5) as impatient:
+    async with Etcd.connect(server.endpoints, patience=0.1) as impatient:
         server.first.kill()
         with pytest.raises(EtcdUnavailable, match="does not answer"):
             await impatient.txn((), [put(f"{prefix}key", b"")])
@@ -204,5 +204,5 @@ async def test_a_cancelled_call_is_cancelled_and_a_timeout_is_a_timeout(
 async def test_no_server_at_all_is_told_with_its_address(server: Servers) -> None:
     server.first.kill()
     with pytest.raises(EtcdUnavailable, match=server.first.client_url):
-        async with Etcd.connect(server.endpoints, patience=0.3):
+        async with Etcd.connect(server.endpoints, patience=0.1):
             pass

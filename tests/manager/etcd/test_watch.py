@@ -16,11 +16,13 @@ pytestmark = pytest.mark.etcd
 
 
 async def fill(etcd: Etcd, prefix: str, count: int, value: bytes) -> int:
-    """`count` keys, a transaction each; returns the revision before the first."""
+    """`count` keys, a transaction for every two; returns the revision before the first."""
     before = (await etcd.range(prefix)).revision
     for start in range(0, count, 500):
-        numbers = range(start, min(start + 500, count))
-        await asyncio.gather(*(etcd.txn((), [put(f"{prefix}{n:05}", value)]) for n in numbers))
+        numbers = range(start, min(start + 500, count), 2)
+        await asyncio.gather(
+            *(etcd.txn((), [put(f"{prefix}{n:05}", value), put(f"{prefix}{n + 1:05}", value)]) for n in numbers)
+        )
     return before
 
 
@@ -61,8 +63,9 @@ async def test_a_watch_from_a_revision_to_come_tells_nothing_older(etcd: Etcd, p
 
 
 async def test_a_watch_cut_off_by_kill_while_it_catches_up_is_complete_ordered_and_without_repeat(
-    etcd: Etcd, server: Servers, prefix: str
+    etcd: Etcd, server: Servers, prefix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "manager.etcd.watch")
     count = 9_002
     before = await fill(etcd, prefix, count, bytes(700))
     expected = sorted((item.mod_revision, item.key) for item in (await etcd.range(prefix, keys_only=True)).items)
@@ -73,23 +76,25 @@ async def test_a_watch_cut_off_by_kill_while_it_catches_up_is_complete_ordered_a
         events += await take(batches, count - len(events))
         last = await etcd.txn((), [put(f"{prefix}last", b"")])
         events += await take(batches, 1)
+    resumed_at = [int(record.message.rpartition(" ")[2]) for record in caplog.records if "resuming" in record.message]
+    assert any(before + 1 < revision < last.revision for revision in resumed_at)
     assert [(event.revision, event.key) for event in events] == [*expected, (last.revision, f"{prefix}last")]
     await etcd.txn((), [delete_prefix(prefix)])
 
 
 async def test_catching_up_with_more_than_an_answer_can_hold_keeps_transactions_whole(etcd: Etcd, prefix: str) -> None:
     before = (await etcd.range(prefix)).revision
-    for n in range(90):
+    for n in range(30):
         await etcd.txn((), [put(f"{prefix}{key:02}", n.to_bytes() * 10_000) for key in range(100)])
     events: list[Event] = []
     async with aclosing(etcd.watch(prefix, before + 1)) as batches:
-        while len(events) < 9_000:
+        while len(events) < 3_000:
             batch = await anext(batches)
             assert len(batch.events) % 100 == 0
             assert len({event.revision for event in batch.events}) == len(batch.events) / 100
             events += batch.events
     assert [event.revision for event in events] == sorted(event.revision for event in events)
-    assert len(set(events)) == 9_000
+    assert len(set(events)) == 3_000
     await etcd.txn((), [delete_prefix(prefix)])
 
 
@@ -159,7 +164,7 @@ async def test_following_waits_for_a_server_that_is_down(server: Servers, prefix
 
 async def test_a_watch_cancelled_while_it_is_created_leaves_the_next_one_alone(etcd: Etcd, prefix: str) -> None:
     start = (await etcd.range(prefix)).revision + 1
-    for round_ in range(20):
+    for round_ in range(10):
         cancelled = asyncio.ensure_future(anext(etcd.watch(f"{prefix}{round_}/a/", start)))
         for _ in range(round_):
             await asyncio.sleep(0)
@@ -175,15 +180,15 @@ async def test_a_quiet_watch_is_not_taken_for_a_dead_one(
     etcd: Etcd, prefix: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(watch, "PING_INTERVAL", 0.1)
-    monkeypatch.setattr(watch, "SILENCE", 0.5)
+    monkeypatch.setattr(watch, "SILENCE", 0.3)
     caplog.set_level(logging.INFO, "manager.etcd")
     start = (await etcd.range(prefix)).revision + 1
     async with aclosing(etcd.watch(prefix, start)) as batches:
         coming = asyncio.ensure_future(anext(batches))
-        await asyncio.sleep(1.2)
+        await asyncio.sleep(0.45)
         await etcd.txn((), [put(f"{prefix}key", b"")])
         await coming
-        await asyncio.sleep(1.2)  # nobody reads: that is no silence of the server's
+        await asyncio.sleep(0.45)  # nobody reads: that is no silence of the server's
         await etcd.txn((), [put(f"{prefix}key", b"")])
         await anext(batches)
     assert not [record for record in caplog.records if "watch" in record.message]

@@ -1,0 +1,111 @@
+"""Three members, of which the one in use dies or freezes, while it leads the others."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+import pytest
+
+from manager.etcd import Etcd, EtcdUnavailable, UnknownOutcome, absent, put
+from tests.etcd_server import Member, Servers
+
+pytestmark = pytest.mark.etcd
+
+TTL = 3
+
+
+@dataclass
+class Writer:
+    """Writes one key after the other, each exactly once: what is unknown it settles by reading."""
+
+    etcd: Etcd
+    prefix: str
+    written: int = 0
+    unknown: int = 0
+    last: float = field(default_factory=time.monotonic)
+    longest_gap: float = 0.0
+
+    async def run(self) -> None:
+        while True:
+            key = f"{self.prefix}{self.written:05}"
+            try:
+                assert (await self.etcd.txn([absent(key)], [put(key, b"")], timeout=2.0)).succeeded
+            except UnknownOutcome:
+                self.unknown += 1
+                if await self.etcd.get(key) is None:
+                    continue
+            self.written += 1
+            now = time.monotonic()
+            self.longest_gap, self.last = max(self.longest_gap, now - self.last), now
+            await asyncio.sleep(0.005)
+
+
+async def leading_member(cluster: Servers) -> Member:
+    async with Etcd.connect(cluster.endpoints) as etcd:
+        while True:
+            leader = [member.endpoint for member in await etcd.status() if member.is_leader]
+            if len(leader) == 1:
+                return next(member for member in cluster.members if member.client_url == leader[0])
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("how", ["dies", "freezes"])
+async def test_writes_watch_and_lease_go_on_when_the_member_in_use(cluster: Servers, prefix: str, how: str) -> None:
+    used = await leading_member(cluster)
+    endpoints = [used.client_url, *(url for url in cluster.endpoints if url != used.client_url)]
+    async with Etcd.connect(endpoints) as etcd:
+        start = (await etcd.range(prefix)).revision + 1
+        writer = Writer(etcd, f"{prefix}key/")
+        seen: list[tuple[int, str]] = []
+        grown = asyncio.Condition()
+
+        async def watch() -> None:
+            async with aclosing(etcd.watch(writer.prefix, start)) as batches:
+                async for batch in batches:
+                    async with grown:
+                        seen.extend((event.revision, event.key) for event in batch.events)
+                        grown.notify_all()
+
+        tasks = [asyncio.create_task(writer.run()), asyncio.create_task(watch())]
+        async with etcd.lease(TTL) as lease:
+            await etcd.txn((), [put(f"{prefix}lease", b"", lease.id)])
+            await asyncio.sleep(0.3)
+            used.kill() if how == "dies" else used.pause()
+            await asyncio.sleep(TTL + 0.3)
+            tasks[0].cancel()
+            await asyncio.wait((tasks[0],))
+            # A write that was unknown may have come late: whoever has been written by now must be seen.
+            expected = [(item.mod_revision, item.key) for item in (await etcd.range(writer.prefix)).items]
+            async with asyncio.timeout(5), grown:
+                await grown.wait_for(lambda: len(seen) >= len(expected))
+            assert not lease.lost.is_set()
+            assert await etcd.get(f"{prefix}lease") is not None
+        tasks[1].cancel()
+        await asyncio.wait((tasks[1],))
+    assert seen == sorted(expected)
+    assert writer.unknown >= 1
+    assert writer.longest_gap < 4.0
+    assert writer.last > time.monotonic() - 2.0
+
+
+async def test_a_member_that_lost_the_others_takes_no_call_for_done(cluster: Servers, prefix: str) -> None:
+    async with Etcd.connect([cluster.first.client_url], patience=0.2) as etcd:
+        for member in cluster.members[1:]:
+            member.pause()
+        with pytest.raises((EtcdUnavailable, UnknownOutcome)):
+            await etcd.txn((), [put(f"{prefix}key", b"")], timeout=0.3)
+        with pytest.raises(EtcdUnavailable):
+            await etcd.get(f"{prefix}key")
+
+
+async def test_connecting_needs_only_one_member(cluster: Servers, prefix: str) -> None:
+    leader = await leading_member(cluster)
+    dead = next(member for member in cluster.members if member is not leader)
+    dead.kill()
+    alive = [member.client_url for member in cluster.members if member is not dead]
+    async with Etcd.connect([dead.client_url, *alive]) as etcd:
+        assert {member.endpoint for member in await etcd.status()} == set(alive)
+        await etcd.txn((), [put(f"{prefix}key", b"")])

@@ -1,0 +1,100 @@
+"""Leases live as long as their holder does, and the holder learns in time when they do not."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from aetcd import rpc
+from grpc.aio import insecure_channel
+
+from manager.etcd import Etcd, Lease, Refused, put
+from tests.etcd_server import Servers
+
+pytestmark = pytest.mark.etcd
+
+TTL = 2
+
+
+async def revoke(server: Servers, lease: Lease) -> None:
+    """As an operator would, from outside."""
+    async with insecure_channel(server.first.client_url.removeprefix("http://")) as channel:
+        await rpc.LeaseStub(channel).LeaseRevoke(rpc.LeaseRevokeRequest(ID=lease.id))
+
+
+async def test_a_lease_outlives_its_time_over_a_stalled_event_loop_and_ends_with_its_block(
+    etcd: Etcd, prefix: str
+) -> None:
+    async with etcd.lease(TTL) as lease:
+        assert lease.ttl == TTL
+        await etcd.txn((), [put(f"{prefix}key", b"", lease.id)])
+        time.sleep(TTL * 1.3)  # noqa: ASYNC251  the stall is what is tried
+        found = await etcd.get(f"{prefix}key")
+        assert found is not None and found.lease == lease.id
+        assert not lease.lost.is_set()
+    assert await etcd.get(f"{prefix}key") is None
+    assert not lease.lost.is_set()
+
+
+async def test_a_lease_survives_a_restart_of_the_server_within_its_time(
+    etcd: Etcd, server: Servers, prefix: str
+) -> None:
+    async with etcd.lease(TTL) as lease:
+        await etcd.txn((), [put(f"{prefix}key", b"", lease.id)])
+        server.first.kill()
+        await asyncio.sleep(TTL / 4)
+        server.start()
+        await asyncio.sleep(TTL * 0.85)
+        assert await etcd.get(f"{prefix}key") is not None
+        assert not lease.lost.is_set()
+
+
+@pytest.mark.parametrize("how", ["frozen", "dead"])
+async def test_a_lease_is_lost_when_the_server_is_away_longer_than_its_time(
+    server: Servers, prefix: str, how: str
+) -> None:
+    async with Etcd.connect(server.endpoints, patience=0.2) as etcd:
+        granted = time.monotonic()
+        async with etcd.lease(1) as lease:
+            server.first.pause() if how == "frozen" else server.first.kill()
+            stopped = time.monotonic()
+            await asyncio.wait_for(lease.lost.wait(), 3)
+            lost = time.monotonic()
+            assert lost - granted >= 1
+            assert lost - stopped <= 1.3
+
+
+async def test_a_lease_revoked_by_somebody_else_is_lost_at_the_next_beat(
+    etcd: Etcd, server: Servers, prefix: str
+) -> None:
+    async with etcd.lease(TTL) as lease:
+        await revoke(server, lease)
+        await asyncio.wait_for(lease.lost.wait(), TTL / 3 + 0.5)
+
+
+async def test_a_lease_ends_at_once_even_while_a_beat_waits_for_a_frozen_server(server: Servers) -> None:
+    async with Etcd.connect(server.endpoints, patience=0.2) as etcd:
+        async with etcd.lease(1):
+            server.first.pause()
+            await asyncio.sleep(0.4)
+            ending = time.monotonic()
+            server.first.resume()
+        assert time.monotonic() - ending < 0.5
+
+
+async def test_a_time_that_no_lease_can_have_is_refused(etcd: Etcd) -> None:
+    with pytest.raises(Refused, match="too large lease TTL"):
+        async with etcd.lease(2**62):
+            pass
+
+
+async def test_a_lease_is_granted_again_when_the_answer_was_lost(server: Servers) -> None:
+    async with Etcd.connect(server.endpoints) as etcd:
+        server.first.pause()
+        granting = asyncio.ensure_future(etcd.lease(60).__aenter__())
+        await asyncio.sleep(0.2)
+        server.first.kill()
+        server.start()
+        lease = await granting
+        assert (await etcd.txn((), [put("/stackyard/test/granted", b"", lease.id)])).succeeded
