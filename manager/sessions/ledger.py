@@ -16,11 +16,12 @@ from cluster.errors import NotFound
 from cluster.model.node import Node, NodeDescription, Session, SessionState
 from cluster.model.task import Task, TaskStatus
 from manager.etcd import Etcd, KeyValue, UnknownOutcome, exists, get, put, unchanged
+from manager.picture import ClusterState
 
 log = logging.getLogger(__name__)
 
 BATCH = 48
-"""Statuses in one transaction: each takes a comparison, a put and, should it fail, a get."""
+"""Statuses in one transaction: each takes two comparisons, a put and, should it fail, two gets."""
 
 
 class Fenced(Exception):
@@ -30,12 +31,14 @@ class Fenced(Exception):
 class Ledger:
     """The right to write under a session, from `open_session` until another one is opened."""
 
-    def __init__(self, etcd: Etcd, record: Session, mod_revision: int) -> None:
+    def __init__(self, etcd: Etcd, state: ClusterState, record: Session, mod_revision: int) -> None:
         self.record = record
         self._etcd = etcd
+        self._state = state
         self._key = codec.key_of(record)
         self._mod_revision = mod_revision
         self._doubtful = False
+        self._written: dict[str, int] = {}
 
     @property
     def opened_at(self) -> int:
@@ -43,22 +46,24 @@ class Ledger:
         return self._mod_revision
 
     async def write(self, record: Session, statuses: Sequence[TaskStatus]) -> None:
-        """Store the session's record and at most BATCH statuses; statuses of tasks that are gone are dropped.
+        """Store the session's record and at most BATCH statuses, of tasks that are still there, never a state back.
 
         Raises Fenced, and EtcdUnavailable. An unknown outcome is settled here: the session's record is written once
         more, whereupon the doubtful transaction, should it still be on its way, cannot hold any more.
         """
         while True:
             tasks = [codec.key_for(Task, status.task) for status in statuses]
-            puts = [put(codec.key_of(status), codec.encode(status)) for status in statuses]
+            keys = [codec.key_of(status) for status in statuses]
+            puts = [put(key, codec.encode(status)) for key, status in zip(keys, statuses, strict=True)]
             rewrites = record != self.record or self._doubtful
             if rewrites:
                 puts.append(put(self._key, codec.encode(record)))
             if not puts:
                 return
             guards = [unchanged(self._key, self._mod_revision), *map(exists, tasks)]
+            guards += [unchanged(key, self._revision_of(key)) for key in keys]
             try:
-                result = await self._etcd.txn(guards, puts, [get(self._key), *map(get, tasks)])
+                result = await self._etcd.txn(guards, puts, [get(self._key), *map(get, tasks), *map(get, keys)])
             except UnknownOutcome as error:
                 log.info("writing again under session %d of node %s: %s", record.epoch, record.node, error.message)
                 self._adopt(await self._etcd.get(self._key))
@@ -67,10 +72,36 @@ class Ledger:
             if result.succeeded:
                 if rewrites:
                     self.record, self._mod_revision, self._doubtful = record, result.revision, False
+                self._written.update(dict.fromkeys(keys, result.revision))
+                self._forget()
                 return
-            session, *found = result.responses
-            self._adopt(session)
-            statuses = [status for status, task in zip(statuses, found, strict=True) if task is not None]
+            self._adopt(result.responses[0])
+            found = result.responses[1:]
+            statuses = self._still_to_write(statuses, found[: len(tasks)], found[len(tasks) :])
+
+    def _still_to_write(
+        self, statuses: Sequence[TaskStatus], tasks: Sequence[Any], stored: Sequence[Any]
+    ) -> Sequence[TaskStatus]:
+        """Look at what is there instead of what was expected: a task may be gone, or the leader has given it up."""
+        left = []
+        for status, task, before in zip(statuses, tasks, stored, strict=True):
+            if task is None:
+                continue
+            known: Any = None
+            if before is not None:
+                known = codec.decode(before.key, before.value)
+                self._written[before.key] = before.mod_revision
+            merged = merge(known, status)
+            if merged is not None:
+                left.append(merged)
+        return left
+
+    def _revision_of(self, key: str) -> int:
+        return max(self._state.revision_of(key), self._written.get(key, 0))
+
+    def _forget(self) -> None:
+        """Drop what the picture knows by now."""
+        self._written = {key: at for key, at in self._written.items() if at > self._state.revision}
 
     def _adopt(self, stored: Any) -> None:
         """Go on from the record as it is stored, if it is still that of this session."""
@@ -83,7 +114,12 @@ class Ledger:
 
 
 async def open_session(
-    etcd: Etcd, node: str, manager: str, description: NodeDescription, clock: Callable[[], float]
+    etcd: Etcd,
+    state: ClusterState,
+    node: str,
+    manager: str,
+    description: NodeDescription,
+    clock: Callable[[], float],
 ) -> Ledger:
     """Open a session of a node, and with that end every older one. Raises NotFound when there is no such node."""
     node_key, key = codec.key_for(Node, node), codec.key_for(Session, node)
@@ -99,7 +135,7 @@ async def open_session(
             log.info("opening a session of node %s again: %s", node, error.message)
             continue  # whichever of the two transactions comes second finds the record changed, and does nothing
         if result.succeeded:
-            return Ledger(etcd, record, result.revision)
+            return Ledger(etcd, state, record, result.revision)
         if result.responses[0] is None:
             raise NotFound(
                 f"node {node} is not, or not any more, a member of this cluster",

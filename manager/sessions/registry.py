@@ -29,7 +29,7 @@ from manager.follow import Follower
 from manager.picture import Change
 from manager.sessions.board import Board
 from manager.sessions.ledger import open_session
-from manager.sessions.session import BEAT_INTERVAL, GOING, OVERTAKEN, REMOVED, AgentSession
+from manager.sessions.session import BEAT_INTERVAL, GOING, OVERTAKEN, OVERTAKEN_REASON, REMOVED, AgentSession
 from manager.sessions.streams import Stream, Streams
 
 log = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ class Sessions:
         self._held[node] = session
         try:
             if before is not None:
-                await before.end(OVERTAKEN, "a newer session of this node was opened")
+                await before.end(OVERTAKEN, OVERTAKEN_REASON)
             await session.run()
         finally:
             if self._held.get(node) is session:
@@ -116,18 +116,22 @@ class Sessions:
     async def _admit(self, socket: WebSocket, node: str) -> AgentSession:
         hello = await _hello(socket)
         version = self._check(hello)
-        ledger = await open_session(self._etcd, node, self._manager, hello.description, self._clock)
+        state = self._follower.state
+        ledger = await open_session(self._etcd, state, node, self._manager, hello.description, self._clock)
         try:
             # Before the picture shows our own txn, it may be older than what another manager has sent already.
             async with asyncio.timeout(PICTURE_TIMEOUT):
                 await self._follower.reached(ledger.opened_at)
         except TimeoutError:
             raise Unavailable("this manager's picture of the cluster does not come up to date") from None
-        managers = tuple(manager.url for manager in self._follower.state.managers.values())
+        managers = tuple(manager.url for manager in state.managers.values())
         log.info("node %s: session %d from %s", node, ledger.record.epoch, hello.description.address)
         welcome = Welcome(version, self._cluster, node, ledger.record.epoch, BEAT_INTERVAL, managers)
         await socket.send_bytes(encode(welcome))
-        return AgentSession(socket, ledger, self._board.read(node), self._follower.state, self._clock)
+        newest = state.sessions.get(node)
+        if newest is None or newest.epoch > ledger.record.epoch:
+            raise Unavailable(OVERTAKEN_REASON)
+        return AgentSession(socket, ledger, self._board.read(node), state, self._clock)
 
     def _check(self, hello: Hello) -> int:
         """Choose the version to speak. Raises UserError when asking again cannot help."""
@@ -158,7 +162,7 @@ class Sessions:
                 case Change(new=Session() as record):
                     session = self._held.get(record.node)
                     if session is not None and record.epoch > session.epoch:
-                        self._end(session, OVERTAKEN, "a newer session of this node was opened", final=False)
+                        self._end(session, OVERTAKEN, OVERTAKEN_REASON, final=False)
 
     def _end(self, session: AgentSession | None, code: int, reason: str, *, final: bool) -> None:
         if session is not None:

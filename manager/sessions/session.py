@@ -54,6 +54,9 @@ GOING, OVERTAKEN, REMOVED, CONFUSED = 1012, 4001, 4002, 4003
 """Why a socket is closed: the manager stops, a newer session was opened, the node was removed, it breaks the rules."""
 
 
+OVERTAKEN_REASON = "a newer session of this node was opened"
+
+
 class AgentSession:
     """From Welcome until its end is recorded: `run` does it all, the other methods are for those who watch over it."""
 
@@ -228,7 +231,7 @@ class AgentSession:
             try:
                 await self._flush()
             except Fenced:
-                await self.end(OVERTAKEN, "a newer session of this node was opened")
+                await self.end(OVERTAKEN, OVERTAKEN_REASON)
             except Unavailable as error:
                 log.warning("node %s: nothing can be recorded: %s", self.node, error.message)
                 await asyncio.sleep(ETCD_PAUSE)

@@ -1,0 +1,86 @@
+"""This manager's place among the others: its record under its lease, its candidacy, and leading while it is elected."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from cluster.codec import encode, key_of
+from cluster.errors import Unavailable
+from cluster.model.node import Manager
+from manager.control import Control
+from manager.etcd import Etcd, EtcdUnavailable, Leadership, Lease, LeaseLost, Refused, UnknownOutcome, put
+from manager.follow import Follower
+
+log = logging.getLogger(__name__)
+
+ELECTION = "/stackyard/election"
+LEASE_TTL = 5
+PAUSE = 0.2
+
+
+class Presence:
+    """While the lease is held, the others know that this manager is alive, and its picture is worth reading."""
+
+    def __init__(self, etcd: Etcd, follower: Follower, manager: Manager, clock: Callable[[], float]) -> None:
+        self.manager = manager
+        self.held = asyncio.Event()
+        self.leading = False
+        self._etcd = etcd
+        self._follower = follower
+        self._clock = clock
+        self._problem = "this manager is starting"
+
+    def require(self) -> None:
+        """Raise Unavailable, with the reason, unless the lease is held."""
+        if not self.held.is_set():
+            raise Unavailable(
+                f"the manager {self.manager.name} cannot serve: {self._problem}",
+                hint="It goes on by itself once etcd answers; `systemctl status etcd` may tell more.",
+            )
+
+    async def run(self) -> None:
+        """Be present until cancelled, over all failures of etcd."""
+        while True:
+            try:
+                async with self._etcd.lease(LEASE_TTL) as lease:
+                    await self._announce(lease)
+                    self.held.set()
+                    await self._candidate(lease)
+            except (EtcdUnavailable, UnknownOutcome, LeaseLost, Refused) as error:
+                self._problem = error.message
+                log.warning("manager %s is not present: %s", self.manager.name, error.message)
+            finally:
+                self.held.clear()
+            await asyncio.sleep(PAUSE)
+
+    async def _announce(self, lease: Lease) -> None:
+        while True:
+            try:
+                await self._etcd.txn((), (put(key_of(self.manager), encode(self.manager), lease.id),))
+            except UnknownOutcome as error:
+                log.info("announcing the manager again: %s", error.message)
+                continue
+            return
+
+    async def _candidate(self, lease: Lease) -> None:
+        """Stand for election, lead when elected, stand again. Raises LeaseLost in the end."""
+        while not lease.lost.is_set():
+            async with self._etcd.campaign(ELECTION, self.manager.id.encode(), lease) as leadership:
+                await self._lead(leadership)
+        raise LeaseLost("etcd could not be reached in time to stay present")
+
+    async def _lead(self, leadership: Leadership) -> None:
+        log.info("manager %s leads", self.manager.name)
+        control = Control(self._etcd, self._follower, leadership.fence, self._clock)
+        self.leading = True
+        try:
+            with self._follower.listening(control.changed):
+                async with asyncio.TaskGroup() as group:
+                    leading = group.create_task(control.run(), name="control")
+                    await leadership.lost.wait()
+                    leading.cancel()
+        finally:
+            self.leading = False
+            log.info("manager %s does not lead any more", self.manager.name)
