@@ -26,6 +26,7 @@ WRITE_TIMEOUT = 3.0
 PATIENCE = 10.0
 
 LONGEST_PAUSE = 0.5
+SHORTEST_TRY = 0.1
 
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", 64 * 1024 * 1024),  # the default of 4 MiB breaks lists and catching up
@@ -187,11 +188,11 @@ class Endpoints:
     def rounds(self) -> Rounds:
         return Rounds(len(self.all))
 
-    def leave(self, endpoint: Endpoint, why: str) -> None:
+    def leave(self, endpoint: Endpoint, why: str, level: int = logging.WARNING) -> None:
         """Makes the next endpoint the one in use, unless somebody has already left this one."""
         if len(self.all) > 1 and endpoint is self.all[self._current]:
             self._current = (self._current + 1) % len(self.all)
-            log.warning("etcd at %s failed (%s), going on with %s", endpoint.url, why, self.all[self._current].url)
+            log.log(level, "etcd at %s failed (%s), going on with %s", endpoint.url, why, self.all[self._current].url)
 
     async def ready(self, deadline: float | None = None) -> Endpoint:
         """An endpoint with a connection, so that what fails before it surely never left; waits until `deadline`."""
@@ -204,7 +205,7 @@ class Endpoints:
                 return endpoint
             if deadline is not None and time.monotonic() >= deadline:
                 raise self._unavailable("no connection")
-            self.leave(endpoint, "no connection")
+            self.leave(endpoint, "no connection", logging.DEBUG)  # in an outage, many times
             await rounds.failed()
 
     def check_open(self) -> None:
@@ -236,7 +237,9 @@ class Endpoints:
             try:
                 metadata = await self.metadata(endpoint)
                 sent = True
-                return await method(endpoint)(request, timeout=timeout, metadata=metadata)
+                # What is not repeated gets its full time once it is sent.
+                bound = min(timeout, max(SHORTEST_TRY, deadline - time.monotonic())) if repeatable else timeout
+                return await method(endpoint)(request, timeout=bound, metadata=metadata)
             except grpc.aio.AioRpcError as error:
                 why = f"{error.code().name}: {error.details()}"
                 judged = verdict(error)

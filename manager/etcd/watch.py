@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -20,8 +21,16 @@ import grpc
 import grpc.aio
 from aetcd import rpc
 
-from manager.etcd.endpoints import Endpoint, Endpoints, Verdict, cancelled_from_outside, refusal, verdict
-from manager.etcd.errors import Compacted, EtcdUnavailable, WatchDenied
+from manager.etcd.endpoints import (
+    LONGEST_PAUSE,
+    Endpoint,
+    Endpoints,
+    Verdict,
+    cancelled_from_outside,
+    refusal,
+    verdict,
+)
+from manager.etcd.errors import Compacted, EtcdUnavailable, Refused, WatchDenied
 from manager.etcd.records import Batch, Event
 from manager.etcd.wire import event, key_text
 
@@ -46,15 +55,19 @@ class _Stream:
     def __init__(self, endpoint: Endpoint, metadata: tuple[tuple[str, str], ...]) -> None:
         self.endpoint = endpoint
         self.metadata = metadata
-        self.answered = False
         self._call = endpoint.watch.Watch(metadata=metadata)
         self._held: list[Event] = []
         self._pinger: asyncio.Task[None] | None = None
+        self._opened = time.monotonic()
 
     async def create(self, start: bytes, end: bytes, revision: int) -> None:
         request = rpc.WatchCreateRequest(key=start, range_end=end, start_revision=revision, fragment=True)
         await self._write(rpc.WatchRequest(create_request=request))
         self._pinger = asyncio.create_task(self._ping(), name="etcd watch ping")
+
+    def lived(self) -> bool:
+        """Whether it was up for so long that its end is no repeated failure."""
+        return time.monotonic() - self._opened > LONGEST_PAUSE
 
     async def close(self) -> None:
         self._call.cancel()
@@ -65,7 +78,6 @@ class _Stream:
     async def events(self) -> list[Event]:
         """The events of the next message; of a message sent in fragments, those of the transactions that are whole."""
         message = await self._read()
-        self.answered = True
         if message.canceled:
             _ended(message)
         events = [*self._held, *map(event, message.events)]
@@ -114,7 +126,7 @@ class _Stream:
             while True:
                 await asyncio.sleep(PING_INTERVAL)
                 await self._write(request)
-        except (_Broken, _Rejected):
+        except (_Broken, _Rejected, Refused):
             return  # the reader finds the same, and acts on it
 
 
@@ -155,7 +167,7 @@ async def changes(endpoints: Endpoints, start: bytes, end: bytes, revision: int)
             stream = await _opened(endpoints, endpoint, start, end, max(1, revision - 1))
             while True:
                 events = tuple(one for one in await stream.events() if one.revision >= revision)
-                rounds, renewed = endpoints.rounds(), False
+                renewed = False
                 if events:
                     revision = events[-1].revision + 1
                     yield Batch(revision=revision - 1, events=events)
@@ -170,6 +182,8 @@ async def changes(endpoints: Endpoints, start: bytes, end: bytes, revision: int)
             endpoints.check_open()
             log.info("watch on %s at %s: %s; resuming at revision %d", key_text(start), endpoint.url, error, revision)
             endpoints.leave(endpoint, str(error))
+            if stream is not None and stream.lived():
+                rounds = endpoints.rounds()
             await rounds.failed()
         finally:
             if stream is not None:

@@ -168,6 +168,19 @@ async def test_a_write_is_unknown_when_the_client_is_closed_under_it(server: Ser
         await closing.get(prefix)
 
 
+async def test_a_call_that_waits_for_a_connection_ends_with_its_client(server: Servers, prefix: str) -> None:
+    async with Etcd.connect(server.endpoints) as closing:
+        server.first.kill()
+        waiting = asyncio.gather(
+            closing.get(prefix),
+            closing.txn((), [put(prefix, b"")]),
+            anext(closing.follow(prefix)),
+            return_exceptions=True,
+        )
+        await asyncio.sleep(0.1)
+    assert [type(end) for end in await waiting] == [EtcdUnavailable] * 3
+
+
 async def test_a_write_that_nobody_could_be_sent_is_told_as_not_done(server: Servers, prefix: str) -> None:
     async with Etcd.connect(server.endpoints, patience=0.1) as impatient:
         server.first.kill()
