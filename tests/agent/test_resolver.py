@@ -13,6 +13,7 @@ import dnslib
 import pytest
 
 from agent.network.wiring import Wiring
+from agent.networks import Networks
 from agent.resolver import Resolver
 from cluster.model.network import Network
 from cluster.model.service import ContainerSpec, ServiceSpec
@@ -57,8 +58,8 @@ def connect(kind: socket.SocketKind) -> socket.socket:
 class Node:
     """A node with its wiring and resolver, to be asked from inside of its sandboxes."""
 
-    def __init__(self, wiring: Wiring, resolver: Resolver) -> None:
-        self.wiring, self.resolver, self.cluster = wiring, resolver, Names()
+    def __init__(self, wiring: Wiring, cluster: Names, resolv_conf: Path = Path("/dev/null")) -> None:
+        self.wiring, self.cluster, self.resolver = wiring, cluster, Resolver(wiring, resolv_conf)
 
     async def apply(self) -> None:
         items = self.cluster.items("h1")
@@ -101,14 +102,13 @@ class Node:
 async def node(tmp_path: Path) -> AsyncIterator[Node]:
     (tmp_path / "resolv.conf").write_text(f"search example.org\nnameserver {DEAF}\nnameserver {UPSTREAM}\n")
     with underlay.underlay():
-        wiring = underlay.wiring("h1")
-        resolver = Resolver(wiring, tmp_path / "resolv.conf")
-        await wiring.open()
+        node = Node(underlay.wiring("h1"), Names(), tmp_path / "resolv.conf")
+        await node.wiring.open()
         try:
-            yield Node(wiring, resolver)
+            yield node
         finally:
-            resolver.close_all()
-            await wiring.close()
+            node.resolver.close_all()
+            await node.wiring.close()
 
 
 class Upstream(asyncio.DatagramProtocol):
@@ -282,3 +282,26 @@ async def test_a_fresh_sandbox_is_answered_after_open_and_a_closed_one_no_more(n
 
     with pytest.raises(ConnectionRefusedError):
         await node.ask(task, "web")
+
+
+async def test_wiring_and_resolver_as_one(node: Node) -> None:
+    one, two = node.cluster.task(1, "h1", FRONT), node.cluster.task(2, "h1", FRONT)
+    networks = Networks(node.wiring, node.resolver)
+    await networks.apply(node.cluster.items("h1"))
+    for task in (one, two):
+        await networks.create_sandbox(task, node.cluster.tasks[task][1])
+    assert await node.addresses(one, "web") == {"10.101.0.1", "10.101.0.2"}
+    await networks.delete_sandbox(two)
+    node.resolver.close_all()
+
+    after = Node(underlay.wiring("h1"), node.cluster)
+    again = Networks(after.wiring, after.resolver)
+    try:
+        await again.open()  # as after a restart of the agent
+        assert (await after.ask(one, "web")).header.rcode == dnslib.RCODE.SERVFAIL
+        await again.apply(node.cluster.items("h1"))
+        assert "10.101.0.1" in await after.addresses(one, "web")
+        await again.clean((), ())
+        assert again.sandboxes() == frozenset()
+    finally:
+        await again.close()
