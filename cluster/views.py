@@ -283,7 +283,7 @@ class ServiceProgress:
     """How far one service of a stack is: `done` of `wanted` tasks are as asked for, or gone when it is removed.
 
     `states` counts the current tasks by state. `failures` counts tasks of this version that failed; `message` is the
-    newest trouble.
+    newest trouble. `leaving` counts tasks that have yet to end: of an older version, too many, or of a removed service.
     """
 
     service: str
@@ -292,6 +292,7 @@ class ServiceProgress:
     states: dict[str, int] = field(default_factory=dict)
     failures: int = 0
     message: str = ""
+    leaving: int = 0
 
 
 @dataclass(frozen=True, slots=True)

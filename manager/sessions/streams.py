@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -22,7 +22,7 @@ class Stream:
         self._socket = socket
         self.ended = asyncio.Event()
 
-    async def frames(self) -> AsyncIterator[bytes]:
+    async def frames(self) -> AsyncGenerator[bytes, None]:
         """Give the frames up to the end of the stream. Raises Unavailable when it was cut or the agent failed."""
         while True:
             try:

@@ -1,0 +1,236 @@
+"""What a deploy, a scale or a removal writes, worked out from the picture. Pure.
+
+A revision is written once and never changed; the stack points at its newest. Ports that nobody holds yet are claimed in
+the same transaction, so that of two deploys that want one port the second hears of it at once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from cluster.codec import Record, key_for, key_of
+from cluster.errors import Conflict, NotFound, UserError
+from cluster.model.cluster import Claim
+from cluster.model.network import INGRESS
+from cluster.model.service import PortSpec, ServiceSpec
+from cluster.model.stack import ServiceVersion, Stack, StackRevision, StackSpec
+from cluster.views import DeployRequest, RevisionReply, ScaleRequest
+from manager.picture import ClusterState, claim_key
+
+MOST_REPLICAS = 10_000
+MOST_CLAIMS = 64
+"""Ports claimed in the deploy's own transaction; the leader claims what is beyond."""
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_SERVICE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}")
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Records to store if the keys in `guards` are as they were at those revisions, and the answer to give then."""
+
+    records: tuple[Record, ...]
+    guards: dict[str, int]
+    reply: RevisionReply
+
+
+def deploy(
+    state: ClusterState, name: str, request: DeployRequest, author: str, now: float, new_uid: Callable[[], str]
+) -> Write | RevisionReply:
+    """Make a stack be as the request says. Raises UserError, or Conflict when somebody else holds what it needs."""
+    check(request.spec)
+    if name != request.spec.name:
+        raise UserError(f"the spec is for the stack {request.spec.name}, the request for {name}")
+    stack = state.stacks.get(name)
+    if stack is not None and (done := _done_already(state, stack, request.operation)) is not None:
+        return done
+    if request.base_revision is not None and request.base_revision != (0 if stack is None else stack.head):
+        raise Conflict(
+            f"the stack {name} is at revision {0 if stack is None else stack.head}, not {request.base_revision}",
+            hint="Look at what was changed meanwhile, then deploy again.",
+        )
+    return _revise(state, stack, request.spec, request.operation, request.reason, author, now, new_uid)
+
+
+def scale(
+    state: ClusterState, name: str, request: ScaleRequest, author: str, now: float, new_uid: Callable[[], str]
+) -> Write | RevisionReply:
+    """Change the replicas of some services of a stack. Raises NotFound, UserError or Conflict."""
+    stack = _existing(state, name)
+    if (done := _done_already(state, stack, request.operation)) is not None:
+        return done
+    spec = state.revisions[stack.uid][stack.head].spec
+    services = dict(spec.services)
+    for service, replicas in request.replicas.items():
+        if service not in services:
+            raise NotFound(f"the stack {name} has no service {service}", hint=f"It has {', '.join(sorted(services))}.")
+        services[service] = replace(services[service], replicas=replicas)
+    spec = replace(spec, services=services)
+    check(spec)
+    reason = request.reason or "scale " + " ".join(f"{key}={n}" for key, n in sorted(request.replicas.items()))
+    return _revise(state, stack, spec, request.operation, reason, author, now, new_uid)
+
+
+def remove(state: ClusterState, name: str, *, volumes: bool) -> Write | RevisionReply:
+    """Have a stack removed; asking again is fine, and may add that the volumes go too."""
+    stack = _existing(state, name)
+    going = replace(stack, removing=True, remove_volumes=stack.remove_volumes or volumes)
+    reply = RevisionReply(name, stack.uid, stack.head, changed=going != stack)
+    if going == stack:
+        return reply
+    key = key_of(stack)
+    return Write((going,), {key: state.revision_of(key)}, reply)
+
+
+def _existing(state: ClusterState, name: str) -> Stack:
+    if name not in state.stacks:
+        raise NotFound(f"there is no stack {name}", hint="`stack ls` lists those that there are.")
+    return state.stacks[name]
+
+
+def _done_already(state: ClusterState, stack: Stack, operation: str) -> RevisionReply | None:
+    """Recognise a request that was carried out before, whose answer the caller has not got."""
+    for revision in state.revisions.get(stack.uid, {}).values():
+        if revision.operation == operation:
+            return RevisionReply(stack.name, stack.uid, revision.n, changed=True)
+    return None
+
+
+def _revise(
+    state: ClusterState,
+    stack: Stack | None,
+    spec: StackSpec,
+    operation: str,
+    reason: str,
+    author: str,
+    now: float,
+    new_uid: Callable[[], str],
+) -> Write | RevisionReply:
+    if stack is not None and stack.removing:
+        raise Conflict(
+            f"the stack {spec.name} is being removed", hint=f"Wait until it is gone: `stack rm {spec.name}` waits."
+        )
+    head = None if stack is None else state.revisions[stack.uid][stack.head]
+    if stack is not None and head is not None and head.spec == spec:
+        return RevisionReply(spec.name, stack.uid, stack.head, changed=False)
+    networks = dict(_external_networks(state, spec))
+    n = 1 if stack is None else stack.head + 1
+    uid = new_uid() if stack is None else stack.uid
+    services = {name: _version(head, service, n, new_uid) for name, service in spec.services.items()}
+    revision = StackRevision(uid, n, spec, services, author, reason, now, operation)
+    pointer = Stack(uid, spec.name, n, operation)
+    claims = list(_claims(state, uid, spec, services))[:MOST_CLAIMS]
+    stack_key = key_for(Stack, spec.name)
+    guards = {stack_key: state.revision_of(stack_key), key_of(revision): 0}
+    guards |= networks | {key_of(claim): 0 for claim in claims}
+    return Write((revision, pointer, *claims), guards, RevisionReply(spec.name, uid, n, changed=True))
+
+
+def _version(head: StackRevision | None, spec: ServiceSpec, n: int, new_uid: Callable[[], str]) -> ServiceVersion:
+    """Keep what a service is known by; its version is the revision that last needed new tasks."""
+    before = None if head is None else head.services.get(spec.name)
+    if head is None or before is None:
+        return ServiceVersion(new_uid(), n)
+    if spec.needs_new_tasks(head.spec.services[spec.name]):
+        return ServiceVersion(before.uid, n)
+    return before
+
+
+def _external_networks(state: ClusterState, spec: StackSpec) -> Iterator[tuple[str, int]]:
+    for network in spec.networks.values():
+        if not network.external:
+            continue
+        found = state.networks_named.get(network.name)
+        if not found or found == {INGRESS}:
+            raise UserError(
+                f"networks.{network.key}: the external network {network.name} does not exist",
+                hint="Deploy the stack that makes it first, or take `external` off.",
+            )
+        key = key_of(state.networks[min(found)])
+        yield key, state.revision_of(key)
+
+
+def _claims(
+    state: ClusterState, stack_uid: str, spec: StackSpec, services: dict[str, ServiceVersion]
+) -> Iterator[Claim]:
+    """Give the claims to make on published ports. Raises Conflict for a port that another stack holds."""
+    ours = state.services_of.get(stack_uid, set()) | {version.uid for version in services.values()}
+    for name, service in spec.services.items():
+        for port in _ingress(service):
+            what = f"{port.protocol}/{port.published}"
+            holder = state.claims.get(claim_key("port", what))
+            if holder is None:
+                yield Claim("port", what, services[name].uid)
+            elif holder.owner not in ours:
+                raise Conflict(
+                    f"services.{name}: port {port.published}/{port.protocol} is published by {_holder(state, holder)}",
+                    hint="Publish another port, or remove the other one first.",
+                )
+
+
+def _holder(state: ClusterState, claim: Claim) -> str:
+    for stack in state.stacks.values():
+        for name, version in state.revisions[stack.uid][stack.head].services.items():
+            if version.uid == claim.owner:
+                return f"{stack.name}_{name}" + (" (which is being removed)" if stack.removing else "")
+    service = state.services.get(claim.owner)
+    return f"{service.full_name} (which is being removed)" if service is not None else claim.owner
+
+
+def _ingress(service: ServiceSpec) -> Iterator[PortSpec]:
+    return (port for port in service.ports if port.mode == "ingress")
+
+
+# What a spec must be like, whoever sent it
+
+
+def check(spec: StackSpec) -> None:
+    """Raise UserError, with the field, for what no cluster could run."""
+    if _NAME.fullmatch(spec.name) is None:
+        raise UserError(
+            f"{spec.name!r} is no name for a stack", hint="Use up to 63 lower-case letters, digits, - and _."
+        )
+    published: dict[tuple[str, int], str] = {}
+    for key, network in spec.networks.items():
+        if key != network.key or not network.name:
+            raise UserError(f"networks.{key}: key and name must be set, and the key be the same")
+    for key, volume in spec.volumes.items():
+        if key != volume.key or not volume.name:
+            raise UserError(f"volumes.{key}: key and name must be set, and the key be the same")
+    for name, service in spec.services.items():
+        _check_service(spec, name, service)
+        for port in service.ports:
+            if not (0 < port.target < 65536 and 0 < port.published < 65536):
+                raise UserError(f"services.{name}.ports: {port.published}:{port.target} is out of range")
+            holder = published.setdefault((port.protocol, port.published), name)
+            if holder != name or list(_same(service, port)) != [port]:
+                raise UserError(
+                    f"services.{name}.ports: port {port.published}/{port.protocol} is published twice "
+                    f"(also by services.{holder})"
+                )
+
+
+def _same(service: ServiceSpec, port: PortSpec) -> Iterator[PortSpec]:
+    for other in service.ports:
+        if (other.protocol, other.published, other.host_ip) == (port.protocol, port.published, port.host_ip):
+            yield other
+
+
+def _check_service(spec: StackSpec, name: str, service: ServiceSpec) -> None:
+    where = f"services.{name}"
+    if name != service.name or _SERVICE.fullmatch(name) is None:
+        raise UserError(f"{where}: {service.name!r} is no name for a service, or not the one that it has in the stack")
+    image = service.container.image
+    if not image or any(letter.isspace() for letter in image):
+        raise UserError(f"{where}.image: {image!r} is no name of an image")
+    if not 0 <= service.replicas <= MOST_REPLICAS:
+        raise UserError(f"{where}.deploy.replicas: {service.replicas} is not between 0 and {MOST_REPLICAS}")
+    for attachment in service.networks:
+        if attachment.network not in spec.networks:
+            raise UserError(f"{where}.networks: the stack has no network {attachment.network}")
+    volumes = {volume.name for volume in spec.volumes.values()}
+    for volume_name in service.volume_names:
+        if volume_name not in volumes:
+            raise UserError(f"{where}.volumes: the stack has no volume {volume_name}")

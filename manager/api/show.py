@@ -1,0 +1,268 @@
+"""The picture as people see it. Pure."""
+
+from __future__ import annotations
+
+from cluster.errors import NotFound
+from cluster.model.network import Network
+from cluster.model.node import Manager, Node, NodeStatus
+from cluster.model.service import ServiceSpec, ServiceState
+from cluster.model.stack import ServiceVersion, Stack
+from cluster.model.task import Task, TaskState
+from cluster.views import (
+    ClusterView,
+    ManagerView,
+    NetworkView,
+    NodeView,
+    RevisionView,
+    ServiceView,
+    StackView,
+    TaskView,
+)
+from manager.picture import ClusterState
+
+# Finding what is meant
+
+
+def find_stack(state: ClusterState, name: str) -> Stack:
+    if name not in state.stacks:
+        raise NotFound(f"there is no stack {name}", hint="`stack ls` lists those that there are.")
+    return state.stacks[name]
+
+
+def find_service(state: ClusterState, full_name: str) -> ServiceState:
+    for service in state.services.values():
+        if service.full_name == full_name:
+            return service
+    raise NotFound(f"there is no service {full_name}", hint="`stack services` lists those that there are.")
+
+
+def find_node(state: ClusterState, name: str) -> Node:
+    """Find a node by its name or id."""
+    if name in state.nodes:
+        return state.nodes[name]
+    for node in state.nodes.values():
+        if node.name == name:
+            return node
+    raise NotFound(f"there is no node {name}", hint="`stack node ls` lists those that there are.")
+
+
+# Showing it
+
+
+def cluster(state: ClusterState, leader: str) -> ClusterView:
+    assert state.cluster is not None
+    verdicts = [state.node_states.get(node) for node in state.nodes]
+    return ClusterView(
+        id=state.cluster.id,
+        created_at=state.cluster.created_at,
+        revision=state.revision,
+        managers=tuple(_manager(one, leader) for one in sorted(state.managers.values(), key=lambda one: one.name)),
+        nodes=len(state.nodes),
+        ready_nodes=sum(verdict is not None and verdict.status is NodeStatus.READY for verdict in verdicts),
+        stacks=len(state.stacks),
+        services=len(state.services),
+        tasks=sum(state.is_live(task) for task in state.tasks.values()),
+    )
+
+
+def _manager(manager: Manager, leader: str) -> ManagerView:
+    return ManagerView(manager.id, manager.name, manager.url, manager.id == leader, manager.started_at)
+
+
+def nodes(state: ClusterState) -> list[NodeView]:
+    return sorted((node(state, one) for one in state.nodes.values()), key=lambda view: view.name)
+
+
+def node(state: ClusterState, node: Node) -> NodeView:
+    verdict = state.node_states.get(node.id)
+    session = state.sessions.get(node.id)
+    description = None if session is None else session.description
+    return NodeView(
+        id=node.id,
+        name=node.name,
+        role=node.role,
+        status=NodeStatus.UNKNOWN if verdict is None else verdict.status,
+        availability=node.availability,
+        address="" if description is None else description.address,
+        engine_version="" if description is None else description.engine_version,
+        agent_version="" if description is None else description.agent_version,
+        tasks=state.load.get(node.id, 0),
+        since=node.joined_at if verdict is None else verdict.since,
+        reason="" if verdict is None else verdict.reason,
+        labels=node.labels,
+        conditions={} if session is None else session.conditions,
+        operating_system="" if description is None else description.os,
+        architecture="" if description is None else description.architecture,
+        cpus=0 if description is None else description.cpus,
+        memory=0 if description is None else description.memory,
+    )
+
+
+def networks(state: ClusterState) -> list[NetworkView]:
+    return sorted((_network(state, one) for one in state.networks.values()), key=lambda view: view.name)
+
+
+def _network(state: ClusterState, network: Network) -> NetworkView:
+    stack = state.stack_names.get(network.stack_uid, "")
+    endpoints = len(state.tasks_in.get(network.id, ()))
+    return NetworkView(network.id, network.name, stack, network.vni, network.subnets, network.internal, endpoints)
+
+
+def stacks(state: ClusterState) -> list[StackView]:
+    return sorted((stack(state, one) for one in state.stacks.values()), key=lambda view: view.name)
+
+
+def stack(state: ClusterState, stack: Stack) -> StackView:
+    head = state.revisions[stack.uid][stack.head]
+    first = min(state.revisions[stack.uid].values(), key=lambda revision: revision.n)
+    wanted = sum(spec.replicas for spec in head.spec.services.values())
+    running = sum(len(up_to_date(state, version)) for version in head.services.values())
+    return StackView(
+        name=stack.name,
+        uid=stack.uid,
+        revision=stack.head,
+        phase="removing" if stack.removing else "running" if running >= wanted else "converging",
+        services=len(head.services),
+        wanted=0 if stack.removing else wanted,
+        running=running,
+        created_at=first.created_at,
+        updated_at=head.created_at,
+        author=head.author,
+        reason=head.reason,
+    )
+
+
+def up_to_date(state: ClusterState, version: ServiceVersion) -> list[Task]:
+    """Give the running tasks of a service's newest version."""
+    tasks = (state.tasks[task] for task in state.tasks_of.get(version.uid, ()))
+    return [task for task in tasks if task.version == version.version and state.is_ready(task)]
+
+
+def revisions(state: ClusterState, stack: Stack) -> list[RevisionView]:
+    return [
+        RevisionView(
+            stack=stack.name,
+            n=revision.n,
+            author=revision.author,
+            reason=revision.reason,
+            created_at=revision.created_at,
+            images={name: spec.container.image for name, spec in revision.spec.services.items()},
+            replicas={name: spec.replicas for name, spec in revision.spec.services.items()},
+            current=revision.n == stack.head,
+        )
+        for _, revision in sorted(state.revisions[stack.uid].items(), reverse=True)
+    ]
+
+
+def services(state: ClusterState, stack_name: str | None) -> list[ServiceView]:
+    """List services: those of the stacks' newest revisions, and those that are on their way out."""
+    views = []
+    for stack in state.stacks.values():
+        if stack_name is not None and stack.name != stack_name:
+            continue
+        head = state.revisions[stack.uid][stack.head]
+        for name, spec in head.spec.services.items():
+            views.append(_service(state, stack, head.services[name], spec))
+        wanted = {version.uid for version in head.services.values()}
+        for uid in state.services_of.get(stack.uid, set()) - wanted:
+            views.append(_leaving(state, state.services[uid]))
+    return sorted(views, key=lambda view: view.name)
+
+
+def _service(state: ClusterState, stack: Stack, version: ServiceVersion, spec: ServiceSpec) -> ServiceView:
+    tasks = [state.tasks[task] for task in state.tasks_of.get(version.uid, ())]
+    wanted = 0 if stack.removing else spec.replicas
+    updated = len(up_to_date(state, version))
+    return ServiceView(
+        name=f"{stack.name}_{spec.name}",
+        stack=stack.name,
+        service=spec.name,
+        uid=version.uid,
+        version=version.version,
+        image=spec.container.image,
+        wanted=wanted,
+        running=sum(state.is_ready(task) for task in tasks),
+        updated=updated,
+        ports=spec.ports,
+        problem="" if updated >= wanted else problem(state, version.uid),
+    )
+
+
+def _leaving(state: ClusterState, service: ServiceState) -> ServiceView:
+    tasks = [state.tasks[task] for task in state.tasks_of.get(service.uid, ())]
+    newest = max(tasks, key=lambda task: task.version, default=None)
+    spec = None if newest is None else state.spec_of(newest)
+    return ServiceView(
+        name=service.full_name,
+        stack=service.stack,
+        service=service.name,
+        uid=service.uid,
+        version=0 if newest is None else newest.version,
+        image="" if spec is None else spec.container.image,
+        wanted=0,
+        running=sum(state.reported_state(task) is TaskState.RUNNING for task in tasks),
+        updated=0,
+        problem="is being removed",
+    )
+
+
+def problem(state: ClusterState, service_uid: str) -> str:
+    """Give the newest trouble of a service: what the leader met, why a task waits, or how one ended."""
+    service = state.services.get(service_uid)
+    if service is not None and service.problem:
+        return service.problem
+    told: list[tuple[float, str]] = []
+    for task_id in state.tasks_of.get(service_uid, ()):
+        task, status = state.tasks[task_id], state.statuses.get(task_id)
+        if state.is_live(task) and task.reason:
+            told.append((task.created_at, task.reason))
+        if status is not None and status.state in (TaskState.FAILED, TaskState.REJECTED):
+            told.append((status.at, status.message or f"task {task.slot} ended with exit code {status.exit_code}"))
+    return max(told, default=(0.0, ""))[1]
+
+
+def tasks(state: ClusterState, stack: str | None, service: str | None, node: str | None) -> list[TaskView]:
+    """List tasks, newest of each slot first; what is not there raises NotFound rather than giving an empty list."""
+    if service is not None:
+        chosen = state.tasks_of.get(find_service(state, service).uid, set())
+    elif stack is not None:
+        uids = state.services_of.get(find_stack(state, stack).uid, set())
+        chosen = {task for uid in uids for task in state.tasks_of.get(uid, ())}
+    else:
+        chosen = set(state.tasks)
+    if node is not None:
+        chosen = chosen & state.tasks_on.get(find_node(state, node).id, set())
+    found = [state.tasks[task] for task in chosen]
+    found.sort(key=lambda task: (_service_name(state, task), task.slot, -task.n))
+    return [_task(state, task) for task in found]
+
+
+def _service_name(state: ClusterState, task: Task) -> str:
+    service = state.services.get(task.service_uid)
+    return task.service_uid if service is None else service.full_name
+
+
+def _task(state: ClusterState, task: Task) -> TaskView:
+    status = state.statuses.get(task.id)
+    service = state.services.get(task.service_uid)
+    spec = state.spec_of(task)
+    node = state.nodes.get(task.node or "")
+    told = [text for text in (task.reason, "" if status is None else status.message) if text]
+    return TaskView(
+        id=task.id,
+        name=f"{_service_name(state, task)}.{task.slot}",
+        stack="" if service is None else service.stack,
+        service="" if service is None else service.name,
+        slot=task.slot,
+        image="" if spec is None else spec.container.image,
+        node=node.name if node is not None else task.node or "",
+        desired=task.desired,
+        state=state.state_of(task),
+        since=task.created_at if status is None else status.at,
+        message="; ".join(dict.fromkeys(told)),
+        exit_code=None if status is None else status.exit_code,
+        restarts=0 if status is None else status.restarts,
+        container="" if status is None else status.container,
+        version=task.version,
+        created_at=task.created_at,
+    )

@@ -1,0 +1,151 @@
+"""Routes about stacks: deploy, scale, remove, and how far that is."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+from starlette.responses import Response, StreamingResponse
+
+from cluster.model.service import ServiceState
+from cluster.model.stack import Stack
+from cluster.model.task import Task, TaskStatus
+from cluster.views import (
+    DeployRequest,
+    Progress,
+    RemoveReply,
+    RevisionReply,
+    RevisionView,
+    ScaleRequest,
+    StackView,
+)
+from manager.api import revise, show
+from manager.api.bodies import answer, body, line, takes
+from manager.api.callers import Operator
+from manager.api.core import TRIES, Core, ReadyCore, busy
+from manager.api.progress import progress
+from manager.picture import Change, ClusterState
+
+router = APIRouter(prefix="/v1/stacks", tags=["stacks"])
+
+DEBOUNCE = 0.05
+KEEP_ALIVE = 10.0
+"""Seconds after which an empty line tells that nothing has changed; a client that has gone is noticed by it."""
+
+
+@router.get("", response_model=list[StackView])
+async def list_stacks(core: ReadyCore, caller: Operator) -> Response:
+    return answer(show.stacks(core.state))
+
+
+@router.get("/{name}", response_model=StackView)
+async def stack(name: str, core: ReadyCore, caller: Operator) -> Response:
+    return answer(show.stack(core.state, show.find_stack(core.state, name)))
+
+
+@router.get("/{name}/revisions", response_model=list[RevisionView])
+async def revisions(name: str, core: ReadyCore, caller: Operator) -> Response:
+    return answer(show.revisions(core.state, show.find_stack(core.state, name)))
+
+
+@router.put("/{name}", response_model=RevisionReply, openapi_extra=takes(DeployRequest))
+async def deploy(
+    name: str, request: Annotated[DeployRequest, Depends(body(DeployRequest))], core: ReadyCore, caller: Operator
+) -> Response:
+    """Make a stack be as the spec says: a new revision of it, unless it is like that already."""
+
+    def decide(state: ClusterState) -> revise.Write | RevisionReply:
+        return revise.deploy(state, name, request, caller.author, core.clock(), _new_uid)
+
+    return answer(await _write(core, name, decide))
+
+
+@router.post("/{name}/scale", response_model=RevisionReply, openapi_extra=takes(ScaleRequest))
+async def scale(
+    name: str, request: Annotated[ScaleRequest, Depends(body(ScaleRequest))], core: ReadyCore, caller: Operator
+) -> Response:
+    """Change how many tasks services have, as a new revision."""
+
+    def decide(state: ClusterState) -> revise.Write | RevisionReply:
+        return revise.scale(state, name, request, caller.author, core.clock(), _new_uid)
+
+    return answer(await _write(core, name, decide))
+
+
+@router.delete("/{name}", response_model=RemoveReply)
+async def remove(name: str, core: ReadyCore, caller: Operator, volumes: bool = False) -> Response:
+    """Have a stack removed; its named volumes only if asked for."""
+    reply = await _write(core, name, lambda state: revise.remove(state, name, volumes=volumes))
+    return answer(RemoveReply(reply.stack, reply.uid, reply.revision))
+
+
+async def _write(
+    core: Core, name: str, decide: Callable[[ClusterState], revise.Write | RevisionReply]
+) -> RevisionReply:
+    for _ in range(TRIES):
+        outcome = decide(core.state)
+        if isinstance(outcome, RevisionReply):
+            return outcome
+        if await core.write(outcome.records, outcome.guards):
+            return outcome.reply
+    raise busy(f"the stack {name}")
+
+
+def _new_uid() -> str:
+    return secrets.token_hex(12)
+
+
+@router.get("/{name}/progress", response_class=StreamingResponse)
+async def follow_progress(
+    name: str, core: ReadyCore, caller: Operator, revision: Annotated[int | None, Query(ge=1)] = None
+) -> StreamingResponse:
+    """Tell, line by line, how far a stack is from a revision (the newest, if none is given) or from being gone."""
+    found = show.find_stack(core.state, name)
+    n = found.head if revision is None else revision
+    return StreamingResponse(_progress(core, found, n), media_type="application/x-ndjson")
+
+
+async def _progress(core: Core, stack: Stack, n: int) -> AsyncIterator[bytes]:
+    news = asyncio.Event()
+
+    def note(changes: list[Change]) -> None:
+        if any(_concerns(core.state, change, stack) for change in changes):
+            news.set()
+
+    told: Progress | None = None
+    with core.follower.listening(note):
+        while not core.stopping.is_set():
+            news.clear()
+            now = progress(core.state, stack.name, stack.uid, n, core.clock())
+            if now != told:
+                yield line(now)
+                told = now
+            if now.done or now.failed:
+                return
+            await asyncio.sleep(DEBOUNCE)
+            if not await _first(news, core.stopping, KEEP_ALIVE):
+                yield b"\n"
+
+
+def _concerns(state: ClusterState, change: Change, stack: Stack) -> bool:
+    match change.new or change.old:
+        case Task(stack_uid=uid) | ServiceState(stack_uid=uid) | Stack(uid=uid):
+            return uid == stack.uid
+        case TaskStatus(task=task):
+            return task not in state.tasks or state.tasks[task].stack_uid == stack.uid
+        case _:
+            return False
+
+
+async def _first(news: asyncio.Event, stopping: asyncio.Event, timeout: float) -> bool:
+    """Wait for either; tells whether one of them came in time."""
+    waiting = [asyncio.create_task(event.wait()) for event in (news, stopping)]
+    try:
+        done, _ = await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        return bool(done)
+    finally:
+        for task in waiting:
+            task.cancel()

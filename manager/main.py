@@ -1,0 +1,222 @@
+"""The program `stack-manager`: reads its settings and wires its parts."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from socket import gethostname as host_name
+
+import uvloop
+
+from cluster import pki
+from cluster.errors import StackyardError, UserError
+from cluster.model.cluster import ClockMark
+from cluster.model.node import Manager
+from manager import etcd_server
+from manager.api.app import create_app
+from manager.api.callers import Caller, of_certificate
+from manager.api.core import Core
+from manager.api.server import serving_local, serving_tls
+from manager.authority import Authority, found
+from manager.clock import ClusterClock
+from manager.etcd import Etcd
+from manager.files import write_private
+from manager.follow import Follower
+from manager.picture import Change
+from manager.presence import Presence
+from manager.sessions.registry import Sessions
+
+log = logging.getLogger(__name__)
+
+PORT = 2377
+ETCD_PORT = 2379
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`etcd` empty: run one as a child. `listen` and `advertise` are host and port."""
+
+    name: str
+    data: Path
+    socket: Path
+    listen: tuple[str, int]
+    advertise: tuple[str, int]
+    etcd: tuple[str, ...] = ()
+    etcd_port: int = ETCD_PORT
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    os.umask(0o077)  # what this program writes is nobody else's business
+    parsed = _parser().parse_args(arguments)
+    logging.basicConfig(
+        level=parsed.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    try:
+        uvloop.run(run(_settings(parsed)))
+    except StackyardError as error:
+        return _tell(error)
+    except BaseExceptionGroup as group:
+        known, rest = group.split(StackyardError)
+        if rest is not None or known is None:
+            raise
+        return _tell(_first(known))
+    return 0
+
+
+async def run(settings: Settings) -> None:
+    """Be a manager until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with managing(settings):
+        log.info("manager %s serves at https://%s:%d and %s", settings.name, *settings.advertise, settings.socket)
+        await stop.wait()
+        log.info("manager %s stops", settings.name)
+
+
+@asynccontextmanager
+async def managing(settings: Settings) -> AsyncIterator[Core]:
+    """Run all parts of a manager until the end of the block."""
+    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    async with AsyncExitStack() as stack:
+        endpoints, tls = settings.etcd, None
+        if not endpoints:
+            own = await stack.enter_async_context(etcd_server.running(settings.data / "etcd", settings.etcd_port))
+            endpoints, tls = (own.endpoint,), own.tls
+        etcd = await stack.enter_async_context(Etcd.connect(endpoints, tls))
+        authority = await found(etcd, now=time.time())
+        follower = Follower(etcd)
+        clock = stack.enter_context(_cluster_time(follower))
+        # A new id at each start: sessions of the one before are nobody's, whatever became of it.
+        manager = Manager(secrets.token_hex(8), settings.name, _url(settings.advertise), clock())
+        core = Core(
+            etcd=etcd,
+            follower=follower,
+            sessions=Sessions(etcd, follower, cluster=authority.cluster, manager=manager.id, clock=clock),
+            authority=authority,
+            presence=Presence(etcd, follower, manager, clock),
+            clock=clock,
+            stopping=asyncio.Event(),
+        )
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(follower.run(), name="picture")]
+            await follower.loaded.wait()
+            tasks.append(group.create_task(core.sessions.run(), name="sessions"))
+            tasks.append(group.create_task(core.presence.run(), name="presence"))
+            async with _serving(core, settings):
+                yield core
+            for task in tasks:
+                task.cancel()
+
+
+@asynccontextmanager
+async def _serving(core: Core, settings: Settings) -> AsyncIterator[None]:
+    app = create_app(core)
+    certificate, key = _certificate(core.authority, core.presence.manager, settings)
+    tls = pki.server_context(str(certificate), str(key), core.authority.ca.certificate)
+
+    def caller_of(peer: bytes | None) -> Caller:
+        return of_certificate(core.authority.cluster, peer)
+
+    async with serving_tls(app, *settings.listen, tls, caller_of), serving_local(app, settings.socket):
+        try:
+            yield
+        finally:
+            core.stopping.set()
+            await core.sessions.stop()
+
+
+def _certificate(authority: Authority, manager: Manager, settings: Settings) -> tuple[Path, Path]:
+    """Make this manager's key and certificate, new at each start, as files: TLS takes them in no other way."""
+    certificate, key = settings.data / "manager.pem", settings.data / "manager-key.pem"
+    made = pki.new_key()
+    hosts = dict.fromkeys((settings.advertise[0], settings.listen[0], settings.name, "localhost", "127.0.0.1"))
+    signed = authority.manager_certificate(manager.id, tuple(hosts), pki.new_csr(made), now=time.time())
+    write_private(key, made)
+    write_private(certificate, signed)
+    return certificate, key
+
+
+@contextmanager
+def _cluster_time(follower: Follower) -> Iterator[Callable[[], float]]:
+    """Give a clock that keeps to what leaders have stored."""
+    clock = ClusterClock(time.time(), time.monotonic())
+
+    def learn(changes: list[Change]) -> None:
+        for change in changes:
+            if isinstance(change.new, ClockMark):
+                clock.learn(change.new.now)
+
+    with follower.listening(learn):
+        yield lambda: clock.now(time.time(), time.monotonic())
+
+
+def _url(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="stack-manager", description="Keeps a cluster's desired state, decides what runs where, steers the agents."
+    )
+    parser.add_argument("--name", default=host_name(), help="what this manager is called (the host's name)")
+    parser.add_argument("--data-dir", type=Path, default=Path("/var/lib/stackyard/manager"), metavar="DIR")
+    parser.add_argument("--socket", type=Path, default=Path("/run/stackyard/manager.sock"), metavar="PATH")
+    parser.add_argument("--listen", default=f"0.0.0.0:{PORT}", metavar="HOST:PORT")
+    parser.add_argument("--advertise", metavar="HOST:PORT", help="where agents and people reach it (as --listen)")
+    parser.add_argument("--etcd", default="", metavar="URL[,URL...]", help="etcd's endpoints; without, it runs its own")
+    parser.add_argument(
+        "--etcd-port", type=int, default=ETCD_PORT, metavar="PORT", help="loopback port of its own etcd"
+    )
+    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    return parser
+
+
+def _settings(parsed: argparse.Namespace) -> Settings:
+    listen = _host_port(parsed.listen, "--listen")
+    advertise = _host_port(parsed.advertise, "--advertise") if parsed.advertise else listen
+    if advertise[0] in ("0.0.0.0", "::"):
+        raise UserError(
+            "nobody can reach a manager at an address that means them all", hint="Give this host's with --advertise."
+        )
+    endpoints = tuple(url.strip() for url in parsed.etcd.split(",") if url.strip())
+    return Settings(
+        parsed.name, parsed.data_dir, parsed.socket, listen, advertise, endpoints, etcd_port=parsed.etcd_port
+    )
+
+
+def _host_port(text: str, option: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon:
+        host, port = text, str(PORT)
+    if not host or not port.isdigit() or not 0 <= int(port) < 65536:
+        raise UserError(f"{option}: {text!r} is not HOST:PORT", hint=f"For example {option} 192.0.2.1:{PORT}.")
+    return host.strip("[]"), int(port)
+
+
+def _tell(error: StackyardError) -> int:
+    sys.stderr.write(f"stack-manager: {error}\n")
+    return error.exit_code
+
+
+def _first(group: BaseExceptionGroup[StackyardError]) -> StackyardError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, StackyardError)
+    return error
+
+
+if __name__ == "__main__":
+    sys.exit(main())
