@@ -217,7 +217,7 @@ def _start(view: View, world: World, task: Task) -> Decision:
         return Decision(status=report(TaskState.ACCEPTED, world.blocked))
     if container is None and view.image is None:
         image = item.spec.container.image
-        return Decision(step=Pull(image), status=report(TaskState.PREPARING, memory.trouble or f"pulls {image}"))
+        return Decision(step=Pull(image), status=report(TaskState.PREPARING))
     # Either clock may be wrong; the wait that the leader meant is also the distance of its two instants.
     start_at = min(task.not_before, memory.seen_at + max(0.0, task.not_before - task.created_at))
     if world.now >= start_at:

@@ -16,12 +16,12 @@ class Outbox:
         self._waiting: dict[str, TaskStatus] = {}
         self._sent: dict[int, dict[str, TaskStatus]] = {}
         self._sequence = 0
-        self._filled = asyncio.Event()
+        self._news = asyncio.Event()
 
     def put(self, status: TaskStatus) -> None:
         """Take a status to send; it replaces an earlier one of the same task."""
         self._waiting[status.task] = status
-        self._filled.set()
+        self._news.set()
 
     def drop(self, tasks: Collection[str]) -> None:
         """Forget tasks that no manager asks about any more."""
@@ -29,11 +29,14 @@ class Outbox:
             for task in tasks:
                 held.pop(task, None)
 
-    async def take(self, most: int) -> Statuses:
-        """Wait for statuses and take up to `most` of them, oldest first."""
-        while not self._waiting:
-            self._filled.clear()
-            await self._filled.wait()
+    async def take(self, most: int, unanswered: int) -> Statuses:
+        """Wait for statuses, and until less than `unanswered` messages are; take up to `most` of them, oldest first.
+
+        What waits meanwhile is overtaken by what is newer, so a slow manager is told less, not later.
+        """
+        while not self._waiting or len(self._sent) >= unanswered:
+            self._news.clear()
+            await self._news.wait()
         self._sequence += 1
         taken = {task: self._waiting.pop(task) for task in list(self._waiting)[:most]}
         self._sent[self._sequence] = taken
@@ -43,6 +46,7 @@ class Outbox:
         """A manager has stored all statuses up to this sequence number."""
         for sent in [s for s in self._sent if s <= sequence]:
             del self._sent[sent]
+        self._news.set()
 
     def send_again(self) -> None:
         """A new session begins: nobody will answer for what the last one sent."""
@@ -51,9 +55,4 @@ class Outbox:
             unanswered |= self._sent[sequence]
         self._sent.clear()
         self._waiting = unanswered | self._waiting
-        if self._waiting:
-            self._filled.set()
-
-    @property
-    def unrecorded(self) -> int:
-        return len(self._waiting) + sum(map(len, self._sent.values()))
+        self._news.set()

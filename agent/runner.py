@@ -30,6 +30,7 @@ from agent.converge import (
     reportable,
 )
 from agent.engine import ContainerMissing, Engine, EngineDown, EngineRefused, ImageMissing
+from agent.engine_facts import EngineFacts
 from agent.journal import Entry, Journal
 from agent.known import Known
 from agent.outbox import Outbox
@@ -43,6 +44,7 @@ log = logging.getLogger(__name__)
 SLOW_PASS = 60.0
 ENGINE_RETRY = (0.05, 2.0)
 NETWORK_RETRY = 2.0
+LONGEST_MESSAGE = 400
 SETTLING = 30.0
 """An engine that was there before the agent is taken to have restored its containers within so many seconds."""
 
@@ -61,11 +63,14 @@ class Runner:
         files: Path,
         address: str,
     ) -> None:
-        self._engine, self._network, self._outbox, self._journal = engine, network, outbox, journal
+        self._engine, self._network = engine, network
+        self._outbox, self._journal = outbox, journal
         self._cluster, self._files, self._address = cluster, files, address
         self.known = Known()
         self.managers: tuple[str, ...] = ()
-        self.troubles: dict[str, str] = {"engine": "the Docker Engine has not been reached yet"}
+        self._troubles: dict[str, str] = {"engine": "the Docker Engine has not been reached yet"}
+        self.facts: EngineFacts | None = None
+        """What the engine was when it last answered."""
         self._life: EngineLife | None = None
         self._last_life: EngineLife | None = None
         self._offline_since: float | None = time.time()
@@ -74,6 +79,7 @@ class Runner:
         self._applied: frozenset[str] = frozenset()
         self._applied_assignments = Assignments()
         self._networks: frozenset[str] = frozenset()
+        self._settled = asyncio.Event()
         self._dirty: dict[str, None] = {}  # in the order in which they were marked
         self._wake = asyncio.Event()
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -105,11 +111,21 @@ class Runner:
             self._offline_since = time.time()
             self._poke(self.known.tasks)
 
+    @property
+    def conditions(self) -> dict[str, str]:
+        """The node's troubles by name, for the beats."""
+        facts = self._engine.facts
+        return {**self._troubles, **(facts.troubles if facts else {})}
+
     async def announce(self, statuses: Collection[TaskStatus]) -> None:
         """Call before statuses are sent: what was told to have ended must never be started again, by no later life."""
         self.known.announced(statuses)
         if any(status.state.terminal for status in statuses):
             await self._journal.flush()
+
+    async def settled(self) -> None:
+        """Wait for the first word on the engine, so that the first beat can tell it."""
+        await self._settled.wait()
 
     def resume(self, entry: Entry) -> None:
         """Go on from what the journal says; call before `run`."""
@@ -187,6 +203,7 @@ class Runner:
     def _report(self, status: TaskStatus) -> None:
         memory = self.known.memory.get(status.task)
         status = reportable(status, memory) if memory else status
+        status = replace(status, message=status.message[:LONGEST_MESSAGE])
         before = self._reported.get(status.task)
         if before is not None and replace(before, at=status.at) == status:
             return
@@ -246,7 +263,8 @@ class Runner:
         delay = first
         while True:
             try:
-                facts = await self._engine.connect()
+                facts = self.facts = await self._engine.connect()
+                self._settled.set()
                 ready_at = time.time()
                 async with self._engine.events(self._cluster) as events:
                     listed_at = time.time()
@@ -259,6 +277,7 @@ class Runner:
             except StackyardError as error:
                 reason = str(error)
             self._engine_lost(reason)
+            self._settled.set()
             await asyncio.sleep(delay)
             delay = min(most, delay * 2)
 
@@ -268,18 +287,18 @@ class Runner:
         if self._last_life is None or self._last_life.started_at != started_at:
             self._last_life = EngineLife(started_at, ready_at)
         self._life = self._last_life
-        del self.troubles["engine"]
+        del self._troubles["engine"]
         self.known.images.clear()
         self.known.sandboxes = set(self._network.sandboxes())
         log.info("the engine answers: %s, %d containers of ours", self._engine.facts, len(self.known.containers))
         self._poke(self.known.everything())
 
     def _engine_lost(self, reason: str) -> None:
-        if self._life is not None or "engine" not in self.troubles:
+        if self._life is not None or "engine" not in self._troubles:
             log.warning("the engine is lost, tasks wait for it: %s", reason)
         self._life = None
         self._engine.forget()
-        self.troubles["engine"] = reason
+        self._troubles["engine"] = reason
         self._poke(self.known.tasks)
 
     async def _look_at_all(self) -> None:
@@ -300,7 +319,7 @@ class Runner:
         if event == "images":
             self.known.images.clear()
         elif event == "engine":
-            await self._engine.refresh()
+            self.facts = await self._engine.refresh()
             self._poke(self.known.everything())
         elif isinstance(event, Event) and event.at >= listed_at:
             seen = self.known.containers.get(event.container)
@@ -377,8 +396,8 @@ class Runner:
                     # The containers are given as they are at any time: one may be linked while this runs.
                     await self._network.clean(in_use, known.containers.keys())
                     self._to_clean = False
-                self.troubles.pop("network", None)
+                self._troubles.pop("network", None)
             except (StackyardError, OSError) as error:
                 log.warning("the node's networks cannot be brought up to date, tried again: %s", error)
-                self.troubles["network"] = f"networks cannot be brought up to date: {error}"
+                self._troubles["network"] = f"networks cannot be brought up to date: {error}"
                 asyncio.get_running_loop().call_later(NETWORK_RETRY, self._to_apply.set)

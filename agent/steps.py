@@ -40,7 +40,7 @@ _LATE_EVENT = 1.0
 
 
 class Network(Protocol):
-    """What the steps and the runner need of the node's networks (agent.network.wiring.Wiring)."""
+    """What the steps and the runner need of the node's networks (agent.networks.Networks)."""
 
     async def apply(self, items: Iterable[Item], *, prune: bool = True) -> None: ...
     async def create_sandbox(self, task: str, endpoints: Collection[Endpoint]) -> Path: ...

@@ -10,7 +10,9 @@ from pathlib import Path
 from agent.engine import Engine
 from agent.journal import Journal
 from agent.network.wiring import Wiring
+from agent.networks import Networks
 from agent.outbox import Outbox
+from agent.resolver import Resolver
 from agent.runner import Runner
 from cluster.model.task import Task, TaskState, TaskStatus
 from tests.agent.builders import CLUSTER, NODE
@@ -25,11 +27,18 @@ class Node:
     def __init__(self, host: EngineHost, journal: Path) -> None:
         self.host = host
         self.engine = Engine(host.socket)
-        self.network = Wiring(NODE, ADDRESS, netns=host.netns, links=host.links, home=host.network_namespace())
+        wiring = Wiring(NODE, ADDRESS, netns=host.netns, links=host.links, home=host.network_namespace())
+        self.network = Networks(wiring, Resolver(wiring))
         self.outbox = Outbox()
         self.journal = Journal(journal)
         self.runner = Runner(
-            self.engine, self.network, self.outbox, self.journal, cluster=CLUSTER, files=host.files, address=ADDRESS
+            self.engine,
+            self.network,
+            self.outbox,
+            self.journal,
+            cluster=CLUSTER,
+            files=host.files,
+            address=ADDRESS,
         )
         self.statuses: dict[str, TaskStatus] = {}
         self.told: list[TaskStatus] = []
@@ -38,7 +47,7 @@ class Node:
     async def listen(self) -> None:
         """Be the manager that records every status."""
         while True:
-            batch = await self.outbox.take(100)
+            batch = await self.outbox.take(100, 1)
             await self.runner.announce(batch.statuses)
             async with self._news:
                 for status in batch.statuses:
@@ -53,7 +62,7 @@ class Node:
             async with asyncio.timeout(within), self._news:
                 await self._news.wait_for(condition)
         except TimeoutError:
-            raise AssertionError(f"not in {within} s; reported: {self.told}; {self.runner.troubles}") from None
+            raise AssertionError(f"not in {within} s; reported: {self.told}; {self.runner.conditions}") from None
 
     async def reach(self, task: Task, state: TaskState, within: float = PATIENCE) -> TaskStatus:
         await self.until(lambda: task.id in self.statuses and self.statuses[task.id].state is state, within)

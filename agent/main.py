@@ -1,0 +1,194 @@
+"""`stack-agent`: settings, wiring, one TaskGroup."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import fcntl
+import logging
+import os
+import signal
+import sys
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import uvloop
+
+from agent import credentials
+from agent.engine import Engine
+from agent.journal import Journal
+from agent.network.wiring import Wiring
+from agent.networks import Networks
+from agent.outbox import Outbox
+from agent.resolver import Resolver
+from agent.runner import Runner
+from agent.session import Session
+from agent.streams import Streams
+from cluster.errors import Conflict, StackyardError, UserError
+from cluster.model.node import NodeDescription
+
+log = logging.getLogger("agent")
+T = TypeVar("T")
+
+BACK_WITHIN = 30.0
+"""Seconds that a stopping agent asks for: who restarts it, restarts it sooner."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    name: str
+    data_dir: Path
+    managers: tuple[str, ...]
+    token: str
+    advertise: str
+    engine: Path
+
+
+def main() -> None:
+    """Run the agent until SIGTERM or SIGINT. Containers and their traffic go on without it."""
+    settings = read_settings(sys.argv[1:])
+    logging.basicConfig(
+        level=os.environ.get("STACKYARD_LOG", "INFO"), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    try:
+        with only_agent_of(settings.data_dir):
+            uvloop.run(run(settings))
+    except StackyardError as error:
+        print(f"stack-agent: {error}", file=sys.stderr)  # noqa: T201 (a program's last word)
+        sys.exit(error.exit_code)
+
+
+def read_settings(arguments: Sequence[str]) -> Settings:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="stack-agent", description="Runs the tasks that a Stackyard manager assigns to this host."
+    )
+    parser.add_argument("--name", required=True, help="what this node is called")
+    parser.add_argument("--data-dir", required=True, type=Path, help="for certificate and journal")
+    parser.add_argument("--manager", required=True, help="URLs of managers, separated by commas")
+    parser.add_argument("--token", default="", help="join token, used while there is no certificate yet")
+    parser.add_argument("--advertise", required=True, help="address under which the other nodes reach this one")
+    parser.add_argument("--engine", default=Path("/run/docker.sock"), type=Path, help="socket of the Docker Engine")
+    given = parser.parse_args(arguments)
+    managers = tuple(url.strip().rstrip("/") for url in given.manager.split(",") if url.strip())
+    for url in managers:
+        if not url.startswith("https://"):
+            parser.error(f"a manager's URL looks like https://10.0.0.1:2377, not {url!r}")
+    if not managers:
+        parser.error("--manager names no manager")
+    return Settings(given.name, given.data_dir, managers, given.token, given.advertise, given.engine)
+
+
+@contextmanager
+def only_agent_of(data_dir: Path) -> Iterator[None]:
+    """Hold the data directory for the block. Raises Conflict when another agent has it."""
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise UserError(
+            f"the data directory {data_dir} cannot be used: {error}", hint="Run the agent as root."
+        ) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise Conflict(
+            f"another agent works with {data_dir}", hint="Stop it, or give this one a --data-dir of its own."
+        ) from None
+    else:
+        yield
+    finally:
+        os.close(handle)
+
+
+async def run(settings: Settings) -> None:
+    """Join if need be, put the parts together, and run them until a signal comes."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    who = credentials.load(settings.data_dir)
+    if who is None:
+        who = await _unless(stop, _join(settings))
+        if who is None:
+            return
+    engine = Engine(settings.engine)
+    wiring = Wiring(who.identity.name, settings.advertise)
+    networks = Networks(wiring, Resolver(wiring))
+    outbox, journal = Outbox(), Journal(settings.data_dir / "journal.json")
+    runner = Runner(
+        engine,
+        networks,
+        outbox,
+        journal,
+        cluster=who.identity.cluster,
+        files=settings.data_dir / "tasks",
+        address=settings.advertise,
+    )
+    runner.resume(journal.read(who.identity.cluster))
+    streams = Streams(who, engine, runner.known)
+    session = Session(who, settings.managers, runner, outbox, streams, lambda: _describe(settings, runner))
+    await networks.open()
+    try:
+        async with asyncio.TaskGroup() as group:
+            work = (runner.run(), session.run(), streams.run(), networks.run(), journal.run(runner.entry))
+            tasks = [group.create_task(each) for each in work]
+            await stop.wait()
+            log.info("stopping; containers go on")
+            await session.goodbye(BACK_WITHIN)
+            for task in tasks:
+                task.cancel()
+        await journal.flush()
+    finally:
+        await engine.close()
+        await networks.close()
+
+
+async def _join(settings: Settings) -> credentials.Credentials:
+    if not settings.token:
+        raise UserError(
+            f"this node has not joined a cluster: {settings.data_dir} holds no certificate",
+            hint="Give a join token with --token; on a manager, `stack node token` shows it.",
+        )
+    return await credentials.join(settings.data_dir, settings.managers, settings.token, settings.name)
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """Do something unless told to stop; None then."""
+    doing, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((doing, stopping), return_when=asyncio.FIRST_COMPLETED)
+        return await doing if doing.done() else None
+    finally:
+        doing.cancel()
+        stopping.cancel()
+
+
+def _describe(settings: Settings, runner: Runner) -> NodeDescription:
+    """Say what this host is, as far as it is known by now."""
+    facts, uname = runner.facts, os.uname()
+    known = NodeDescription(
+        hostname=settings.name,
+        address=settings.advertise,
+        agent_version=version("stackyard"),
+        boot_id=Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+        architecture=uname.machine,
+        kernel=uname.release,
+        cpus=os.cpu_count() or 0,
+        memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+    )
+    if facts is None:
+        return known
+    return replace(
+        known,
+        os=facts.os,
+        engine_version=facts.version,
+        engine_api=".".join(map(str, facts.api)),
+        cpus=facts.cpus,
+        memory=facts.memory,
+        engine_labels=facts.labels,
+    )

@@ -1,0 +1,221 @@
+"""The connection to a manager, to any of them, again and again.
+
+Inside a session four things run apart, so that none waits for another: frames come in, statuses and beats go out, and
+streams are dialled. Which manager holds it does not matter; what it gives is checked against what was acted on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from typing import NoReturn
+
+import aiohttp
+import msgspec
+
+from agent.assembly import Assembler
+from agent.credentials import Credentials
+from agent.outbox import Outbox
+from agent.runner import Runner
+from agent.streams import Streams
+from cluster.errors import Failed, StackyardError, Unavailable
+from cluster.model.node import NodeDescription
+from cluster.protocol import (
+    OLDEST_VERSION,
+    VERSION,
+    Beat,
+    Goodbye,
+    Hello,
+    OpenStream,
+    Page,
+    Recorded,
+    Refused,
+    ToAgent,
+    ToManager,
+    Welcome,
+    decode_to_agent,
+    encode,
+)
+
+log = logging.getLogger(__name__)
+
+DIAL_TIMEOUT = 3.0
+WELCOME_TIMEOUT = 10.0
+PING_INTERVAL = 4.0
+"""A manager that does not answer a ping within half of that is left for another."""
+LONGEST_PAUSE = 5.0
+FINAL_PAUSE = 60.0
+STATUSES_AT_ONCE = 50
+UNANSWERED = 2
+LARGEST_FRAME = 16 * 1024 * 1024
+LONGEST_CONDITION = 500
+
+
+class RefusedForGood(Failed):
+    """A manager says that asking again cannot help. It is asked again all the same, but rarely."""
+
+
+class Session:
+    """Keeps a session open with one of the managers. `run` is its life."""
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        managers: tuple[str, ...],
+        runner: Runner,
+        outbox: Outbox,
+        streams: Streams,
+        describe: Callable[[], NodeDescription],
+    ) -> None:
+        self._identity = credentials.identity
+        self._context = credentials.context()
+        self._configured = managers
+        self._runner, self._outbox, self._streams, self._describe = runner, outbox, streams, describe
+        self._described: NodeDescription | None = None
+        self._epoch = 0
+        self._failures = 0
+        self._socket: aiohttp.ClientWebSocketResponse | None = None
+
+    async def run(self) -> None:
+        """Hold a session, and open another whenever it ends, for ever."""
+        last = ""
+        await self._runner.settled()
+        async with aiohttp.ClientSession() as http:
+            while True:
+                url = self._next(last)
+                last = url
+                try:
+                    await self._hold(http, url)
+                except RefusedForGood as error:
+                    log.error("%s refuses this node: %s", url, error)
+                    pause = FINAL_PAUSE
+                except StackyardError as error:
+                    log.warning("no session with %s any more: %s", url, error)
+                    # All agents of a manager that goes away come at once: the pause spreads them.
+                    pause = random.uniform(0.0, min(LONGEST_PAUSE, 0.2 * 2 ** min(self._failures, 8)))
+                    self._failures += 1
+                finally:
+                    self._socket = None
+                    self._runner.offline()
+                await asyncio.sleep(pause)
+
+    async def goodbye(self, seconds: float) -> None:
+        """Tell the manager that this agent goes down by plan and means to be back."""
+        if self._socket is not None:
+            try:
+                async with asyncio.timeout(1):
+                    await self._send(self._socket, Goodbye(seconds))
+                    await self._socket.close()
+            except (Unavailable, TimeoutError):
+                log.info("the manager could not be told goodbye")
+
+    def _next(self, last: str) -> str:
+        """Choose a manager: any of those known, but another one than last time."""
+        known = sorted({*self._configured, *self._runner.managers})
+        return random.choice([url for url in known if url != last] or known)
+
+    async def _hold(self, http: aiohttp.ClientSession, url: str) -> NoReturn:
+        """Open a session and hold it until it ends, which is always an error."""
+        try:
+            async with asyncio.timeout(DIAL_TIMEOUT):
+                socket = await http.ws_connect(
+                    f"{url}/v1/agent/session", ssl=self._context, heartbeat=PING_INTERVAL, max_msg_size=LARGEST_FRAME
+                )
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise Unavailable(f"it does not answer: {error or 'it took too long'}") from error
+        async with socket:
+            welcome = await self._greet(socket)
+            self._failures = 0
+            self._epoch = welcome.epoch
+            self._runner.managers = welcome.managers
+            self._socket = socket
+            log.info("session %d with %s", welcome.epoch, url)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._beat(socket, welcome.beat_interval), name="beats")
+                    group.create_task(self._report(socket), name="statuses")
+                    group.create_task(self._receive(socket, welcome, url), name="frames")
+            except* StackyardError as ended:
+                raise ended.exceptions[0] from None
+        raise AssertionError("a session does not end by itself")
+
+    async def _greet(self, socket: aiohttp.ClientWebSocketResponse) -> Welcome:
+        given = self._runner.known.assignments
+        hello = Hello(
+            OLDEST_VERSION,
+            VERSION,
+            self._describe(),
+            self._identity.cluster,
+            max(self._epoch, given.epoch),
+            given.revision,
+        )
+        await self._send(socket, hello)
+        try:
+            async with asyncio.timeout(WELCOME_TIMEOUT):
+                welcome = await self._next_message(socket)
+        except TimeoutError:
+            raise Unavailable("it did not answer the hello") from None
+        if not isinstance(welcome, Welcome):
+            raise Failed(f"it answered the hello with {type(welcome).__name__}")
+        if (welcome.cluster, welcome.node) != (self._identity.cluster, self._identity.name):
+            raise RefusedForGood(
+                f"it belongs to cluster {welcome.cluster} and takes this node for {welcome.node}; this is node "
+                f"{self._identity.name} of cluster {self._identity.cluster}",
+                hint="Nothing was touched. To move the node, empty its data directory and join again.",
+            )
+        return welcome
+
+    async def _receive(self, socket: aiohttp.ClientWebSocketResponse, welcome: Welcome, url: str) -> NoReturn:
+        assembler = Assembler(welcome.epoch, self._runner.known.assignments)
+        self._outbox.send_again()
+        self._runner.online()
+        while True:
+            match await self._next_message(socket):
+                case Page() as page:
+                    given = assembler.feed(page)
+                    if given is not None:
+                        self._runner.assign(given, complete=True)
+                case Recorded(sequence):
+                    self._outbox.recorded(sequence)
+                case OpenStream() as wanted:
+                    self._streams.open(url, wanted)
+                case Welcome():
+                    raise Failed("it said welcome twice")
+
+    async def _next_message(self, socket: aiohttp.ClientWebSocketResponse) -> ToAgent:
+        frame = await socket.receive()
+        if frame.type not in (aiohttp.WSMsgType.BINARY, aiohttp.WSMsgType.TEXT):
+            raise Unavailable(f"the connection ended: {frame.extra or frame.data or frame.type.name}")
+        try:
+            message = decode_to_agent(frame.data)
+        except msgspec.MsgspecError as error:
+            raise Failed(f"it sent what is no message of this protocol: {error}") from error
+        if isinstance(message, Refused):
+            raise (RefusedForGood if message.final else Unavailable)(message.reason)
+        return message
+
+    async def _report(self, socket: aiohttp.ClientWebSocketResponse) -> NoReturn:
+        while True:
+            statuses = await self._outbox.take(STATUSES_AT_ONCE, UNANSWERED)
+            await self._runner.announce(statuses.statuses)
+            await self._send(socket, statuses)
+
+    async def _beat(self, socket: aiohttp.ClientWebSocketResponse, interval: float) -> NoReturn:
+        loop = asyncio.get_running_loop()
+        at = loop.time()
+        while True:
+            if self._describe() != self._described:
+                raise Unavailable("the host is not what it was when the session opened: it opens a new one")
+            conditions = {name: text[:LONGEST_CONDITION] for name, text in self._runner.conditions.items()}
+            await self._send(socket, Beat(conditions))
+            # Instants and not pauses, so that beats do not drift apart; those that were slept through are left out.
+            at = max(at + interval, loop.time())
+            await asyncio.sleep(at - loop.time())
+
+    async def _send(self, socket: aiohttp.ClientWebSocketResponse, message: ToManager) -> None:
+        try:
+            await socket.send_bytes(encode(message))
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unavailable(f"the connection broke: {error}") from error

@@ -1,0 +1,72 @@
+"""Streams: for each one that a manager asks for, a connection of its own carries the bytes, and nothing piles up here.
+
+A manager that reads slowly makes the send wait, which makes the read from the engine wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import aiohttp
+
+from agent.credentials import Credentials
+from agent.engine import Engine
+from agent.known import Known
+from cluster.errors import NotFound, StackyardError
+from cluster.protocol import STREAM_END, STREAM_ERROR, LogsRequest, OpenStream
+
+log = logging.getLogger(__name__)
+
+DIAL_TIMEOUT = 5.0
+
+
+class Streams:
+    """Carries streams. `run` is its life; `open` may be called at any time from the same loop."""
+
+    def __init__(self, credentials: Credentials, engine: Engine, known: Known) -> None:
+        self._context = credentials.context()
+        self._engine, self._known = engine, known
+        self._wanted: asyncio.Queue[tuple[str, OpenStream]] = asyncio.Queue()
+
+    def open(self, url: str, wanted: OpenStream) -> None:
+        """Have a stream carried to the manager at `url`."""
+        self._wanted.put_nowait((url, wanted))
+
+    async def run(self) -> None:
+        """Carry what is wanted, for ever; a stream that fails ends alone."""
+        async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as group:
+            while True:
+                url, wanted = await self._wanted.get()
+                group.create_task(self._carry(http, url, wanted), name=f"stream of {wanted.request.task}")
+
+    async def _carry(self, http: aiohttp.ClientSession, url: str, wanted: OpenStream) -> None:
+        try:
+            async with asyncio.timeout(DIAL_TIMEOUT):
+                socket = await http.ws_connect(f"{url}/v1/agent/streams/{wanted.ticket}", ssl=self._context)
+            async with socket:
+                sending = asyncio.create_task(self._send(socket, wanted.request))
+                # Nothing is to come: what is received is the end of whoever wanted the stream.
+                ending = asyncio.create_task(socket.receive())
+                try:
+                    await asyncio.wait((sending, ending), return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    for task in (sending, ending):
+                        task.cancel()
+                    sent, _ = await asyncio.gather(sending, ending, return_exceptions=True)
+                if isinstance(sent, Exception):
+                    raise sent
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            log.info("a stream of task %s could not be carried to %s: %s", wanted.request.task, url, error)
+
+    async def _send(self, socket: aiohttp.ClientWebSocketResponse, request: LogsRequest) -> None:
+        try:
+            container = self._known.container_of(request.task)
+            if container is None:
+                raise NotFound(f"task {request.task} has no container on this node, so it has no log")
+            async with self._engine.logs(container.id, request) as frames:
+                async for source, data in frames:
+                    await socket.send_bytes(source + data)
+            await socket.send_bytes(STREAM_END)
+        except StackyardError as error:
+            await socket.send_bytes(STREAM_ERROR + error.message.encode())
