@@ -225,10 +225,11 @@ class Lab:
             raise Unavailable(f"{program} is not running on {name}", hint=f"`stack lab start {name} {program}`")
 
     def pause(self, name: str, program: str) -> None:
-        self.signal(name, program, signal.SIGSTOP)
+        """Stop a program in its tracks; when this returns it stands still."""
+        self._signal_until(name, program, signal.SIGSTOP, stopped=True)
 
     def unpause(self, name: str, program: str) -> None:
-        self.signal(name, program, signal.SIGCONT)
+        self._signal_until(name, program, signal.SIGCONT, stopped=False)
 
     def cut(self, name: str) -> None:
         """Pull a node's network cable out of the switch."""
@@ -240,6 +241,16 @@ class Lab:
             self._switch.set_port(self.node(name).layout.switch_port, up=True)
 
     # -- how it is done
+
+    def _signal_until(self, name: str, program: str, number: int, *, stopped: bool) -> None:
+        self.signal(name, program, number)
+        node = self.node(name)
+
+        def done() -> bool:
+            process = supervise.find(node, program)
+            return process is None or process.stopped == stopped
+
+        processes.wait_until(done, 5)
 
     def _check_machine(self, wanted: Sequence[str]) -> None:
         missing = [need for need in programs.requirements(wanted) if shutil.which(need.executable) is None]
