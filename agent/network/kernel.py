@@ -37,10 +37,10 @@ class NetlinkError(Failed):
 
 
 class Netlink:
-    """An rtnetlink socket. It stays in the namespace of the thread that opened it; one batch at a time."""
+    """A netlink socket. It stays in the namespace of the thread that opened it; one batch at a time."""
 
-    def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+    def __init__(self, protocol: int = socket.NETLINK_ROUTE) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         self._socket.bind((0, 0))
         self._socket.setsockopt(_SOL_NETLINK, _CAP_ACK, 1)
         self._socket.setsockopt(_SOL_NETLINK, _EXT_ACK, 1)
@@ -78,21 +78,22 @@ class Netlink:
         return refused
 
     def links(self) -> dict[int, Link]:
-        found = (netlink.read_link(body) for body in self._dump(netlink.RTM_GETLINK, socket.AF_UNSPEC))
+        found = (netlink.read_link(body) for body in self.dump(netlink.list_links()))
         return {link.index: link for link in found}
 
     def addresses(self) -> list[tuple[int, str, int]]:
-        return [netlink.read_address(body) for body in self._dump(netlink.RTM_GETADDR, socket.AF_UNSPEC)]
+        return [netlink.read_address(body) for body in self.dump(netlink.list_addresses())]
 
     def neighbours(self, family: int) -> list[Neighbour]:
-        return [netlink.read_neighbour(body) for body in self._dump(netlink.RTM_GETNEIGH, family)]
+        return [netlink.read_neighbour(body) for body in self.dump(netlink.list_neighbours(family))]
 
-    def _dump(self, kind: int, family: int) -> Iterator[bytes]:
+    def dump(self, request: Request) -> Iterator[bytes]:
+        """Ask for a listing and give its entries, unread."""
         bodies: list[bytes] = []
         with self._lock:
             self._sequence += 1
             asked = self._sequence
-            self._socket.send(netlink.dump(kind, family, asked))
+            self._socket.send(request.encode(asked))
             while True:
                 for answer, flags, sequence, body in netlink.messages(self._receive()):
                     if sequence != asked:
@@ -101,7 +102,7 @@ class Netlink:
                         return iter(bodies)
                     if answer == netlink.NLMSG_ERROR:
                         code, words = netlink.error_of(flags, body)
-                        raise NetlinkError("a listing", code, words)
+                        raise NetlinkError(request.about, code, words)
                     bodies.append(body)
 
     def _receive(self) -> bytes:

@@ -58,7 +58,8 @@ class Request:
     tolerate: tuple[int, ...] = ()
 
     def encode(self, sequence: int) -> bytes:
-        return _HEADER.pack(16 + len(self.body), self.kind, self.flags | REQUEST | ACK, sequence, 0) + self.body
+        flags = self.flags | REQUEST | (0 if self.flags & DUMP == DUMP else ACK)
+        return _HEADER.pack(16 + len(self.body), self.kind, flags, sequence, 0) + self.body
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,15 +232,17 @@ def delete_mac(index: int, mac: str, flag: int) -> Request:
     return Request(RTM_DELNEIGH, 0, body, f"forwarding of {mac}", (errno.ENOENT,))
 
 
-def dump(kind: int, family: int, sequence: int) -> bytes:
-    """Ask for all links, addresses or neighbours of a family."""
-    if kind == RTM_GETLINK:
-        body = _LINK.pack(family, 0, 0, 0, 0) + _u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
-    elif kind == RTM_GETADDR:
-        body = _ADDRESS.pack(family, 0, 0, 0, 0)
-    else:
-        body = _NEIGHBOUR.pack(family, 0, 0, 0, 0)
-    return _HEADER.pack(16 + len(body), kind, REQUEST | DUMP, sequence, 0) + body
+def list_links() -> Request:
+    body = _LINK.pack(0, 0, 0, 0, 0) + _u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
+    return Request(RTM_GETLINK, DUMP, body, "the list of links")
+
+
+def list_addresses() -> Request:
+    return Request(RTM_GETADDR, DUMP, _ADDRESS.pack(0, 0, 0, 0, 0), "the list of addresses")
+
+
+def list_neighbours(family: int) -> Request:
+    return Request(RTM_GETNEIGH, DUMP, _NEIGHBOUR.pack(family, 0, 0, 0, 0), "the list of neighbours")
 
 
 def messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:

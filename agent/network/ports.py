@@ -67,6 +67,18 @@ def rules(node: str, link: str, ports: Iterable[PortItem], peers: Iterable[PeerI
     return Rules(link, frozenset(chains), elements)
 
 
+def udp_backends(held: Rules) -> dict[int, set[tuple[str, int]]]:
+    """Where each published UDP port leads: nowhere, for one that is refused."""
+    found: dict[int, set[tuple[str, int]]] = {}
+    for (where, key), value in held.elements.items():
+        if where in ("udp4", "udp6"):
+            address, _, target = value.partition(" . ")
+            found.setdefault(int(key.partition(" ")[0]), set()).add((address, int(target)))
+        elif where.startswith("udp"):
+            found.setdefault(int(key.rpartition(" ")[2]), set())
+    return found
+
+
 def whole(wanted: Rules) -> str:
     """The table from nothing; run as one transaction it replaces what is there without a gap."""
     return "\n".join(

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from agent.network.conntrack import NETLINK_NETFILTER, settle
 from agent.network.firewall import let_through, stop_letting_through
 from agent.network.kernel import (
     NETWORKS,
@@ -31,7 +32,7 @@ from agent.network.kernel import (
 from agent.network.namespaces import Namespaces
 from agent.network.nft import Nftables
 from agent.network.plan import Overlay, Plan, Wire, node_link, outer_name, plan, wires
-from agent.network.ports import TABLE, Rules, changes, forget, whole
+from agent.network.ports import TABLE, Rules, changes, forget, udp_backends, whole
 from cluster.errors import Failed, NotFound, StackyardError
 from cluster.model.network import INGRESS, Endpoint
 from cluster.protocol import Item
@@ -68,6 +69,7 @@ class Wiring:
         self._busy: dict[str, asyncio.Future[None]] = {}
         self._lock = asyncio.Lock()
         self._home: Netlink
+        self._flows: Netlink
         self._nft: Nftables
         self._mtu = 0
 
@@ -79,6 +81,7 @@ class Wiring:
         self._namespaces.prepare()
         self._links.mkdir(parents=True, exist_ok=True)
         self._home = Netlink()
+        self._flows = Netlink(NETLINK_NETFILTER)
         self._nft = Nftables()
         self._mtu = underlay_mtu(self._home, self._vtep)
 
@@ -91,6 +94,7 @@ class Wiring:
         for network in self._networks.values():
             network.close()
         self._home.close()
+        self._flows.close()
         self._nft.close()
 
     async def run(self) -> None:
@@ -234,6 +238,8 @@ class Wiring:
         else:
             return
         self._rules, self._listing = wanted, self._list_table()
+        if (udp := udp_backends(wanted)) and (held is None or udp != udp_backends(held)):
+            settle(self._flows, {address for _, address, _ in self._home.addresses()}, udp)
 
     def _unpublish(self, link: str) -> None:
         self._nft.run(forget())

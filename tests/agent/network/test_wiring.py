@@ -54,6 +54,20 @@ def serving(where: Path, port: int, name: str, program: str = ECHO) -> Iterator[
             server.kill()
 
 
+def opened_in(place: Path, opener: Callable[[], socket.socket]) -> socket.socket:
+    inside_place = Namespaces(ROOT, place, threads=1)
+    try:
+        return inside_place.pool.submit(opener).result()
+    finally:
+        inside_place.close()
+
+
+def socket_in(place: Path, kind: socket.SocketKind) -> socket.socket:
+    opened = opened_in(place, lambda: socket.socket(socket.AF_INET, kind))
+    opened.settimeout(3)
+    return opened
+
+
 @contextmanager
 def listening(*places: Path) -> Iterator[Callable[[], list[tuple[int, bytes]]]]:
     """Hear what the kernel says of changes to links, addresses, routes and fixed neighbours in some namespaces."""
@@ -77,9 +91,7 @@ def listening(*places: Path) -> Iterator[Callable[[], list[tuple[int, bytes]]]]:
     sockets = []
     try:
         for place in places:
-            inside_place = Namespaces(ROOT, place, threads=1)
-            sockets.append(inside_place.pool.submit(listener).result())
-            inside_place.close()
+            sockets.append(opened_in(place, listener))
         yield said
     finally:
         for each in sockets:
@@ -187,6 +199,36 @@ async def test_a_published_udp_port_answers(wirings: Wirings) -> None:
 
     with serving(wirings["h1"].namespace(task), 53, "one", ECHO_UDP):
         assert ask(host("client"), f"{SUBNET}.2", 5300, ASK_UDP) == "one 10.100.250.2"
+
+
+async def test_a_udp_client_that_keeps_its_port_is_led_to_where_the_port_leads_now(wirings: Wirings) -> None:
+    cluster = Cluster()
+    one, two = cluster.task(1, "h1", INGRESS_NETWORK), cluster.task(2, "h2", INGRESS_NETWORK)
+    cluster.unready.add(two)
+    await cluster.start(wirings)
+    with socket_in(host("client"), socket.SOCK_DGRAM) as client:
+        client.connect((f"{SUBNET}.3", 5300))
+
+        def ask_again() -> str:
+            client.send(b"x")
+            return client.recv(99).decode().split()[0]
+
+        with pytest.raises(ConnectionRefusedError):
+            ask_again()
+        cluster.publish(5300, 53, protocol="udp")
+        await cluster.apply(wirings)
+        with (
+            serving(wirings["h1"].namespace(one), 53, "one", ECHO_UDP),
+            serving(wirings["h2"].namespace(two), 53, "two", ECHO_UDP),
+        ):
+            assert ask_again() == "one"
+            cluster.unready = {one}
+            await cluster.apply(wirings)
+            assert ask_again() == "two"
+            cluster.unready = {one, two}
+            await cluster.apply(wirings)
+            with pytest.raises(ConnectionRefusedError):
+                ask_again()
 
 
 async def test_a_port_of_mode_host_answers_on_the_nodes_of_its_tasks_only(wirings: Wirings) -> None:
