@@ -143,14 +143,9 @@ class Session:
 
     async def _greet(self, socket: aiohttp.ClientWebSocketResponse) -> Welcome:
         given = self._runner.known.assignments
-        hello = Hello(
-            OLDEST_VERSION,
-            VERSION,
-            self._describe(),
-            self._identity.cluster,
-            max(self._epoch, given.epoch),
-            given.revision,
-        )
+        self._described = self._describe()
+        epoch = max(self._epoch, given.epoch)
+        hello = Hello(OLDEST_VERSION, VERSION, self._described, self._identity.cluster, epoch, given.revision)
         await self._send(socket, hello)
         try:
             async with asyncio.timeout(WELCOME_TIMEOUT):
@@ -207,6 +202,7 @@ class Session:
         at = loop.time()
         while True:
             if self._describe() != self._described:
+                await self._send(socket, Goodbye(LONGEST_PAUSE))
                 raise Unavailable("the host is not what it was when the session opened: it opens a new one")
             conditions = {name: text[:LONGEST_CONDITION] for name, text in self._runner.conditions.items()}
             await self._send(socket, Beat(conditions))
