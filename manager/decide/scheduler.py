@@ -71,6 +71,7 @@ class Scheduler:
         else:
             heapq.heapreplace(self._heap, (troubled, rejected, own + 1, total + 1, name, node))
         self._bound = dict.fromkeys(self.volumes, node)
+        self._used.add(node)
         return node
 
     def bindings(self, node: str, stack_uid: str, now: float) -> list[Volume]:

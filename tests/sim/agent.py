@@ -1,0 +1,144 @@
+"""A toy agent and its host: it holds containers, works from the last set that it acted on, and reports.
+
+Obeys what the design asks of agents: it acts on no set older than one that it acted on, removes nothing before it has
+a set of this session, restarts a task whose host restarted under the same id, and starts no task that has ended. Its
+sets and containers outlive it; a host that loses power loses only what ran.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from cluster.model.task import Desired, Task, TaskState, TaskStatus
+
+
+class Assignment(NamedTuple):
+    """What a manager sends: a full set, as of one revision."""
+
+    epoch: int
+    revision: int
+    tasks: dict[str, Task]
+
+
+@dataclass
+class Container:
+    """`sandbox` holds the addresses: from before the container starts until after it ended."""
+
+    task: Task
+    state: TaskState
+    sandbox: bool = True
+    exit_code: int | None = None
+    ended: bool = False
+
+
+@dataclass
+class Agent:
+    node: str
+    name: str
+    host_up: bool = True
+    up: bool = True
+    cut: bool = False
+    containers: dict[str, Container] = field(default_factory=dict)
+    journal: Assignment = Assignment(0, 0, {})
+    ends: dict[str, TaskStatus] = field(default_factory=dict)
+    """How tasks ended, as the stopped containers would tell."""
+
+    session: tuple[str, int] | None = None
+    heard_in_session: bool = False
+    inbox: list[Assignment] = field(default_factory=list)
+    unreported: dict[str, TaskStatus] = field(default_factory=dict)
+    last_beat: float = 0.0
+
+    @property
+    def working(self) -> bool:
+        return self.host_up and self.up
+
+    @property
+    def reachable(self) -> bool:
+        return self.working and not self.cut
+
+    def crash(self) -> None:
+        """The agent's process ends; containers run on."""
+        self.up = False
+        self.forget_session()
+        self.unreported.clear()
+
+    def power_off(self) -> None:
+        self.host_up = False
+        self.crash()
+
+    def power_on(self) -> None:
+        """What ran has stopped, and is started again under the same task: no failure."""
+        self.host_up = self.up = True
+
+    def start(self) -> None:
+        self.up = True
+
+    def forget_session(self) -> None:
+        self.session = None
+        self.heard_in_session = False
+        self.inbox.clear()
+
+    def take(self, assignment: Assignment) -> bool:
+        """Take a set unless it is older than what was acted on, or of another session."""
+        if self.session is None or assignment.epoch != self.session[1]:
+            return False
+        if (assignment.epoch, assignment.revision) < (self.journal.epoch, self.journal.revision):
+            return False
+        if assignment.revision < self.journal.revision:
+            return False  # this manager's picture is behind the one that was acted on
+        self.journal = assignment
+        self.heard_in_session = True
+        return True
+
+    def converge(self, now: float, step: int) -> None:
+        """Go one step on with each task; `step` is how many states a starting task advances."""
+        for task in self.journal.tasks.values():
+            self._converge(task, now, step)
+        if self.heard_in_session:
+            for ident in [i for i in self.containers if i not in self.journal.tasks]:
+                del self.containers[ident]
+            for ident in [i for i in self.ends if i not in self.journal.tasks]:
+                del self.ends[ident]
+
+    def _converge(self, task: Task, now: float, step: int) -> None:
+        container = self.containers.get(task.id)
+        if task.id in self.ends:
+            if task.desired is Desired.REMOVE and container is not None:
+                del self.containers[task.id]
+            left = "c" if task.id in self.containers else ""
+            self._report(TaskStatus(task.id, self.ends[task.id].state, now, container=left))
+        elif task.desired is not Desired.RUNNING:
+            if container is not None:
+                container.sandbox, container.ended = False, True
+                if task.desired is Desired.REMOVE:
+                    del self.containers[task.id]
+            self._end(task, TaskState.SHUTDOWN, now)
+        elif container is None:
+            self.containers[task.id] = Container(task, TaskState.PREPARING)
+            self._report(TaskStatus(task.id, TaskState.PREPARING, now))
+        else:
+            order = list(TaskState)
+            rank = min(container.state.rank + step, TaskState.RUNNING.rank)
+            container.state = order[rank]
+            self._report(TaskStatus(task.id, container.state, now, container="c"))
+
+    def fail(self, ident: str, now: float, code: int) -> None:
+        """A container ends by itself; the agent tears its sandbox down and says so."""
+        container = self.containers[ident]
+        container.sandbox, container.ended = False, True
+        self._end(container.task, TaskState.FAILED if code else TaskState.COMPLETE, now, code)
+
+    def reject(self, ident: str, now: float) -> None:
+        container = self.containers[ident]
+        container.sandbox, container.ended = False, True
+        self._end(container.task, TaskState.REJECTED, now)
+
+    def _end(self, task: Task, state: TaskState, now: float, code: int | None = None) -> None:
+        left = "c" if task.id in self.containers else ""
+        self.ends[task.id] = TaskStatus(task.id, state, now, container=left, exit_code=code)
+        self._report(self.ends[task.id])
+
+    def _report(self, status: TaskStatus) -> None:
+        self.unreported[status.task] = status

@@ -1,0 +1,191 @@
+"""What may happen in a history, each with its weight: work that goes on, and everything that comes in between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cluster.model.task import TaskState
+from tests.sim.agent import Agent
+from tests.sim.manager import Manager
+from tests.sim.world import World
+
+Act = Callable[[], None]
+
+
+def happenings(world: World) -> list[tuple[int, Act]]:
+    """Give all that may happen next, with weights."""
+    chance = Chance(world)
+    people = world.people
+    return [
+        (2, people.deploy),
+        (4, people.change),
+        (1, people.remove),
+        (1, people.drain),
+        (30, chance.managers_work),
+        (30, chance.agents_work),
+        (12, chance.time_passes),
+        (10, chance.sessions_are_judged),
+        (10, chance.everything_works),
+        (4, chance.container_ends),
+        (2, chance.agent_crashes),
+        (2, chance.host_loses_power),
+        (4, chance.host_starts),
+        (2, chance.network_is_cut),
+        (4, chance.network_heals),
+        (1, chance.manager_crashes),
+        (2, chance.manager_starts),
+        (2, chance.manager_freezes_or_thaws),
+        (1, chance.manager_is_cut_or_healed),
+        (2, chance.lease_runs_out),
+        (2, chance.history_is_compacted),
+        (3, chance.late_request_arrives),
+        (1, chance.clock_jumps),
+        (1, chance.a_long_time_passes),
+    ]
+
+
+class Chance:
+    def __init__(self, world: World) -> None:
+        self.world, self.rng = world, world.rng
+
+    def _agent(self) -> Agent:
+        return self.rng.choice(self.world.agents)
+
+    def _manager(self) -> Manager | None:
+        alive = [m for m in self.world.managers if m.alive]
+        return self.rng.choice(alive) if alive else None
+
+    # Work
+
+    def managers_work(self) -> None:
+        manager = self._manager()
+        if manager is not None and manager.connected:
+            if self.rng.random() < 0.8:
+                manager.receive(self.rng.choice([1, 3, 1000]), self.rng)
+            if manager.leader is None or self.rng.random() < 0.1:
+                manager.campaign()
+            manager.lead(self.rng, self.rng.choice([1, 5, 50]))
+
+    def agents_work(self) -> None:
+        agent = self._agent()
+        if self.rng.random() < 0.7:
+            self.world.connect(agent)
+        if self.rng.random() < 0.7:
+            self.world.send(agent)
+        if self.rng.random() < 0.8:
+            self.world.work(agent, self.rng.choice([1, 3]))
+        if self.rng.random() < 0.7:
+            self.world.report(agent)
+
+    def everything_works(self) -> None:
+        """A good second, so that histories get somewhere between their troubles."""
+        for agent in self.world.agents:
+            self.world.connect(agent)
+        for manager in self.world.managers:
+            if manager.alive and manager.connected:
+                manager.receive(1000, self.rng)
+                manager.campaign()
+                manager.lead(self.rng, 50)
+        for agent in self.world.agents:
+            self.world.send(agent)
+            self.world.work(agent, 3)
+            self.world.report(agent)
+        self.world.beat(1.0)
+
+    def time_passes(self) -> None:
+        self.world.beat(self.rng.choice([0.1, 1.0, 3.0, 8.0]))
+
+    def a_long_time_passes(self) -> None:
+        self.world.beat(self.rng.choice([60.0, 600.0, 25 * 3600.0]))
+
+    def sessions_are_judged(self) -> None:
+        manager = self._manager()
+        if manager is not None and manager.connected:
+            self.world.watch_over(manager)
+
+    # Trouble
+
+    def container_ends(self) -> None:
+        agent = self._agent()
+        running = [ident for ident, c in agent.containers.items() if not c.ended and ident not in agent.ends]
+        if running and agent.working:
+            ident = self.rng.choice(running)
+            self.world.tell(f"{ident} on {agent.name} ends")
+            if agent.containers[ident].state.rank < TaskState.RUNNING.rank:
+                agent.reject(ident, self.world.time)
+            else:
+                agent.fail(ident, self.world.time, self.rng.choice([0, 1, 137]))
+
+    def agent_crashes(self) -> None:
+        agent = self._agent()
+        self.world.tell(f"the agent on {agent.name} crashes")
+        agent.crash()
+
+    def host_loses_power(self) -> None:
+        agent = self._agent()
+        self.world.tell(f"{agent.name} loses power")
+        agent.power_off()
+
+    def host_starts(self) -> None:
+        agent = self._agent()
+        if not agent.working:
+            self.world.tell(f"{agent.name} starts")
+            agent.power_on()
+
+    def network_is_cut(self) -> None:
+        agent = self._agent()
+        self.world.tell(f"{agent.name} is cut off")
+        agent.cut = True
+
+    def network_heals(self) -> None:
+        for agent in self.world.agents:
+            agent.cut = agent.cut and self.rng.random() < 0.5
+
+    def manager_crashes(self) -> None:
+        manager = self._manager()
+        if manager is not None:
+            self.world.tell(f"{manager.id} crashes")
+            manager.alive = False
+            manager.resign()
+
+    def manager_starts(self) -> None:
+        if sum(m.alive for m in self.world.managers) < 3:
+            manager = self.world.start_manager()
+            self.world.tell(f"{manager.id} starts")
+
+    def manager_freezes_or_thaws(self) -> None:
+        manager = self._manager()
+        if manager is not None:
+            manager.paused = not manager.paused
+            self.world.tell(f"{manager.id} is {'frozen' if manager.paused else 'thawed'}")
+            if not manager.paused and manager.leader is not None:
+                manager.leader.credit(manager.now())
+
+    def manager_is_cut_or_healed(self) -> None:
+        manager = self._manager()
+        if manager is not None:
+            manager.cut = not manager.cut
+            self.world.tell(f"{manager.id} {'loses' if manager.cut else 'finds'} etcd")
+
+    def lease_runs_out(self) -> None:
+        """Of one that cannot keep it, mostly; the leader may learn of it much later."""
+        doomed = [m for m in self.world.managers if m.lease in self.world.leases and not (m.alive and m.connected)]
+        manager = self.rng.choice(doomed) if doomed else self._manager()
+        if manager is not None and manager.lease in self.world.leases:
+            self.world.tell(f"the lease of {manager.id} runs out")
+            self.world.expire(manager.lease)
+
+    def history_is_compacted(self) -> None:
+        self.world.store.compact()
+
+    def late_request_arrives(self) -> None:
+        if self.world.late:
+            late = self.world.late.pop(self.rng.randrange(len(self.world.late)))
+            result = self.world.txn(*late)
+            self.world.tell(f"a late request arrives ({result.succeeded})")
+
+    def clock_jumps(self) -> None:
+        manager = self._manager()
+        if manager is not None:
+            manager.skew += self.rng.choice([-3600.0, -10.0, 10.0, 50.0, 3600.0])
+            self.world.tell(f"the clock of {manager.id} jumps")

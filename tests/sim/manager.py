@@ -1,0 +1,212 @@
+"""A toy manager round the real leader: its own lagging picture, clock and lease, the sessions of agents, and commits
+that go out a transaction at a time, over a wire on which requests and answers get lost or come late.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from typing import TYPE_CHECKING
+
+from cluster.codec import PREFIX, decode, encode, key_for, key_of
+from cluster.model.node import Manager as ManagerRecord
+from cluster.model.node import NodeDescription, Session, SessionState
+from cluster.model.task import Task, TaskStatus
+from manager.clock import ClusterClock
+from manager.commit import Commit, Transaction
+from manager.etcd.records import Compare, Put, absent, created_at, exists, put, unchanged
+from manager.leader import Leader
+from manager.picture import Change, ClusterState, Event
+from manager.sessions.ledger import merge
+from tests.sim.agent import Agent, Assignment
+from tests.sim.store import Compacted
+
+if TYPE_CHECKING:
+    from tests.sim.world import World
+
+ELECTION = "/stackyard/leader/"
+
+
+class Manager:
+    """One incarnation of a manager program; a restart makes another one."""
+
+    def __init__(self, world: World, ident: str, lease: int, skew: float) -> None:
+        self.world, self.id, self.lease, self.skew = world, ident, lease, skew
+        self.alive = True
+        self.paused = False
+        self.cut = False
+        self.state = ClusterState()
+        self.clock = ClusterClock(world.time + skew, world.time)
+        self.leader: Leader | None = None
+        self.fence: tuple[Compare, ...] = ()
+        self.commit: Commit | None = None
+        self.awaited = 0
+        self.sessions: dict[str, int] = {}  # by node: the revision of its record, as this manager wrote it
+        self.opened: dict[str, tuple[int, int]] = {}  # by node: epoch and the revision that opened it
+        self.relist()
+        record = ManagerRecord(ident, ident, f"https://{ident}", self.now())
+        world.txn((), [Put(key_of(record), encode(record), lease)])
+
+    @property
+    def working(self) -> bool:
+        return self.alive and not self.paused
+
+    @property
+    def connected(self) -> bool:
+        return self.working and not self.cut
+
+    def now(self) -> float:
+        return self.clock.now(self.world.time + self.skew, self.world.time)
+
+    # The picture
+
+    def relist(self) -> None:
+        listing = [(item.key, item.value, item.mod_revision) for item in self.world.store.list(PREFIX)]
+        changes = self.state.replace(listing, self.world.store.revision)
+        self._learn(changes)
+
+    def receive(self, most: int, rng: random.Random) -> None:
+        """Take in up to so many revisions; sometimes some of them once more, as old servers send them."""
+        try:
+            batches = self.world.store.since(self.state.revision)
+        except Compacted:
+            self.relist()
+            return
+        if rng.random() < 0.1 and self.state.revision - 3 > self.world.store.compacted:
+            batches = self.world.store.since(self.state.revision - 3)[: most + 3]
+        for revision, events in batches[:most]:
+            ours = [
+                Event(e.key, e.current.value if e.current else None, e.revision)
+                for e in events
+                if e.key.startswith(PREFIX)
+            ]
+            self._learn(self.state.apply(ours, revision))
+
+    def _learn(self, changes: list[Change]) -> None:
+        if self.state.clock is not None:
+            self.clock.learn(self.state.clock.now)
+        if self.leader is not None:
+            self.leader.note(changes, self.now())
+
+    # Leading
+
+    def campaign(self) -> None:
+        """Stand for election, or find that the election is won; it may be lost again without this manager knowing."""
+        key = f"{ELECTION}{self.lease}"
+        store = self.world.store
+        if key not in store.keys:
+            if self.lease in self.world.leases:
+                self.world.txn((absent(key),), [Put(key, self.id.encode(), self.lease)])
+            return
+        candidates = store.list(ELECTION)
+        if min(candidates, key=lambda item: item.create_revision).key == key and self.leader is None:
+            self.leader = Leader(self.state, self.now())
+            self.fence = (created_at(key, store.keys[key].create_revision),)
+            self.commit = None
+            self.awaited = 0
+
+    def resign(self) -> None:
+        """Find out that the lease is lost."""
+        self.leader, self.commit = None, None
+
+    def lead(self, rng: random.Random, most: int) -> None:
+        """Decide and commit, until there is nothing to do, the picture is awaited, or a plan is cut off here."""
+        for _ in range(most):
+            if self.leader is None or not self.connected or self.state.revision < self.awaited:
+                return
+            if self.commit is None:
+                now = self.now()
+                question = self.leader.agenda.take(now)
+                if question is None:
+                    return
+                plan = self.leader.decide(question, now)
+                self.world.tell(f"{self.id} {question.about.name} {question.ident}: {[s.why for s in plan.steps]}")
+                if not plan.steps:
+                    continue
+                self.question = question
+                self.commit = Commit(plan, self.fence, self.leader.mark(now))
+            transaction = self.commit.next()
+            if transaction is None:
+                self.commit = None
+                continue
+            self._send(transaction, rng)
+            if rng.random() < self.world.trouble:
+                return
+
+    def _send(self, transaction: Transaction, rng: random.Random) -> None:
+        assert self.commit is not None and self.leader is not None
+        result = self.world.unreliable_txn(transaction.compares, transaction.operations, rng)
+        if result is not None and result.succeeded:
+            self.commit.succeeded(result.revision)
+            self.awaited = result.revision
+            return
+        self.commit = None
+        self.leader.agenda.wake(self.question, self.now() + 0.1)
+
+    # Sessions
+
+    def open(self, agent: Agent) -> None:
+        """Open a session: raise the epoch, and with that end every older session."""
+        store = self.world.store
+        key = key_for(Session, agent.node)
+        stored = store.keys.get(key)
+        before = decode(key, stored.value) if stored else None
+        assert before is None or isinstance(before, Session)
+        epoch = before.epoch + 1 if before else 1
+        description = NodeDescription(agent.name, "10.77.0.9", "1", "b")
+        record = Session(agent.node, epoch, self.id, SessionState.OPEN, self.now(), description)
+        result = self.world.txn(
+            (unchanged(key, stored.mod_revision if stored else 0), exists(key_of_node(agent.node))),
+            [put(key, encode(record))],
+        )
+        if result.succeeded:
+            self.sessions[agent.node] = result.revision
+            self.opened[agent.node] = (epoch, result.revision)
+            agent.forget_session()
+            agent.session = (self.id, epoch)
+
+    def assignment(self, agent: Agent) -> Assignment | None:
+        """Give the set to send; none before the picture shows the session."""
+        opened = self.opened.get(agent.node)
+        if opened is None or self.state.revision < opened[1]:
+            return None
+        tasks = {ident: self.state.tasks[ident] for ident in self.state.tasks_on.get(agent.node, ())}
+        return Assignment(opened[0], self.state.revision, tasks)
+
+    def change_session(self, node: str, **changes: object) -> None:
+        key = key_for(Session, node)
+        stored = self.world.store.keys.get(key)
+        if stored is None or stored.mod_revision != self.sessions.get(node):
+            self.sessions.pop(node, None)
+            return
+        record = decode(key, stored.value)
+        assert isinstance(record, Session)
+        changed = dataclasses.replace(record, **changes)  # type: ignore[arg-type]
+        if changed != record:
+            result = self.world.txn((unchanged(key, stored.mod_revision),), [put(key, encode(changed))])
+            self.sessions[node] = result.revision
+
+    def record(self, agent: Agent, rng: random.Random) -> None:
+        """Store what an agent reports, never a state back, only under the newest session and for tasks still there."""
+        key = key_for(Session, agent.node)
+        for ident, status in list(agent.unreported.items()):
+            task_key, status_key = key_for(Task, ident), key_for(TaskStatus, ident)
+            stored = self.world.store.keys.get(status_key)
+            before = decode(status_key, stored.value) if stored else None
+            assert before is None or isinstance(before, TaskStatus)
+            merged = merge(before, status)
+            if merged is None or task_key not in self.world.store.keys:
+                agent.unreported.pop(ident)
+                continue
+            guards = (
+                unchanged(key, self.sessions.get(agent.node, -1)),
+                exists(task_key),
+                unchanged(status_key, stored.mod_revision if stored else 0),
+            )
+            result = self.world.unreliable_txn(guards, [put(status_key, encode(merged))], rng)
+            if result is not None and result.succeeded:
+                agent.unreported.pop(ident)
+
+
+def key_of_node(node: str) -> str:
+    return f"{PREFIX}node/{node}"

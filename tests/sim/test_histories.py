@@ -1,0 +1,47 @@
+"""Random histories of whole clusters. STACKYARD_HISTORIES sets how many, STACKYARD_SEED where to begin.
+
+A failing seed prints its story; run it alone with STACKYARD_SEED=<seed> STACKYARD_HISTORIES=1.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.sim.chance import happenings
+from tests.sim.world import World
+
+HISTORIES = int(os.environ.get("STACKYARD_HISTORIES", "2000"))
+FIRST_SEED = int(os.environ.get("STACKYARD_SEED", "0"))
+GROUPS = min(20, HISTORIES)
+
+TOLD = 150
+"""Lines of a story that a failure prints."""
+
+
+def live(seed: int) -> World:
+    """Live through one history to its end."""
+    world = World(seed)
+    weights, acts = zip(*happenings(world), strict=True)
+    try:
+        world.people.deploy()
+        for _ in range(world.rng.choice([20, 60, 150])):
+            [act] = world.rng.choices(acts, weights)
+            act()
+            world.check_hosts()
+        world.heal()
+        world.converge()
+        world.people.remove_all()
+        world.converge()
+        world.check_clean()
+    except BaseException as error:
+        error.add_note("\n".join([f"The story of seed {seed}, from its end:", *world.story[-TOLD:]]))
+        raise
+    return world
+
+
+@pytest.mark.parametrize("group", range(GROUPS))
+def test_every_history_keeps_the_invariants_and_ends_well(group: int) -> None:
+    for seed in range(FIRST_SEED + group, FIRST_SEED + HISTORIES, GROUPS):
+        live(seed)

@@ -1,0 +1,393 @@
+"""The world of a history: time, etcd, managers, hosts, people; and what must hold in it after every step.
+
+After every step, in the true state of etcd:
+
+ 1. `manager.invariants.broken` finds nothing: no address, subnet, VXLAN id or host port twice or unclaimed, no claim
+    without owner, one wanted task per slot, tasks with their service and revision, volumes where their tasks are;
+ 2. no record went back: states and desired states only grow, a task keeps its node and addresses, epochs only grow;
+ 3. no two leaders: whatever was written with a fence was written by the one whose key is the oldest;
+ 4. a node is called down only after its agent has not been heard of for long enough.
+
+And on the hosts:
+
+ 5. every sandbox that exists has its addresses claimed for its task, so nothing was freed early (unless its node was
+    given up after a day);
+ 6. no two containers use one local volume from different nodes, or for one slot at the same time;
+ 7. a task that ended is never run again.
+
+When all is healed, within ROUNDS rounds: each service has its replicas, each ready, at rest by its policy, or waiting
+with a reason; the containers that run are exactly those; asking every question again changes nothing. When then all
+stacks are removed, nothing of them is left: no container, and no key but those of the cluster and its nodes.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+
+from cluster.codec import PREFIX, encode, key_of
+from cluster.model.cluster import ClockMark, Cluster
+from cluster.model.node import Node, NodeState, NodeStatus, Session, SessionState
+from cluster.model.task import Desired, TaskState, TaskStatus
+from manager.decide.restarts import Rests, after_end
+from manager.decide.scheduler import local_volumes
+from manager.decide.slots import slots_of
+from manager.etcd.records import Compare, Operation, Put, TxnResult
+from manager.invariants import backwards, broken
+from manager.leader import Leader
+from manager.picture import Change, ClusterState, Event
+from tests.sim.agent import Agent
+from tests.sim.manager import ELECTION, Manager
+from tests.sim.people import People
+from tests.sim.store import Store
+
+ROUNDS = 250
+
+EPOCH = 1_700_000_000.0
+
+
+class Broken(AssertionError):
+    """The history led to something that must not be."""
+
+
+class World:
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.time = EPOCH
+        self.trouble = 0.15
+        self.store = Store()
+        self.truth = ClusterState()
+        self.story: list[str] = []
+        self.leases: set[int] = set()
+        self.late: list[tuple[Sequence[Compare], Sequence[Operation]]] = []
+        self.unheard_since: dict[str, float] = {}
+        self.orphaned: set[str] = set()
+        self.ended: set[str] = set()
+        self.managers: list[Manager] = []
+        self._made = 0
+        small = self.rng.random() < 0.25
+        pool = {"address_pool": "10.128.0.0/26", "subnet_prefix": 29} if small else {}
+        self.write(Cluster("c1", EPOCH, **pool))  # type: ignore[arg-type]
+        self.agents = [Agent(f"id-n{i}", f"n{i}") for i in range(1, self.rng.randint(2, 5))]
+        for agent in self.agents:
+            agent.last_beat = self.time
+            self.write(Node(agent.node, agent.name, "worker", EPOCH, {"zone": agent.name[-1]}))
+        for _ in range(self.rng.randint(1, 3)):
+            self.start_manager()
+        self.people = People(self)
+
+    def tell(self, what: str) -> None:
+        self.story.append(f"{self.time - EPOCH:8.1f} r{self.store.revision}: {what}")
+
+    # etcd
+
+    def write(self, *records: object) -> None:
+        self.txn((), [Put(key_of(r), encode(r)) for r in records])  # type: ignore[arg-type]
+
+    def txn(self, compares: Sequence[Compare], operations: Sequence[Operation]) -> TxnResult:
+        result = self.store.txn(compares, operations)
+        if result.succeeded:
+            self._check_fence(compares)
+        self._look()
+        return result
+
+    def unreliable_txn(
+        self, compares: Sequence[Compare], operations: Sequence[Operation], rng: random.Random
+    ) -> TxnResult | None:
+        """None: the outcome is not known. The request was lost, or its answer, or it comes late."""
+        chance = rng.random() / max(self.trouble, 1e-9)
+        if chance < 0.15:
+            self.tell("  a request is lost")
+            return None
+        if chance < 0.3:
+            self.tell("  a request is late")
+            self.late.append((compares, operations))
+            return None
+        result = self.txn(compares, operations)
+        if chance < 0.45:
+            self.tell(f"  an answer is lost ({result.succeeded})")
+            return None
+        return result
+
+    def expire(self, lease: int) -> None:
+        self.leases.discard(lease)
+        self.store.expire(lease)
+        self._look()
+
+    def _check_fence(self, compares: Sequence[Compare]) -> None:
+        fences = [compare for compare in compares if compare.key.startswith(ELECTION) and compare.operand]
+        if fences:
+            oldest = min(self.store.list(ELECTION), key=lambda item: item.create_revision)
+            self.hold(oldest.key == fences[0].key, f"{fences[0].key} wrote, but {oldest.key} leads")
+
+    def _look(self) -> None:
+        """Let the true state follow etcd, and check every revision of it."""
+        for revision, events in self.store.since(self.truth.revision):
+            ours = [
+                Event(e.key, e.current.value if e.current else None, revision)
+                for e in events
+                if e.key.startswith(PREFIX)
+            ]
+            changes = self.truth.apply(ours, revision)
+            for change in changes:
+                self._check_change(change)
+            if any(not isinstance(change.new, ClockMark) for change in changes):
+                self.hold(not (found := broken(self.truth)), f"{found}")
+                self._note_silence()
+
+    # What must hold
+
+    def hold(self, condition: bool, what: str) -> None:
+        if not condition:
+            raise Broken(what)
+
+    def _check_change(self, change: Change) -> None:
+        self.hold(not (wrong := backwards(change)), wrong)
+        match change.old, change.new:
+            case (Session() as old, Session() as new):
+                self.hold(new.epoch >= old.epoch, f"the epoch of {new.node} went back")
+            case (NodeState() as old, NodeState() as new):
+                if new.status is NodeStatus.DOWN and old.status is not NodeStatus.DOWN:
+                    self._check_down(new.node)
+        if isinstance(change.new, TaskStatus) and change.new.state.terminal:
+            self.ended.add(change.new.task)
+            if change.new.state is TaskState.ORPHANED:
+                self.orphaned.add(change.new.task)
+
+    def _check_down(self, node: str) -> None:
+        session = self.truth.sessions.get(node)
+        self.hold(not self.truth.is_heard(session), f"{node} is called down while its agent is heard")
+        known = self.time - self.unheard_since[node]
+        assert session is not None
+        least = 1.7 if session.state is SessionState.SILENT else 4.4
+        self.hold(known >= least, f"{node} is called down after {known:.1f} s")
+
+    def _note_silence(self) -> None:
+        for node in self.truth.nodes:
+            if self.truth.is_heard(self.truth.sessions.get(node)):
+                self.unheard_since.pop(node, None)
+            else:
+                self.unheard_since.setdefault(node, self.time)
+
+    def check_hosts(self) -> None:
+        volumes: dict[str, str] = {}
+        for agent, container in self.sandboxes():
+            task = container.task
+            if task.id in self.orphaned:
+                continue
+            owned = self.truth.claims_of.get(task.id, set())
+            for endpoint in task.endpoints:
+                for address in endpoint.addresses:
+                    key = f"{PREFIX}claim/address/{endpoint.network}/{address}"
+                    self.hold(key in owned, f"{address} of {task.id} on {agent.name} was freed while in use")
+            revision = self.truth.revisions.get(task.stack_uid, {}).get(task.version)
+            spec = self.truth.spec_of(task)
+            for name in local_volumes(revision.spec, spec) if revision and spec else ():
+                volume = self.truth.volumes.get(name)
+                self.hold(volume is not None and volume.node == agent.node, f"volume {name} is used on {agent.name}")
+                slot = f"{name}/{task.service_uid}/{task.slot}"
+                self.hold(slot not in volumes, f"volume {name} is used by {task.id} and {volumes.get(slot)} at once")
+                volumes[slot] = task.id
+            self.hold(
+                task.id not in self.ended or task.id in agent.ends, f"{task.id} ended, and runs again on {agent.name}"
+            )
+
+    def sandboxes(self) -> Iterator[tuple[Agent, object]]:  # type: ignore[misc]
+        for agent in self.agents:
+            if agent.host_up:
+                for container in agent.containers.values():
+                    if container.sandbox:
+                        yield agent, container
+
+    # Managers and agents
+
+    def start_manager(self) -> Manager:
+        self._made += 1
+        self.leases.add(self._made)
+        skew = self.rng.choice([0.0, 0.0, -5.0, 3.0, -600.0, 600.0])
+        manager = Manager(self, f"m{self._made}", self._made, skew)
+        self.managers.append(manager)
+        return manager
+
+    def manager(self, ident: str) -> Manager | None:
+        return next((m for m in self.managers if m.id == ident and m.alive), None)
+
+    def serves(self, agent: Agent) -> Manager | None:
+        """The manager that an agent can talk to within its session, if it can."""
+        if agent.session is None or not agent.reachable:
+            return None
+        manager = self.manager(agent.session[0])
+        return manager if manager is not None and manager.connected else None
+
+    def beat(self, seconds: float) -> None:
+        """Let time pass. Agents in touch with their managers beat; others fall silent."""
+        self.time += seconds
+        for agent in self.agents:
+            if self.serves(agent) is not None:
+                agent.last_beat = self.time
+
+    def connect(self, agent: Agent) -> None:
+        if not agent.reachable or self.serves(agent) is not None:
+            return
+        able = [m for m in self.managers if m.connected]
+        if able:
+            self.rng.choice(able).open(agent)
+            agent.last_beat = self.time
+
+    def watch_over(self, manager: Manager) -> None:
+        """A manager judges the sessions that it holds."""
+        for node in list(manager.sessions):
+            agent = next(a for a in self.agents if a.node == node)
+            if self.serves(agent) is manager:
+                manager.change_session(node, state=SessionState.OPEN, reachable=None, back_by=None)
+            elif self.time - agent.last_beat > 3.25:
+                reachable = self.rng.choice([None, agent.host_up and not agent.cut])
+                manager.change_session(node, state=SessionState.SILENT, reachable=reachable)
+
+    def send(self, agent: Agent) -> None:
+        manager = self.serves(agent)
+        if manager is not None and (assignment := manager.assignment(agent)) is not None:
+            agent.inbox.append(assignment)
+
+    def work(self, agent: Agent, step: int) -> None:
+        if not agent.working:
+            return
+        while agent.inbox:
+            agent.take(agent.inbox.pop(0))
+        agent.converge(self.time, step)
+
+    def report(self, agent: Agent) -> None:
+        manager = self.serves(agent)
+        if manager is not None:
+            manager.record(agent, self.rng)
+
+    # The end
+
+    def heal(self) -> None:
+        self.tell("all is healed")
+        self.trouble = 0.0
+        for compares, operations in self.late:
+            self.txn(compares, operations)
+        self.late.clear()
+        for manager in self.managers:
+            manager.paused = manager.cut = False
+            if manager.lease not in self.leases:
+                manager.alive = False
+            if manager.leader is not None:
+                manager.leader.credit(manager.now())
+        if not any(manager.alive for manager in self.managers):
+            self.start_manager()
+        for manager in [m for m in self.managers if not m.alive and m.lease in self.leases]:
+            self.expire(manager.lease)
+        for agent in self.agents:
+            agent.power_on()
+            agent.cut = False
+        self.people.heal()
+
+    def converge(self) -> None:
+        why = ""
+        for _ in range(ROUNDS):
+            self.round()
+            if not (why := self.unsettled()):
+                self.check_content()
+                return
+        raise Broken(f"not settled {ROUNDS} rounds after all was healed: {why}")
+
+    def round(self) -> None:
+        self.beat(1.0)
+        for agent in self.agents:
+            self.connect(agent)
+        for manager in self.managers:
+            if manager.alive:
+                manager.campaign()
+                for _ in range(50):
+                    before = self.store.revision, manager.state.revision
+                    manager.receive(10_000, self.rng)
+                    manager.lead(self.rng, 100)
+                    if before == (self.store.revision, manager.state.revision):
+                        break
+                self.watch_over(manager)
+        for agent in self.agents:
+            self.send(agent)
+            self.work(agent, 2)
+            self.report(agent)
+        self.check_hosts()
+
+    def unsettled(self) -> str:
+        """What is not yet as people want it, or known not to be possible."""
+        truth = self.truth
+        if not any(manager.alive and manager.leader is not None for manager in self.managers):
+            return "nobody leads"
+        for node, verdict in truth.node_states.items():
+            if verdict.status is not NodeStatus.READY:
+                return f"{node} is {verdict.status}"
+        for stack in truth.stacks.values():
+            if stack.removing:
+                return f"stack {stack.name} is there"
+            head = truth.head(stack.uid)
+            assert head is not None
+            if missing := {v.uid for v in head.services.values()} - set(truth.services):
+                return f"services {missing} are missing"
+        for service in truth.services.values():
+            if why := self._service_unsettled(service.uid):
+                return f"{service.full_name}: {why}"
+        running = {container.task.id for _, container in self.sandboxes()}  # type: ignore[attr-defined]
+        wanted = {t.id for t in truth.tasks.values() if truth.is_ready(t)}
+        if running != wanted:
+            return f"{running - wanted} run, and {wanted - running} do not"
+        for task in truth.tasks.values():
+            if task.desired is Desired.REMOVE:
+                return f"{task.id} is still there"
+        return ""
+
+    def _service_unsettled(self, uid: str) -> str:
+        truth = self.truth
+        service = truth.services[uid]
+        wanted = truth.wanted(service)
+        if service.quarantined_until is not None:
+            return service.problem
+        if wanted is None:
+            return "is still there"
+        spec, version = wanted
+        occupants = [s.tasks[0] for s in slots_of(truth.tasks[i] for i in truth.tasks_of.get(uid, ())) if s.occupant]
+        if len(occupants) != spec.replicas:
+            return f"{len(occupants)} of {spec.replicas} slots"
+        for task in occupants:
+            status = truth.statuses.get(task.id)
+            if task.version != version.version and not self._is_stuck(uid):
+                return f"slot {task.slot} runs version {task.version}, not {version.version}"
+            if truth.is_ready(task):
+                continue
+            if status is not None and status.state.terminal:
+                if not isinstance(after_end(task, status, spec.restart, self.time), Rests):
+                    return f"slot {task.slot} is not restarted"
+            elif task.node is not None or not task.reason or task.reason.startswith("waits"):
+                return f"slot {task.slot} is {truth.state_of(task)}: {task.reason}"
+        return ""
+
+    def _is_stuck(self, uid: str) -> bool:
+        """An update that waits for a slot which can never run goes no further: that is what it is to do."""
+        truth = self.truth
+        tasks = [truth.tasks[ident] for ident in truth.tasks_of.get(uid, ())]
+        newest = [s.tasks[0] for s in slots_of(tasks)]
+        return any(not truth.is_ready(t) and t.desired is Desired.RUNNING for t in newest)
+
+    def check_content(self) -> None:
+        """Ask every question again: the marks that changes made have left nothing undecided."""
+        leading = [m for m in self.managers if m.alive and m.leader is not None]
+        self.hold(len(leading) == 1, f"{len(leading)} managers lead")
+        [manager] = leading
+        leader = Leader(manager.state, manager.now())
+        leader.hearing = manager.leader.hearing  # type: ignore[union-attr]
+        while (question := leader.agenda.take(manager.now())) is not None:
+            plan = leader.decide(question, manager.now())
+            self.hold(not plan.steps, f"a change was missed: {question} has {[s.why for s in plan.steps]}")
+
+    def check_clean(self) -> None:
+        """After the removal of all stacks nothing of them is left."""
+        kinds = {key.removeprefix(PREFIX).partition("/")[0] for key in self.store.keys if key.startswith(PREFIX)}
+        left = kinds - {"cluster", "clock", "node", "nodestate", "session", "manager", "volume"}
+        self.hold(not left, f"left after removal: {left}")
+        self.hold(not any(agent.containers for agent in self.agents), "containers are left after removal")
+
+
