@@ -113,15 +113,15 @@ class EngineHost:
         for end in ("lo", "under0", "under1"):
             _run(*self._enter("net"), "ip", "link", "set", end, "up")
 
-    def start_engine(self, *, live_restore: bool = False, runtime: bool = True) -> None:
-        """Start the engine and wait until it answers."""
+    def start_engine(self, *, live_restore: bool = False, runtime: bool = True, iptables: bool = False) -> None:
+        """Start the engine and wait until it answers; with `iptables` it has its bridge and its own rules."""
         config: dict[str, Any] = {
             "hosts": [f"unix://{self.socket}"],
             "data-root": str(self.home / "docker"),
             "exec-root": "/run/docker",
             "pidfile": "/run/docker.pid",
-            "bridge": "none",
-            "iptables": False,
+            "iptables": iptables,
+            **({} if iptables else {"bridge": "none"}),
             "live-restore": live_restore,
             "shutdown-timeout": 5,
             "cgroup-parent": f"/{self.cgroup}",

@@ -17,14 +17,12 @@ _TIMEOUT = 20.0
 
 
 def let_through(link: str) -> None:
-    """Make sure that what is forwarded to and from the link is accepted, wherever something might drop it."""
+    """Make sure that what is forwarded to and from the link is accepted, also by an engine that starts later."""
     for command in ("iptables", "ip6tables"):
         if (path := shutil.which(command)) is None:
             continue
         lines = _run(path, "-S").splitlines()
         chain = "DOCKER-USER" if "-N DOCKER-USER" in lines else "FORWARD"
-        if chain == "FORWARD" and "-P FORWARD ACCEPT" in lines and not any(x.startswith("-A FORWARD") for x in lines):
-            continue
         for rule in _accepting(link):
             if f"-A {chain} {rule}" not in lines:
                 log.info("letting published ports through: %s -I %s %s", command, chain, rule)
