@@ -36,11 +36,18 @@ def lab() -> None:
 @click.option("--programs", metavar="NAME,...", help="Only these of etcd, engine, manager, agent (all).")
 @click.option("--engine-arg", "engine_args", multiple=True, help="Another argument for each engine, as --live-restore.")
 @click.option("--subnet", help="The lab's network, a /24 (10.77.0.0/24).")
+@click.option("--no-images", is_flag=True, help="Do not see to it that the registry has the base images.")
 def up(
-    nodes: int | None, managers: int | None, programs: str | None, engine_args: tuple[str, ...], subnet: str | None
+    nodes: int | None,
+    managers: int | None,
+    programs: str | None,
+    engine_args: tuple[str, ...],
+    subnet: str | None,
+    no_images: bool,
 ) -> None:
     """Start the lab, or what of it is not up."""
-    _lab(subnet).up(nodes, managers, programs.split(",") if programs else None, engine_args or None)
+    wanted = programs.split(",") if programs else None
+    _lab(subnet).up(nodes, managers, wanted, engine_args or None, images=not no_images)
 
 
 @lab.command()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import TYPE_CHECKING
 
 from cli.lab import builder, join, processes, programs, settings, supervise
 from cli.lab.host import cgroups, remove_cgroups, unmount_below
@@ -21,6 +22,9 @@ from cli.lab.node import Node
 from cli.lab.settings import Settings
 from cli.lab.switch import Switch
 from cluster.errors import Forbidden, NotFound, Unavailable, UserError
+
+if TYPE_CHECKING:
+    from cli.lab.images import Images
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +70,20 @@ class Lab:
         managers: int | None = None,
         programs: Sequence[str] | None = None,
         engine_args: Sequence[str] | None = None,
+        images: bool = True,
     ) -> None:
-        """Start what is not up, and wait until it answers. What is up is left alone, cut or paused as it may be."""
+        """Start what is not up, and wait until it answers. What is up is left alone, cut or paused as it may be.
+
+        Base images that the registry lacks are put there, which takes a minute the first time, unless `images` is off.
+        """
         with self._lock():
             wanted = settings.plan(self._settings, self.layout.subnet, nodes, managers, programs, engine_args)
             self._check_machine(wanted.programs)
             self._write_settings(wanted)
             self._switch.up()
             supervise.start_registry(self.layout, self._switch, self._say)
+            if images:
+                self._images().ensure_base()
             with ThreadPoolExecutor(max_workers=8) as pool:
                 self._start_nodes(pool, wanted)
             self._join(wanted)
@@ -141,19 +151,15 @@ class Lab:
 
     def ensure_images(self) -> list[str]:
         """Put the base images into the registry, from Docker Hub or made here; gives those that were missing."""
-        from cli.lab.images import Images
-
         with self._lock():
             self._ready_registry()
-            return Images(self.layout, self._say).ensure_base()
+            return self._images().ensure_base()
 
     def build(self, file: Path) -> list[str]:
         """Build what has changed of a Compose file's images into the registry; gives the names of those built."""
-        from cli.lab.images import Images
-
         with self._lock():
             self._ready_registry()
-            images = Images(self.layout, self._say)
+            images = self._images()
             images.ensure_base()
             return images.build(file)
 
@@ -275,6 +281,11 @@ class Lab:
         self._write_settings(self.settings)  # refuses when there is no lab
         self._switch.up()
         supervise.start_registry(self.layout, self._switch, self._say)
+
+    def _images(self) -> Images:
+        from cli.lab.images import Images
+
+        return Images(self.layout, self._say)
 
     def _start_nodes(self, pool: ThreadPoolExecutor, wanted: Settings) -> None:
         everyone = self.nodes()
