@@ -1,4 +1,8 @@
-"""Who is asking: worked out once a connection, from the socket or from the certificate, and checked by every route."""
+"""Who is asking: worked out once a connection, from the socket or from the certificate, and checked by every route.
+
+The caller is the first parameter of each route: dependencies are worked out in that order, and nothing of a request is
+to be read before it is known that the caller may make it.
+"""
 
 from __future__ import annotations
 

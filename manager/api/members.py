@@ -34,13 +34,13 @@ _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}")
 
 
 @router.get("/nodes", response_model=list[NodeView])
-async def nodes(core: ReadyCore, caller: Operator) -> Response:
+async def nodes(caller: Operator, core: ReadyCore) -> Response:
     return answer(show.nodes(core.state))
 
 
 @router.patch("/nodes/{name}", response_model=NodeView, openapi_extra=takes(NodeChange))
 async def change_node(
-    name: str, change: Annotated[NodeChange, Depends(body(NodeChange))], core: ReadyCore, caller: Operator
+    caller: Operator, name: str, change: Annotated[NodeChange, Depends(body(NodeChange))], core: ReadyCore
 ) -> Response:
     """Change a node's availability or labels; the name may be its id."""
     for _ in range(TRIES):
@@ -63,13 +63,13 @@ def _changed(node: Node, change: NodeChange) -> Node:
 
 
 @router.get("/join-tokens", response_model=JoinTokens)
-async def join_tokens(core: AnyCore, caller: LocalRoot) -> Response:
+async def join_tokens(caller: LocalRoot, core: AnyCore) -> Response:
     return answer(await core.authority.tokens(core.etcd))
 
 
 @router.post("/join", response_model=JoinReply, openapi_extra=takes(JoinRequest))
 async def join(
-    request: Annotated[JoinRequest, Depends(body(JoinRequest))], core: ReadyCore, caller: Anyone
+    caller: Anyone, request: Annotated[JoinRequest, Depends(body(JoinRequest))], core: ReadyCore
 ) -> Response:
     """Take a node in. Joining again with the same name and key gives the same id, and a new certificate."""
     role = await core.authority.role_of(core.etcd, request.token)
@@ -118,7 +118,7 @@ def _lives(core: Core, node: Node) -> bool:
 
 @router.post("/certificates", response_model=CertificateReply, openapi_extra=takes(CertificateRequest))
 async def certificate(
-    request: Annotated[CertificateRequest, Depends(body(CertificateRequest))], core: AnyCore, caller: LocalRoot
+    caller: LocalRoot, request: Annotated[CertificateRequest, Depends(body(CertificateRequest))], core: AnyCore
 ) -> Response:
     """Give a person or program a certificate to work on this cluster with."""
     if _NAME.fullmatch(request.name) is None:

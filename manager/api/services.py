@@ -18,7 +18,7 @@ router = APIRouter(prefix="/v1", tags=["services"])
 
 
 @router.get("/services", response_model=list[ServiceView])
-async def services(core: ReadyCore, caller: Operator, stack: str | None = None) -> Response:
+async def services(caller: Operator, core: ReadyCore, stack: str | None = None) -> Response:
     if stack is not None:
         show.find_stack(core.state, stack)
     return answer(show.services(core.state, stack))
@@ -26,16 +26,16 @@ async def services(core: ReadyCore, caller: Operator, stack: str | None = None) 
 
 @router.get("/tasks", response_model=list[TaskView])
 async def tasks(
-    core: ReadyCore, caller: Operator, stack: str | None = None, service: str | None = None, node: str | None = None
+    caller: Operator, core: ReadyCore, stack: str | None = None, service: str | None = None, node: str | None = None
 ) -> Response:
     return answer(show.tasks(core.state, stack, service, node))
 
 
 @router.get("/services/{name}/logs", response_class=StreamingResponse)
 async def logs(
+    caller: Operator,
     name: str,
     core: ReadyCore,
-    caller: Operator,
     follow: bool = False,
     tail: Annotated[int | None, Query(ge=0)] = None,
     since: float | None = None,

@@ -25,7 +25,7 @@ async def ping(caller: Anyone) -> str:
 
 
 @router.get("/ca", response_class=PlainTextResponse)
-async def ca(core: AnyCore, caller: Anyone) -> str:
+async def ca(caller: Anyone, core: AnyCore) -> str:
     """The CA's certificate (PEM). It is worth only what the digest in a join token says of it."""
     return core.authority.ca.certificate
 
@@ -36,11 +36,11 @@ async def version_of_manager(caller: Operator) -> Response:
 
 
 @router.get("/cluster", response_model=ClusterView)
-async def cluster(core: ReadyCore, caller: Operator) -> Response:
+async def cluster(caller: Operator, core: ReadyCore) -> Response:
     leader = await core.etcd.leader(ELECTION)
     return answer(show.cluster(core.state, "" if leader is None else leader.decode()))
 
 
 @router.get("/networks", response_model=list[NetworkView])
-async def networks(core: ReadyCore, caller: Operator) -> Response:
+async def networks(caller: Operator, core: ReadyCore) -> Response:
     return answer(show.networks(core.state))
