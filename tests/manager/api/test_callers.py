@@ -115,7 +115,7 @@ async def test_two_managers_that_start_at_once_found_one_cluster(servers: Server
     async with running_manager(servers, tmp_path, "m1") as one, running_manager(servers, tmp_path, "m2") as two:
         assert one.ca == two.ca
         client = await one.client()
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=client.tls)) as session:
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=client.tls or True)) as session:
             async with session.get(f"{two.base}/v1/cluster") as response:
                 managers = (await response.json())["managers"]
         assert sorted(manager["name"] for manager in managers) == ["m1", "m2"]
