@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from cluster.model.stack import StackSpec
 T = TypeVar("T")
 
 _PATIENCE = 60.0
+_PAUSE = 0.3
+_SILENCE = 30.0  # a stream of progress has an empty line every ten seconds
 
 
 class Client:
@@ -68,22 +71,33 @@ class Client:
     def remove(self, stack: str, *, volumes: bool = False) -> views.RemoveReply:
         return self._ask(views.RemoveReply, "DELETE", f"/stacks/{stack}", {"volumes": str(volumes).lower()})
 
-    def progress(self, stack: str, revision: int, *, removing: bool = False) -> Iterator[views.Progress]:
+    def progress(
+        self, stack: str, revision: int, *, removing: bool = False, timeout: float | None = None
+    ) -> Iterator[views.Progress]:
         """Follow a revision to its end, over restarts of managers; the last one has `done` or `failed`.
 
-        Raises Unavailable when no manager answers for a minute.
+        Raises TimeoutError after `timeout`, and Unavailable when no manager answers for a minute.
         """
         last_heard = time.monotonic()
+        end = math.inf if timeout is None else last_heard + timeout
+
+        def silence() -> float:
+            return min(_SILENCE, end - time.monotonic())
+
         while True:
             try:
-                for line in self._transport.lines(f"/v1/stacks/{stack}/progress", {"revision": revision}):
+                for line in self._transport.lines(
+                    f"/v1/stacks/{stack}/progress", {"revision": revision}, silence=silence
+                ):
+                    last_heard = time.monotonic()
                     if not line.strip():
                         continue
-                    last_heard = time.monotonic()
                     progress = msgspec.json.decode(line, type=views.Progress)
                     yield progress
                     if progress.done or progress.failed:
                         return
+                    if last_heard > end:
+                        break
             except NotFound:
                 if not removing:
                     raise
@@ -92,6 +106,9 @@ class Client:
             except Unavailable:
                 if time.monotonic() - last_heard > _PATIENCE:
                     raise
+            if time.monotonic() >= end:
+                raise TimeoutError
+            time.sleep(_PAUSE)
 
     def logs(
         self,

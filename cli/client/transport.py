@@ -11,7 +11,7 @@ import socket
 import ssl
 import time
 import urllib.parse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -22,6 +22,7 @@ from cluster.views import ErrorBody
 
 _PATIENCE = 5.0  # seconds in which a manager may come back, or another take over
 _PAUSE = 0.3
+_CONNECT_TIMEOUT = 3.0  # the host of a manager may be off, and then nobody refuses
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -58,63 +59,71 @@ class Transport:
             self.close()
             raise errors.Unavailable(f"the connection to the manager was lost: {error}") from error
 
-    def lines(self, path: str, query: dict[str, Any] | None = None) -> Iterator[bytes]:
-        """Read a stream line by line as it comes. Ends also when the connection is lost: its last line tells."""
-        response = self._send("GET", path, query, None, stream=True)
+    def lines(
+        self, path: str, query: dict[str, Any] | None = None, *, silence: Callable[[], float] | None = None
+    ) -> Iterator[bytes]:
+        """Read a stream line by line as it comes. Ends also when the connection is lost: its last line tells.
+
+        `silence` gives how many seconds may pass before the next line; without it, any number.
+        """
+        response = self._send("GET", path, query, None)
+        # http.client hands the socket over to the answer when it is to be closed with it.
+        connection = self._connection.sock if self._connection is not None else None
         try:
-            while line := response.readline():
+            while True:
+                if connection is not None:
+                    connection.settimeout(None if silence is None else max(0.01, silence()))
+                if not (line := response.readline()):
+                    return
                 yield line
         except (OSError, http.client.HTTPException):
             return
         finally:
             self.close()
 
-    def _send(
-        self, method: str, path: str, query: dict[str, Any] | None, body: Any, *, stream: bool = False
-    ) -> http.client.HTTPResponse:
+    def _send(self, method: str, path: str, query: dict[str, Any] | None, body: Any) -> http.client.HTTPResponse:
         asked = {name: value for name, value in (query or {}).items() if value is not None}
         target = path + ("?" + urllib.parse.urlencode(asked) if asked else "")
         data = None if body is None else msgspec.json.encode(body)
         end = time.monotonic() + _PATIENCE
         while True:
-            problems = []
+            problems: list[tuple[str, Exception]] = []
             for endpoint in tuple(self._targets):
                 try:
-                    response = self._try(endpoint, method, target, data, stream=stream)
+                    response = self._try(endpoint, method, target, data)
+                    if response.status < 400:
+                        return response
+                    told = self._error(response)
                 except (OSError, http.client.HTTPException) as error:
-                    self.close()
                     problems.append((endpoint, error))
-                    # what answers next time is asked first next time
-                    self._targets.remove(endpoint)
-                    self._targets.append(endpoint)
-                    continue
-                if response.status < 400:
-                    return response
-                raise self._error(response)
+                else:
+                    if response.status != 503:
+                        raise told
+                    problems.append((endpoint, told))
+                self.close()
+                # what answers next time is asked first next time
+                self._targets.remove(endpoint)
+                self._targets.append(endpoint)
             if time.monotonic() > end or not all(_may_pass(error) for _, error in problems):
                 raise self._out_of_reach(problems) from problems[0][1]
             time.sleep(_PAUSE)
 
-    def _try(
-        self, endpoint: str, method: str, target: str, data: bytes | None, *, stream: bool
-    ) -> http.client.HTTPResponse:
+    def _try(self, endpoint: str, method: str, target: str, data: bytes | None) -> http.client.HTTPResponse:
         connection = self._connection
         if connection is None:
             connection = self._connection = self._connect(endpoint)
-        elif connection.sock is not None:
-            connection.sock.settimeout(self._timeout)
+        if connection.sock is None:
+            connection.connect()
+        connection.sock.settimeout(self._timeout)
         connection.request(method, target, data, {"Content-Type": "application/json"} if data is not None else {})
-        response = connection.getresponse()
-        if stream and connection.sock is not None:
-            connection.sock.settimeout(None)
-        return response
+        return connection.getresponse()
 
     def _connect(self, endpoint: str) -> http.client.HTTPConnection:
         if self._context.socket:
-            return _UnixConnection(endpoint, self._timeout)
+            return _UnixConnection(endpoint, _CONNECT_TIMEOUT)
         url = urllib.parse.urlsplit(endpoint)
         return http.client.HTTPSConnection(
-            url.hostname or "", url.port, timeout=self._timeout, context=self._tls_context()
+            url.hostname or "", url.port, timeout=_CONNECT_TIMEOUT, context=self._tls_context()
         )
 
     def _tls_context(self) -> ssl.SSLContext:
@@ -141,8 +150,11 @@ class Transport:
         return kind(told.error, hint=told.hint)
 
     def _out_of_reach(self, problems: Sequence[tuple[str, Exception]]) -> errors.StackyardError:
+        for _, error in problems:
+            if isinstance(error, errors.Unavailable):  # a manager answers, and knows better what is missing
+                return error
         told = "; ".join(f"{endpoint}: {error}" for endpoint, error in problems)
-        if any(isinstance(error, ssl.SSLError) for _, error in problems):
+        if any(isinstance(error, ssl.SSLError) and not _may_pass(error) for _, error in problems):
             return errors.Forbidden(
                 f"the manager and this context do not trust one another ({told})",
                 hint="The context is of another cluster, or its certificate has expired.",
@@ -155,4 +167,7 @@ class Transport:
 
 
 def _may_pass(error: Exception) -> bool:
-    return not isinstance(error, ssl.SSLError | PermissionError)
+    """Tell whether it may pass within seconds: a manager that restarts, not one that gives a reason or mistrusts us."""
+    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return True
+    return not isinstance(error, ssl.SSLError | PermissionError | errors.StackyardError)

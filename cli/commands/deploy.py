@@ -1,4 +1,4 @@
-"""`stack deploy`."""
+"""`stack deploy`: a Compose file becomes a running stack."""
 
 from __future__ import annotations
 
@@ -8,64 +8,61 @@ from pathlib import Path
 
 import click
 
-from cli.commands.follow import follow
+from cli.commands.follow import follow, timeout_option
 from cli.commands.session import connect
-from cluster.errors import UserError
+from cluster.errors import Failed, UserError
 
-
-def _read(path: str) -> bytes:
-    return Path(path).read_bytes()
-
-
-def _absolute(file: str) -> str:
-    return file if file == "-" else os.path.abspath(file)
+STDIN = "-"
+_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 
 
 @click.command()
 @click.option(
-    "-f", "--file", "-c", "--compose-file", "files", multiple=True, metavar="FILE",
-    help="A Compose file, - for standard input; later ones are laid over earlier ones (compose.yml).",
+    "-f", "-c", "--file", "--compose-file", "files", multiple=True, metavar="FILE",
+    help="A Compose file, - for standard input; a later one is laid over those before it.",
 )  # fmt: skip
 @click.argument("name", required=False)
-@click.option("--detach", "-d", is_flag=True, help="Do not wait until everything runs.")
-@click.option("--timeout", type=float, metavar="SECONDS", help="Wait at most so long.")
-def deploy(files: tuple[str, ...], name: str | None, detach: bool, timeout: float | None) -> None:
-    """Run a Compose file as a stack, or bring a running one up to date, and wait until all of it runs.
+@click.option("--detach", "-d", is_flag=True, help="Do not wait until it runs.")
+@click.option("--reason", metavar="TEXT", default="", help="Why, for the history of the stack.")
+@timeout_option
+def deploy(files: tuple[str, ...], name: str | None, detach: bool, reason: str, timeout: float) -> None:
+    """Run a Compose file as a stack, or bring a running one up to date.
 
-    NAME is the stack's name; without it, the name in the file or that of its folder.
-
-    \b
-      stack deploy -f compose.yml shop
-      stack deploy -f compose.yml -f production.yml --timeout 120
+    NAME is the stack's; otherwise it is the name: in the file, or that of the file's folder. The command waits until
+    all tasks of this version run, and ends with exit code 1 and the reason if they do not.
     """
     from cluster import compose
 
-    if files.count("-") > 1:
-        raise UserError("standard input can be read only once", hint="Give -f - once.")
-    stdin = sys.stdin.buffer.read() if "-" in files else b""
-    project = compose.read(
-        [_absolute(file) for file in files or _default()],
-        os.environ,
-        lambda path: stdin if path == "-" else _read(path),
-        name=name,
-        directory=os.getcwd() if files[:1] == ("-",) else None,
-    )
+    paths = files or (_found(),)
+    directory = Path.cwd() if paths[0] == STDIN else Path(paths[0]).absolute().parent
+    project = compose.read(paths, os.environ, _Reader(), name=name, directory=str(directory))
+    spec = project.stack()
     for note in project.notes:
         click.echo(f"note: {note}", err=True)
-    spec = project.stack()
     with connect() as client:
-        reply = client.deploy(spec, reason="deploy")
+        reply = client.deploy(spec, reason)
+        if not reply.changed:
+            click.echo(f"{reply.stack} is like that already (revision {reply.revision})", err=True)
         if detach:
-            click.echo(
-                f"deploying {spec.name} as revision {reply.revision}; `stack ps {spec.name}` shows how far it is"
-            )
+            click.echo(f"deploying {reply.stack}, revision {reply.revision}")
             return
-        follow(client, spec.name, reply.revision, timeout=timeout)
-    click.echo(f"{spec.name} runs as revision {reply.revision}" + ("" if reply.changed else ", as before"))
+        follow(client, reply.stack, reply.revision, timeout=timeout)
+    click.echo(f"{reply.stack} runs, revision {reply.revision}")
 
 
-def _default() -> list[str]:
-    for candidate in ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"):
-        if Path(candidate).exists():
-            return [candidate]
-    raise UserError("no file was given, and there is no compose.yml here", hint="Name one with -f FILE.")
+def _found() -> str:
+    for name in _NAMES:
+        if Path(name).is_file():
+            return name
+    raise UserError("no Compose file is given, and there is none in this folder", hint="Name one with -f FILE.")
+
+
+class _Reader:
+    """Reads files, and standard input once."""
+
+    def __call__(self, path: str) -> bytes:
+        if path != STDIN:
+            return Path(path).read_bytes()
+        if sys.stdin.closed or sys.stdin.isatty():
+            raise Failed("a Compose file was to come on standard input, which is a terminal", hint="Use -f FILE.")
+        return sys.stdin.buffer.read()

@@ -4,29 +4,47 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
 
 import click
 
 from cli.client import Client
-from cli.output import table
+from cli.output import joined, table
 from cluster.errors import Failed
 from cluster.views import Progress, ServiceProgress
 
+GIVE_UP_AFTER = 30.0
+"""Seconds without any service getting further, while tasks keep failing, after which waiting is of no use."""
 
-def follow(client: Client, stack: str, revision: int, *, removing: bool = False, timeout: float | None = None) -> None:
+FAILURES_TO_GIVE_UP = 3
+
+timeout_option = click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    default=600,
+    metavar="SECONDS",
+    help="Wait at most so long (600; 0: ever).",
+)
+
+
+def follow(client: Client, stack: str, revision: int, *, removing: bool = False, timeout: float = 0) -> None:
     """Wait until the revision is reached, or the stack gone. Raises Failed with the reason, also after `timeout`."""
     verb = "removing" if removing else "deploying"
     view = _Live() if sys.stderr.isatty() else _Lines()
-    end = None if timeout is None else time.monotonic() + timeout
     last: Progress | None = None
+    hopes = _Hopes()
     try:
         with view:
-            for last in _bounded(client.progress(stack, revision, removing=removing), end):
+            for last in client.progress(stack, revision, removing=removing, timeout=timeout or None):
                 view.update(last)
+                if not removing and not last.done:
+                    hopes.check(last, time.monotonic())
     except KeyboardInterrupt:
-        back = "`stack ls` and `stack ps` show how far it is."
-        click.echo(f"\n{verb} {stack} goes on without this terminal. {back}", err=True)
+        again = f"`stack rm {stack}`" if removing else "the same command"
+        click.echo(
+            f"\n{verb} {stack} goes on without this terminal: `stack ps {stack}` shows how far it is, "
+            f"{again} waits for it again.",
+            err=True,
+        )
         raise
     except TimeoutError:
         raise Failed(
@@ -37,26 +55,45 @@ def follow(client: Client, stack: str, revision: int, *, removing: bool = False,
         raise Failed(f"{stack}: {last.failed}", hint=f"`stack ps {stack}` shows the tasks, `stack logs` their output.")
 
 
-def _bounded(progress: Iterator[Progress], end: float | None) -> Iterator[Progress]:
-    for one in progress:
-        yield one
-        if end is not None and time.monotonic() > end and not (one.done or one.failed):
-            raise TimeoutError
+class _Hopes:
+    """Notices when tasks only ever fail."""
+
+    def __init__(self) -> None:
+        self._best: dict[str, int] = {}
+        self._since: float | None = None
+
+    def check(self, progress: Progress, now: float) -> None:
+        """Raise Failed when no service has got further for a while, and one of those that wait keeps failing."""
+        further = [one for one in progress.services if one.done > self._best.get(one.service, 0)]
+        self._best.update((one.service, one.done) for one in further)
+        if further or self._since is None:
+            self._since = now
+        failing = [s for s in progress.services if s.done < s.wanted and s.failures >= FAILURES_TO_GIVE_UP]
+        if failing and now - self._since > GIVE_UP_AFTER:
+            told = "; ".join(f"{one.service} failed {one.failures} times ({one.message})" for one in failing)
+            raise Failed(
+                f"{progress.stack}: {told}",
+                hint=f"The cluster keeps trying; `stack ps --all {progress.stack}` shows the tasks, `stack logs` their "
+                "output. Mend the file and deploy again.",
+            )
 
 
 def _troubles(progress: Progress | None) -> str:
     if progress is None:
         return "nothing was heard of it"
-    waiting = [service for service in progress.services if service.done < service.wanted]
+    waiting = [service for service in progress.services if service.done < service.wanted or service.leaving]
     return "; ".join(
-        f"{service.service} {service.done} of {service.wanted}" + (f" ({service.message})" if service.message else "")
-        for service in waiting
+        f"{one.service} {one.done} of {one.wanted}"
+        + (f", {one.leaving} still ending" if one.leaving else "")
+        + (f" ({one.message})" if one.message else "")
+        for one in waiting
     )
 
 
 def _cells(service: ServiceProgress) -> list[str]:
-    states = ", ".join(f"{count} {state}" for state, count in sorted(service.states.items()))
-    return [service.service, f"{service.done}/{service.wanted}", states, service.message]
+    states = joined(f"{count} {state}" for state, count in sorted(service.states.items()))
+    ending = f"{service.leaving} ending" if service.leaving else ""
+    return [service.service, f"{service.done}/{service.wanted}", joined((states, ending)), service.message]
 
 
 class _Lines:
@@ -97,6 +134,5 @@ class _Live:
         from rich.text import Text
 
         if progress.services:
-            self._live.update(
-                Text(table([["SERVICE", "DONE", "TASKS", ""], *(_cells(service) for service in progress.services)]))
-            )
+            rows = [["SERVICE", "DONE", "TASKS", ""], *(_cells(service) for service in progress.services)]
+            self._live.update(Text(table(rows), no_wrap=True, overflow="ellipsis"))

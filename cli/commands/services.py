@@ -8,7 +8,7 @@ from datetime import datetime
 
 import click
 
-from cli.commands.follow import follow
+from cli.commands.follow import follow, timeout_option
 from cli.commands.session import connect, find_service
 from cli.output import Form, age, format_option, joined, show
 from cluster.errors import NotFound, UserError
@@ -88,8 +88,8 @@ def _message(task: TaskView) -> str:
 @click.command()
 @click.argument("wishes", nargs=-1, required=True, metavar="SERVICE=N...")
 @click.option("--detach", "-d", is_flag=True, help="Do not wait.")
-@click.option("--timeout", type=float, metavar="SECONDS", help="Wait at most so long.")
-def scale(wishes: tuple[str, ...], detach: bool, timeout: float | None) -> None:
+@timeout_option
+def scale(wishes: tuple[str, ...], detach: bool, timeout: float) -> None:
     """Run N tasks of each service, and wait until they run."""
     with connect() as client:
         replicas: dict[str, dict[str, int]] = {}

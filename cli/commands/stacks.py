@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from cli.commands.follow import follow
+from cli.commands.follow import follow, timeout_option
 from cli.commands.session import connect
 from cli.output import Form, age, format_option, show
 from cluster.errors import NotFound
@@ -34,8 +34,8 @@ def ls(form: Form) -> None:
 @click.argument("stacks", nargs=-1, required=True, metavar="STACK...")
 @click.option("--volumes", is_flag=True, help="Also forget where its volumes are, so that new ones are made next time.")
 @click.option("--detach", "-d", is_flag=True, help="Do not wait until everything is gone.")
-@click.option("--timeout", type=float, metavar="SECONDS", help="Wait at most so long.")
-def rm(stacks: tuple[str, ...], volumes: bool, detach: bool, timeout: float | None) -> None:
+@timeout_option
+def rm(stacks: tuple[str, ...], volumes: bool, detach: bool, timeout: float) -> None:
     """Remove stacks, and wait until nothing of them is left on any node.
 
     Their volumes keep their data, and are found again by a later stack of the same name, unless --volumes is given.

@@ -48,8 +48,8 @@ def parse(content: bytes, file: str) -> list[Node]:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise ComposeError("this is not UTF-8 text", file=file, line=line) from None
+        before = content.count(b"\n", 0, error.start)
+        raise ComposeError("this is not UTF-8 text", file=file, line=before + 1) from None
     try:
         raws = _compose(text, file)
     except yaml.MarkedYAMLError as error:

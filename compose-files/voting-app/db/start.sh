@@ -2,7 +2,7 @@
 # Make the database on the first start, then become it.
 set -eu
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
-    rm -rf "$PGDATA"
+    rm -rf "$PGDATA" "$PGDATA.new"
     printf '%s' "$PGPASSWORD" > /tmp/password
     initdb -D "$PGDATA.new" -U votes --pwfile=/tmp/password --auth-host=scram-sha-256 --auth-local=trust >/dev/null
     rm /tmp/password
