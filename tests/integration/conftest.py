@@ -30,7 +30,7 @@ class Cluster:
 
     def __init__(self, lab: Lab, config: Path) -> None:
         self.lab = lab
-        self._environment = os.environ | {"XDG_CONFIG_HOME": str(config), "NO_COLOR": "1"}
+        self._environment = os.environ | {"XDG_CONFIG_HOME": str(config), "STACKYARD_LAB": lab.layout.name}
 
     def stack(self, *words: str, code: int | None = 0, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Run `stack WORDS`; its exit code must be `code` (None: any)."""
@@ -91,12 +91,13 @@ def eventually(what: Callable[[], Answer], why: str, *, within: float = 30) -> A
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     config = tmp_path_factory.mktemp("config")
-    os.environ["XDG_CONFIG_HOME"] = str(config)
+    os.environ["XDG_CONFIG_HOME"] = str(config)  # the lab writes its context there
     lab = Lab(name="itest", subnet="10.78.0.0/24")
     lab.down()
     try:
         lab.up(nodes=3)
         cluster = Cluster(lab, config)
+        cluster.stack("lab", "build", "-f", str(STACKS / "probe.yml"), timeout=300)
         yield cluster
     finally:
         if not os.environ.get("STACKYARD_KEEP_LAB"):
