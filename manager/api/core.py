@@ -83,13 +83,13 @@ def _encoded(record: Record) -> bytes:
     return value
 
 
-def core_of(connection: HTTPConnection) -> Core:
+async def core_of(connection: HTTPConnection) -> Core:
     core = connection.app.state.core
     assert isinstance(core, Core)
     return core
 
 
-def _ready(core: Annotated[Core, Depends(core_of)]) -> Core:
+async def _ready(core: Annotated[Core, Depends(core_of)]) -> Core:
     core.presence.require()
     return core
 

@@ -1,0 +1,443 @@
+"""Sessions of toy agents over real TLS, recorded in a real etcd."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from cluster.errors import Unavailable
+from cluster.model.node import SessionState
+from cluster.model.service import PortSpec
+from cluster.model.task import TaskState, TaskStatus
+from cluster.protocol import (
+    MAX_FRAME,
+    STDOUT,
+    STREAM_END,
+    STREAM_ERROR,
+    VERSION,
+    Beat,
+    Goodbye,
+    LogsRequest,
+    OpenStream,
+    Page,
+    PeerItem,
+    PortItem,
+    Recorded,
+    Refused,
+    TaskItem,
+    encode,
+)
+from manager.sessions.assignments import assignments
+from manager.sessions.session import OVERTAKEN
+from manager.sessions.witness import PORT, answers
+from tests.etcd_server import Servers, loopback_address
+from tests.manager.sessions.stage import Stage, node, service, shop, staged, status, task
+
+pytestmark = pytest.mark.etcd
+
+
+@contextmanager
+def deaf_host() -> Iterator[str]:
+    """An address that does not answer, like that of a host which is off: what knocks at its full door is dropped."""
+    address = loopback_address()
+    with ExitStack() as stack:
+        stack.enter_context(socket.create_server((address, PORT), backlog=0))
+        for _ in range(3):
+            knocking = stack.enter_context(socket.socket())
+            knocking.setblocking(False)
+            knocking.connect_ex((address, PORT))
+        yield address
+
+
+async def test_a_session_is_a_record_with_an_epoch_that_grows(stage: Stage) -> None:
+    await stage.write(node("n1"))
+    for epoch in (1, 2, 3):
+        agent = await stage.agent("n1")
+        assert agent.welcome is not None and agent.welcome.epoch == epoch
+        record = await stage.session("n1")
+        assert (record.epoch, record.manager, record.state) == (epoch, "m1", SessionState.OPEN)
+
+
+async def test_the_first_set_is_whole_and_as_new_as_the_session(stage: Stage) -> None:
+    tasks = [task(1, "n1"), task(2, "n2")]
+    await stage.write(node("n1"), node("n2"), *shop(), *tasks)
+    agent = await stage.agent("n1")
+    assert agent.items == assignments(stage.follower.state, "n1")
+    assert {"task/" + tasks[0].id, "service/u1/1", "network/f1"} <= set(agent.items)
+    session = await stage.etcd.get("/stackyard/state/session/n1")
+    assert session is not None and agent.pages[-1].revision >= session.mod_revision
+
+
+async def test_a_big_set_comes_in_pages(stage: Stage) -> None:
+    tasks = [task(slot, "n1") for slot in range(1, 401)]
+    for part in range(0, 400, 90):
+        await stage.write(*tasks[part : part + 90])
+    await stage.write(node("n1"), *shop())
+    agent = await stage.agent("n1")
+    assert len(agent.pages) > 1
+    assert [page.last for page in agent.pages] == [False] * (len(agent.pages) - 1) + [True]
+    assert all(len(encode(page)) <= MAX_FRAME for page in agent.pages)
+    assert agent.items == assignments(stage.follower.state, "n1")
+
+
+async def test_a_change_sends_only_what_changed(stage: Stage) -> None:
+    here, there = task(1, "n1"), task(2, "n2")
+    await stage.write(node("n1"), node("n2"), *shop(), here, there)
+    one, two = await stage.agent("n1"), await stage.agent("n2")
+    await one.next_set()  # the other's address is known now
+    await stage.write(status(there))
+    (page,) = await one.next_set()
+    assert not page.full and not page.removed
+    assert [type(item) for item in page.items] == [PeerItem]
+    assert page.peers[0].ready and page.peers[0].owner == there.id and page.peers[0].vtep == "127.0.0.1"
+    del two
+
+
+async def test_those_who_are_not_concerned_hear_nothing(stage: Stage) -> None:
+    await stage.write(node("n1"), node("n2"), *shop(), task(1, "n2"))
+    one = await stage.agent("n1")
+    before = len(one.pages)
+    await stage.write(status(task(1, "n2")))
+    await stage.write(task(9, "n1"))
+    page = await one.hear(Page)
+    assert len(one.pages) == before + 1
+    assert f"task/{task(9, 'n1').id}" in {item.ident for item in page.items}
+
+
+async def test_a_burst_of_changes_is_one_set(stage: Stage) -> None:
+    await stage.write(node("n1"), *shop())
+    agent = await stage.agent("n1")
+    before = len(agent.pages)
+    await stage.write(*(task(slot, "n1") for slot in range(1, 41)))
+    while len([item for item in agent.items.values() if isinstance(item, TaskItem)]) < 40:
+        await agent.next_set()
+    assert len(agent.pages) - before <= 3
+
+
+async def test_what_ends_is_taken_back(stage: Stage) -> None:
+    gone = task(1, "n1")
+    await stage.write(node("n1"), *shop(service(ports=(PortSpec(80, 8080),))), gone)
+    agent = await stage.agent("n1")
+    assert "port/tcp/8080" in agent.items
+    assert isinstance(agent.items["port/tcp/8080"], PortItem)
+    await stage.remove(gone)
+    while agent.items.keys() != {"port/tcp/8080"}:
+        await agent.next_set()
+    assert agent.items == assignments(stage.follower.state, "n1")
+    await stage.write(*shop(service(), n=2))
+    while agent.items:
+        await agent.next_set()
+
+
+# Statuses
+
+
+async def test_statuses_are_stored_before_they_are_acknowledged(stage: Stage) -> None:
+    tasks = [task(slot, "n1") for slot in range(1, 121)]
+    for part in range(0, 120, 60):
+        await stage.write(*tasks[part : part + 60])
+    await stage.write(node("n1"), *shop())
+    agent = await stage.agent("n1")
+    await agent.report(7, *(status(one) for one in tasks))
+    assert (await agent.hear(Recorded)).sequence == 7
+    stored = await stage.etcd.range("/stackyard/state/taskstatus/")
+    assert len(stored.items) == 120
+
+
+async def test_a_state_never_goes_back(stage: Stage) -> None:
+    one = task(1, "n1")
+    await stage.write(node("n1"), *shop(), one)
+    agent = await stage.agent("n1")
+    for sequence, reported in enumerate(
+        [
+            status(one, TaskState.RUNNING),
+            status(one, TaskState.PREPARING),
+            status(one, TaskState.FAILED, exit_code=3),
+            status(one, TaskState.RUNNING),
+            status(one, TaskState.COMPLETE, exit_code=0, container=""),
+        ]
+    ):
+        await agent.report(sequence + 1, reported)
+        assert (await agent.hear(Recorded)).sequence == sequence + 1
+    stored = await stage.read(TaskStatus, one.id)
+    assert stored == status(one, TaskState.FAILED, exit_code=3, container="")
+
+
+async def test_what_the_leader_wrote_meanwhile_is_not_undone(stage: Stage) -> None:
+    """The picture of this manager may lag behind what the leader has just written."""
+    one = task(1, "n1")
+    await stage.write(node("n1"), *shop(), one)
+    agent = await stage.agent("n1")
+    with stage.follower.listening(lambda _: None):
+        reported = asyncio.create_task(agent.report(1, status(one)))
+        await stage.write(status(one, TaskState.ORPHANED))
+        await reported
+    await agent.hear(Recorded)
+    stored = await stage.read(TaskStatus, one.id)
+    assert stored is not None and stored.state is TaskState.ORPHANED
+
+
+async def test_statuses_of_others_tasks_and_of_gone_tasks_are_passed_over(stage: Stage) -> None:
+    own, other, gone = task(1, "n1"), task(2, "n2"), task(3, "n1")
+    await stage.write(node("n1"), node("n2"), *shop(), own, other, gone)
+    agent = await stage.agent("n1")
+    await stage.remove(gone)
+    await agent.report(1, status(other), status(gone), status(own))
+    assert (await agent.hear(Recorded)).sequence == 1
+    assert await stage.read(TaskStatus, other.id) is None
+    assert await stage.read(TaskStatus, gone.id) is None
+    assert await stage.read(TaskStatus, own.id) == status(own)
+
+
+async def test_an_older_session_writes_nothing_any_more(stage: Stage, servers: Servers, tmp_path: Path) -> None:
+    """The newer one is held by another manager, of which the first does not know yet."""
+    one = task(1, "n1")
+    await stage.write(node("n1"), *shop(), one)
+    (tmp_path / "m2").mkdir()
+    async with staged(servers, tmp_path / "m2", "m2") as second:
+        old = await stage.agent("n1")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(stage.follower, "_tell", lambda changes: None)
+            new = await second.agent("n1")
+            await old.report(1, status(one, TaskState.FAILED))
+            assert (await old.hear(Refused)).final is False
+            assert await old.closed() == OVERTAKEN
+        await new.report(1, status(one, TaskState.RUNNING))
+        await new.hear(Recorded)
+        stored = await second.read(TaskStatus, one.id)
+        assert stored is not None and stored.state is TaskState.RUNNING
+        record = await second.session("n1")
+        assert (record.epoch, record.manager, record.state) == (2, "m2", SessionState.OPEN)
+
+
+async def test_an_older_session_is_closed_when_a_newer_one_opens(stage: Stage) -> None:
+    await stage.write(node("n1"))
+    old = await stage.agent("n1")
+    await stage.agent("n1")
+    assert await old.closed() == OVERTAKEN
+    record = await stage.session("n1")
+    assert (record.epoch, record.state) == (2, SessionState.OPEN)
+
+
+# Who is let in
+
+
+async def test_an_agent_of_another_cluster_is_sent_away_for_good(stage: Stage) -> None:
+    await stage.write(node("n1"))
+    agent = await stage.connect("n1")
+    await agent.hello(cluster="another")
+    refused = await agent.hear(Refused)
+    assert refused.final and "another" in refused.reason
+    assert await stage.etcd.get("/stackyard/state/session/n1") is None
+
+
+async def test_a_node_that_is_no_member_is_sent_away_for_good(stage: Stage) -> None:
+    agent = await stage.connect("n1")
+    await agent.hello()
+    assert (await agent.hear(Refused)).final
+
+
+async def test_a_node_that_is_removed_is_told_so(stage: Stage) -> None:
+    await stage.write(node("n1"))
+    agent = await stage.agent("n1")
+    await stage.remove(node("n1"))
+    assert (await agent.hear(Refused)).final
+    await agent.closed()
+
+
+@pytest.mark.parametrize(
+    ("hello", "reason"),
+    [
+        ({"oldest_version": VERSION + 1, "newest_version": VERSION + 2}, "versions"),
+        ({"address": "not an address"}, "address"),
+    ],
+    ids=["no version in common", "an address that is none"],
+)
+async def test_hellos_that_cannot_be_answered(stage: Stage, hello: dict[str, object], reason: str) -> None:
+    await stage.write(node("n1"))
+    agent = await stage.connect("n1")
+    await agent.hello(**hello)  # type: ignore[arg-type]
+    refused = await agent.hear(Refused)
+    assert refused.final and reason in refused.reason
+
+
+@pytest.mark.parametrize("frame", [b"", b"{}", b"\xff\xfe", b'{"type":"welcome"}'])
+async def test_nonsense_ends_only_its_own_session(stage: Stage, frame: bytes) -> None:
+    await stage.write(node("n1"), node("n2"))
+    one, two = await stage.agent("n1"), await stage.agent("n2")
+    await one.socket.send_bytes(frame)
+    await one.closed()
+    await two.say(Beat({"engine": "engine down"}))
+    await stage.shows("n2", conditions={"engine": "engine down"}, state=SessionState.OPEN)
+
+
+# Signs of life
+
+
+async def test_silence_is_noted_with_what_the_second_witness_says(stage: Stage) -> None:
+    await stage.write(node("n1"), node("n2"))
+    with deaf_host() as address:
+        near, far = await stage.agent("n1"), await stage.agent("n2", address=address)
+        for agent in (near, far):
+            await agent.fall_silent()
+        await stage.shows("n1", state=SessionState.SILENT, reachable=True)
+        await stage.shows("n2", state=SessionState.SILENT, reachable=False)
+        near.beat()
+        await stage.shows("n1", state=SessionState.OPEN, reachable=None)
+
+
+async def test_a_closed_socket_is_noted_at_once(stage: Stage) -> None:
+    await stage.write(node("n1"))
+    with deaf_host() as address:
+        agent = await stage.agent("n1", address=address)
+        await agent.fall_silent()
+        await agent.socket.close()
+        await stage.shows("n1", state=SessionState.CLOSED, reachable=False)
+
+
+async def test_the_witness_takes_any_answer_for_one() -> None:
+    silent, listening = loopback_address(), loopback_address()
+    with socket.create_server((listening, PORT)), deaf_host() as deaf:
+        assert await answers(listening)
+        assert await answers(silent), "a refusal is an answer"
+        assert not await answers(deaf)
+
+
+async def test_a_goodbye_says_when_the_agent_means_to_be_back(stage: Stage) -> None:
+    await stage.write(node("n1"))
+    agent = await stage.agent("n1")
+    await agent.say(Goodbye(30.0))
+    await agent.fall_silent()
+    await agent.socket.close()
+    record = await stage.shows("n1", state=SessionState.CLOSED, reachable=True)
+    assert record.back_by is not None and 25 < record.back_by - record.since < 31
+    again = await stage.agent("n1")
+    assert again.welcome is not None
+    record = await stage.shows("n1", state=SessionState.OPEN)
+    assert record.back_by is None
+
+
+async def test_conditions_come_and_go(stage: Stage) -> None:
+    await stage.write(node("n1"))
+    agent = await stage.agent("n1")
+    await agent.fall_silent()
+    await agent.say(Beat({"engine": "engine down since noon"}))
+    await stage.shows("n1", conditions={"engine": "engine down since noon"})
+    await agent.say(Beat())
+    await stage.shows("n1", conditions={})
+
+
+async def test_a_manager_that_was_held_up_blames_nobody(stage: Stage) -> None:
+    await stage.write(node("n1"))
+    agent = await stage.agent("n1")
+    revision = (await stage.etcd.range("/stackyard/state/session/")).items[0].mod_revision
+    time.sleep(4.5)  # noqa: ASYNC251  (this is the stall)
+    await asyncio.sleep(1.0)
+    assert (await stage.etcd.range("/stackyard/state/session/")).items[0].mod_revision == revision
+    del agent
+
+
+async def test_statuses_wait_for_an_etcd_that_is_away(stage: Stage, servers: Servers) -> None:
+    one = task(1, "n1")
+    await stage.write(node("n1"), *shop(), one)
+    agent = await stage.agent("n1")
+    servers.kill()
+    await agent.report(1, status(one))
+    await asyncio.sleep(1.0)
+    servers.restore()
+    assert (await agent.hear(Recorded)).sequence == 1
+    assert await stage.read(TaskStatus, one.id) == status(one)
+
+
+# Streams
+
+
+async def test_a_stream_is_dialled_with_a_ticket_and_ends_in_order(stage: Stage) -> None:
+    await stage.write(node("n1"))
+    agent = await stage.agent("n1")
+
+    async def serve() -> None:
+        asked = await agent.hear(OpenStream)
+        assert asked.request == LogsRequest("t1", follow=True)
+        dialled = await stage.dial("n1", asked.ticket)
+        for frame in (STDOUT + b"one\n", STDOUT + b"two\n", STREAM_END):
+            await dialled.send_bytes(frame)
+
+    serving = asyncio.create_task(serve())
+    async with stage.sessions.open_stream("n1", LogsRequest("t1", follow=True)) as stream:
+        assert [frame async for frame in stream.frames()] == [STDOUT + b"one\n", STDOUT + b"two\n"]
+    await serving
+
+
+async def test_a_stream_tells_the_agents_error(stage: Stage) -> None:
+    await stage.write(node("n1"))
+    agent = await stage.agent("n1")
+
+    async def serve() -> None:
+        dialled = await stage.dial("n1", (await agent.hear(OpenStream)).ticket)
+        await dialled.send_bytes(STREAM_ERROR + b"no such container")
+
+    serving = asyncio.create_task(serve())
+    async with stage.sessions.open_stream("n1", LogsRequest("t1")) as stream:
+        with pytest.raises(Unavailable, match="no such container"):
+            async for _ in stream.frames():
+                pass
+    await serving
+
+
+async def test_a_reader_that_is_slow_slows_the_agent_down(stage: Stage) -> None:
+    await stage.write(node("n1"))
+    agent = await stage.agent("n1")
+    sent = 0
+
+    async def serve() -> None:
+        nonlocal sent
+        dialled = await stage.dial("n1", (await agent.hear(OpenStream)).ticket)
+        while True:
+            await dialled.send_bytes(STDOUT + b"x" * 60_000)
+            sent += 1
+
+    serving = asyncio.create_task(serve())
+    async with stage.sessions.open_stream("n1", LogsRequest("t1", follow=True)) as stream:
+        frames = stream.frames()
+        await anext(frames)
+        before = -1
+        while sent != before:
+            before = sent
+            await asyncio.sleep(0.3)
+        assert sent < 500
+        await frames.aclose()
+    serving.cancel()
+    await asyncio.gather(serving, return_exceptions=True)
+
+
+async def test_a_ticket_is_for_one_node_and_one_time(stage: Stage) -> None:
+    await stage.write(node("n1"), node("n2"))
+    agent, _ = await stage.agent("n1"), await stage.agent("n2")
+
+    async def serve() -> None:
+        ticket = (await agent.hear(OpenStream)).ticket
+        with pytest.raises(aiohttp.WSServerHandshakeError, match="404"):
+            await stage.dial("n2", ticket)
+        dialled = await stage.dial("n1", ticket)
+        with pytest.raises(aiohttp.WSServerHandshakeError, match="404"):
+            await stage.dial("n1", ticket)
+        await dialled.send_bytes(STREAM_END)
+
+    serving = asyncio.create_task(serve())
+    async with stage.sessions.open_stream("n1", LogsRequest("t1")) as stream:
+        assert [frame async for frame in stream.frames()] == []
+    await serving
+
+
+async def test_no_stream_from_a_node_that_is_not_here(stage: Stage) -> None:
+    with pytest.raises(Unavailable):
+        async with stage.sessions.open_stream("n1", LogsRequest("t1")):
+            pass
