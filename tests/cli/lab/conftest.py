@@ -13,7 +13,7 @@ from cli.lab import Lab
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
-        made = Lab("tlab", "10.81.0.0/24")
+        made = Lab("tlab", "10.87.0.0/24")
         made.down()
         try:
             made.up(nodes=2, programs=["engine", "etcd"])

@@ -46,7 +46,7 @@ def test_nodes_have_names_processes_and_a_run_of_their_own(lab: Lab) -> None:
     assert (lab.node("n2").layout.run_dir / "only-here").exists()
     assert not Path("/run/only-here").exists()
     assert lab.exec("n1", ["test", "-e", "/run/only-here"]).returncode == 1
-    assert output(lab, "n1", "getent", "hosts", "n2").split() == ["10.81.0.2", "n2"]
+    assert output(lab, "n1", "getent", "hosts", "n2").split() == ["10.87.0.2", "n2"]
 
 
 def test_a_mount_by_one_program_of_a_node_is_seen_by_the_others_and_not_by_the_machine(lab: Lab) -> None:
@@ -185,7 +185,7 @@ def test_another_lab_on_the_same_network_is_refused(lab: Lab) -> None:
 
 @pytest.mark.parametrize("moment", ["starting the image registry", "switching on", "starting engine", "its end"])
 def test_a_killed_up_is_completed_by_the_next_and_leaves_nothing_after_down(moment: str, tmp_path: Path) -> None:
-    lab = Lab("tkill", "10.82.0.0/24")
+    lab = Lab("tkill", "10.88.0.0/24")
     lab.down()
     try:
         words = [STACK, "lab", "up", "--nodes", "2", "--programs", "engine"]
@@ -205,7 +205,7 @@ def test_a_killed_up_is_completed_by_the_next_and_leaves_nothing_after_down(mome
 
 
 def test_a_killed_build_is_cleaned_up_by_down(tmp_path: Path) -> None:
-    lab = Lab("tkill", "10.82.0.0/24")
+    lab = Lab("tkill", "10.88.0.0/24")
     lab.down()
     (tmp_path / "compose.yml").write_text("services: {a: {image: 'tkill-image:1', build: .}}")
     (tmp_path / "Dockerfile").write_text(f"FROM busybox:1\nRUN touch /{tmp_path.name} && sleep 300\n")
