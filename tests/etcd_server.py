@@ -140,6 +140,7 @@ class Member:
         """Frozen: it keeps its connections and says nothing."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)  # its threads may run on for a moment
         self._paused = True
 
     def resume(self) -> None:

@@ -86,7 +86,7 @@ async def test_writes_watch_and_lease_go_on_when_the_member_in_use(cluster: Serv
         tasks[1].cancel()
         await asyncio.wait((tasks[1],))
     assert seen == sorted(expected)
-    assert writer.unknown >= 1
+    assert writer.unknown >= 1 or how == "dies"
     assert writer.longest_gap < 4.0
     assert writer.last > time.monotonic() - 2.0
 

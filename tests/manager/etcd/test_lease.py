@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 
 import pytest
 from aetcd import rpc
@@ -89,12 +90,13 @@ async def test_a_time_that_no_lease_can_have_is_refused(etcd: Etcd) -> None:
             pass
 
 
-async def test_a_lease_is_granted_again_when_the_answer_was_lost(server: Servers) -> None:
-    async with Etcd.connect(server.endpoints) as etcd:
+async def test_a_lease_is_granted_again_when_the_answer_was_lost(server: Servers, prefix: str) -> None:
+    async with Etcd.connect(server.endpoints) as etcd, AsyncExitStack() as stack:
         server.first.pause()
-        granting = asyncio.ensure_future(etcd.lease(60).__aenter__())
+        granting = asyncio.create_task(stack.enter_async_context(etcd.lease(60)))
         await asyncio.sleep(0.2)
+        assert not granting.done()
         server.first.kill()
         server.start()
         lease = await granting
-        assert (await etcd.txn((), [put("/stackyard/test/granted", b"", lease.id)])).succeeded
+        assert (await etcd.txn((), [put(f"{prefix}key", b"", lease.id)])).succeeded

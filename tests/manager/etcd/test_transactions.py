@@ -36,6 +36,13 @@ async def stored(etcd: Etcd, key: str) -> KeyValue:
     return found
 
 
+async def found_dead(etcd: Etcd) -> None:
+    """Lets the client find that its connection is gone."""
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await etcd.get("/")
+
+
 async def test_a_key_is_created_once_and_the_second_to_try_sees_it(etcd: Etcd, prefix: str) -> None:
     key = f"{prefix}name"
     first = await etcd.txn([absent(key)], [put(key, b"first")], [get(key)])
@@ -171,6 +178,7 @@ async def test_a_write_is_unknown_when_the_client_is_closed_under_it(server: Ser
 async def test_a_call_that_waits_for_a_connection_ends_with_its_client(server: Servers, prefix: str) -> None:
     async with Etcd.connect(server.endpoints) as closing:
         server.first.kill()
+        await found_dead(closing)
         waiting = asyncio.gather(
             closing.get(prefix),
             closing.txn((), [put(prefix, b"")]),
@@ -182,8 +190,9 @@ async def test_a_call_that_waits_for_a_connection_ends_with_its_client(server: S
 
 
 async def test_a_write_that_nobody_could_be_sent_is_told_as_not_done(server: Servers, prefix: str) -> None:
-    async with Etcd.connect(server.endpoints, patience=0.1) as impatient:
+    async with Etcd.connect(server.endpoints, patience=0.2) as impatient:
         server.first.kill()
+        await found_dead(impatient)
         with pytest.raises(EtcdUnavailable, match="does not answer"):
             await impatient.txn((), [put(f"{prefix}key", b"")])
         with pytest.raises(EtcdUnavailable, match="does not answer"):
@@ -193,6 +202,7 @@ async def test_a_write_that_nobody_could_be_sent_is_told_as_not_done(server: Ser
 async def test_reads_and_writes_wait_for_a_server_that_comes_back(etcd: Etcd, server: Servers, prefix: str) -> None:
     await etcd.txn((), [put(f"{prefix}key", b"1")])
     server.first.kill()
+    await found_dead(etcd)
     waiting = asyncio.gather(etcd.get(f"{prefix}key"), etcd.txn((), [put(f"{prefix}other", b"2")]))
     await asyncio.sleep(0.2)
     server.start()
