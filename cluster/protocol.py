@@ -115,7 +115,8 @@ Item = ServiceItem | TaskItem | NetworkItem | PeerItem | PortItem
 class Page(msgspec.Struct, tag="assignments", omit_defaults=True, frozen=True):
     """A part of a set. `full` on all pages of a full set, `last` on the last page of any set.
 
-    `removed` holds idents and is empty in full sets: there, what is not mentioned is gone.
+    `removed` holds idents, perhaps of items that came and went unsent, and is empty in full sets: there, what is not
+    mentioned is gone.
     """
 
     epoch: int

@@ -22,6 +22,9 @@ from manager.sessions.assignments import memberships, own, peer, peers, ports
 PORTS = "ports"
 """The topic of published ports; all others are called by the network's id."""
 
+SPARE = 100
+"""Marks of changes that a topic keeps beyond two for each of its items."""
+
 
 class Topic:
     """Items by ident, with the order in which they last changed. `None` marks one that is gone."""
@@ -43,7 +46,7 @@ class Topic:
         self.version += 1
         self._changed.pop(ident, None)
         self._changed[ident] = self.version
-        if len(self._changed) > 2 * len(self.items) + 100:
+        if len(self._changed) > 2 * len(self.items) + SPARE:
             self._forget()
         return True
 
