@@ -1,9 +1,12 @@
 """From a plan to transactions: fenced, guarded, of at most 100 operations. Does no I/O.
 
 The caller sends one transaction after another and tells how each ended. Whatever does not succeed ends the commit: the
-steps so far are a legal state, and the rest is decided again. A transaction whose answer was lost needs no repeating
-either. If it came through, the picture will show it; if it comes through late, its guards let it in only while nothing
-that it was decided on has changed.
+steps so far are a legal state, and the rest is decided again.
+
+All transactions of leaders form one chain: each one rewrites the record of the time and only holds while that record is
+as the decision saw it. So each is decided on everything that leaders wrote before it. A transaction whose answer was
+lost needs no repeating: if it came through, the picture will show it, and nothing else gets in before that; if it is
+still on its way, the next one that gets in shuts it out.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cluster.codec import encode, key_of
+from cluster.codec import encode, key_for, key_of
 from cluster.errors import Inconsistent
 from cluster.model.cluster import ClockMark
 from manager.decide.plan import Plan, Step
@@ -27,26 +30,28 @@ class Transaction:
     steps: tuple[Step, ...]
 
 
-class Commit:
-    """One plan on its way into etcd. `fence` is the leader's; `mark` is stored beside the first steps."""
+CLOCK = key_for(ClockMark, "this")
 
-    def __init__(self, plan: Plan, fence: Sequence[Compare], mark: ClockMark | None = None) -> None:
+
+class Commit:
+    """One plan on its way into etcd. `fence` is the leader's; the last mark of time was stored at `marked_at`."""
+
+    def __init__(self, plan: Plan, fence: Sequence[Compare], mark: ClockMark, marked_at: int) -> None:
         self._steps = list(plan.steps)
         self._fence = tuple(fence)
-        self._mark = mark
+        self._mark = put(CLOCK, encode(mark))
+        self._written = {CLOCK: marked_at}
         self._sent: tuple[str, ...] = ()
-        self._written: dict[str, int] = {}
+        self._deleted: frozenset[str] = frozenset()
 
     def next(self) -> Transaction | None:
         """Give the next transaction, None after the last."""
         if not self._steps:
             return None
-        compares: dict[str, Compare] = {}
-        operations: list[Operation] = []
-        written: set[str] = set()
+        compares = {CLOCK: self._compare(CLOCK, 0)}
+        operations: list[Operation] = [self._mark]
+        written = {CLOCK}
         steps: list[Step] = []
-        if self._mark is not None:
-            operations.append(put(key_of(self._mark), encode(self._mark)))
         while self._steps:
             step = self._steps[0]
             more = {key: self._compare(key, at) for key, at in step.expects if key not in written}
@@ -63,12 +68,11 @@ class Commit:
             written.update(step.deletes)
             steps.append(self._steps.pop(0))
         self._sent = tuple(written)
-        self._deleted = {key for step in steps for key in step.deletes}
+        self._deleted = frozenset(key for step in steps for key in step.deletes)
         return Transaction((*self._fence, *compares.values()), tuple(operations), tuple(steps))
 
     def succeeded(self, revision: int) -> None:
         """Take note that the last transaction was carried out at a revision."""
-        self._mark = None
         self._written.update((key, 0 if key in self._deleted else revision) for key in self._sent)
 
     def _compare(self, key: str, at: int) -> Compare:

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from manager.commit import Commit
 from manager.decide.agenda import Question
 from manager.decide.plan import Plan
 from manager.etcd import Compare, Etcd, EtcdUnavailable, Lease, Operation, TxnResult, UnknownOutcome
@@ -103,7 +102,7 @@ class Control:
             pass
 
     async def _commit(self, question: Question, plan: Plan, now: float) -> None:
-        commit = Commit(plan, self._fence, self._leader.mark(now))
+        commit = self._leader.commit(plan, self._fence, now)
         while (transaction := commit.next()) is not None:
             try:
                 result = await self._store.txn(transaction.compares, transaction.operations)

@@ -6,14 +6,15 @@ that `broken` gives names the records at fault.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from collections.abc import Iterator
 
 from cluster.codec import key_of
-from cluster.model.cluster import Claim
+from cluster.model.cluster import Claim, ClockMark
 from cluster.model.network import INGRESS
 from cluster.model.task import Desired, Task, TaskStatus, task_id
-from manager.decide.scheduler import local_volumes
+from manager.decide.scheduler import host_port_claim, local_volumes
 from manager.picture import Change, ClusterState, claim_key
 
 
@@ -33,6 +34,8 @@ def backwards(change: Change) -> str:
         case (TaskStatus() as old, TaskStatus() as new):
             if new.state.rank < old.state.rank or (old.state.terminal and new.state is not old.state):
                 return f"task {old.task} was {old.state} and is {new.state}"
+        case (ClockMark() as old, ClockMark() as new) if new.now < old.now:
+            return f"the time was {old.now} and is {new.now}"
     return ""
 
 
@@ -46,7 +49,7 @@ def _numbers(state: ClusterState) -> Iterator[str]:
         vnis[network.vni] = network.id
         yield from _claimed(state, "vni", str(network.vni), network.id)
         for text in network.subnets:
-            subnet = ipaddress.ip_network(text)
+            subnet = _subnet(text)
             for other, holder in subnets:
                 if subnet.version == other.version and subnet.overlaps(other):
                     yield f"networks {network.id} and {holder} have subnets that overlap: {subnet} and {other}"
@@ -63,6 +66,11 @@ def _numbers(state: ClusterState) -> Iterator[str]:
         if verdict.ingress is not None:
             for address in verdict.ingress.addresses:
                 yield from _claimed(state, "address", f"{INGRESS}/{address}", verdict.node)
+
+
+@functools.cache
+def _subnet(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    return ipaddress.ip_network(text)
 
 
 def _claimed(state: ClusterState, kind: str, name: str, owner: str) -> Iterator[str]:
@@ -110,9 +118,8 @@ def _volumes(state: ClusterState, task: Task) -> Iterator[str]:
 
 
 def _slots(state: ClusterState) -> Iterator[str]:
-    """One task that is wanted in a slot at a time, and no host port twice on a node."""
+    """One task that is wanted in a slot at a time, and each host port claimed for one task of the node."""
     live: dict[tuple[str, int], str] = {}
-    ports: dict[tuple[str, str, int], str] = {}
     for task in state.tasks.values():
         if task.desired is Desired.RUNNING:
             slot = (task.service_uid, task.slot)
@@ -124,10 +131,8 @@ def _slots(state: ClusterState) -> Iterator[str]:
         spec = state.spec_of(task)
         for port in spec.ports if spec else ():
             if port.mode == "host":
-                place = (task.node, port.protocol, port.published)
-                if place in ports:
-                    yield f"tasks {task.id} and {ports[place]} both publish {place}"
-                ports[place] = task.id
+                claim = host_port_claim(port, task.node, task.id)
+                yield from _claimed(state, claim.kind, claim.name, task.id)
 
 
 def _stacks(state: ClusterState) -> Iterator[str]:

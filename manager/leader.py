@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 
 from cluster.model.cluster import ClockMark
+from manager.commit import CLOCK, Commit
 from manager.decide import liveness, orchestrator, stacks
 from manager.decide.agenda import About, Agenda, Question
 from manager.decide.liveness import Hearing, nodes_to_note
 from manager.decide.plan import Draft, Plan
+from manager.etcd.records import Compare
 from manager.picture import Change, ClusterState
 
 log = logging.getLogger(__name__)
 
 FIRST_QUARANTINE, LONGEST_QUARANTINE = 2.0, 300.0
-
-MARK_EVERY = 1.0
-"""Seconds of cluster time after which a commit also stores the time."""
 
 
 class Leader:
@@ -62,10 +62,9 @@ class Leader:
         self.agenda.wake(question, plan.wake_at)
         return plan
 
-    def mark(self, now: float) -> ClockMark | None:
-        """Give the record of the time to store with the next commit, if it is worth it."""
-        stored = self.state.clock
-        return ClockMark(now) if stored is None or now - stored.now >= MARK_EVERY else None
+    def commit(self, plan: Plan, fence: Sequence[Compare], now: float) -> Commit:
+        """Begin the commit of a plan that was decided on the picture as it is."""
+        return Commit(plan, fence, ClockMark(now), self.state.revision_of(CLOCK))
 
     def _decide(self, question: Question, now: float) -> Plan:
         match question.about:

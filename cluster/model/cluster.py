@@ -33,6 +33,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class ClockMark:
-    """The highest cluster time that the leader has seen, so that a new leader's clock never runs behind it."""
+    """The highest cluster time that a leader has seen, so that a new leader's clock never runs behind it.
+
+    Every transaction of a leader rewrites it and holds only while it is as the leader knows it: the chain in which each
+    decision is made on all those before it.
+    """
 
     now: float

@@ -106,7 +106,7 @@ class Agenda:
                 self.mark(About.SERVICE, record.service_uid)
                 if change.new is None:
                     self.mark(About.STACK, record.stack_uid)
-                    self._room(record)
+                    self._left(record)
             case TaskStatus():
                 self._note_status(record)
             case ServiceState():
@@ -134,7 +134,8 @@ class Agenda:
                 if record.id == INGRESS:
                     self.mark(About.INGRESS, "")
                     self.mark(About.NODE, *state.nodes)
-                self.mark(About.STACK, record.stack_uid)
+                # A network that goes may leave room for one that another stack lacks.
+                self.mark(About.STACK, *(state.stack_names if change.new is None else filter(None, [record.stack_uid])))
                 self.mark(About.SERVICE, *self._attached(record))
             case Volume():
                 self.mark(About.STACK, record.stack_uid)
@@ -149,17 +150,14 @@ class Agenda:
         if task is None:
             return
         if status.state.terminal:
-            self._room(task)
+            self._left(task)
         if status.state.terminal or status.state is TaskState.RUNNING or task.desired is not Desired.RUNNING:
             self.mark(About.SERVICE, task.service_uid)
 
-    def _room(self, task: Task) -> None:
-        """Mark what waits for what an ended or deleted task had: its host ports, its use of published ports."""
+    def _left(self, task: Task) -> None:
+        """Mark the network of published ports when a task that ended or was deleted used it."""
         if any(endpoint.network == INGRESS for endpoint in task.endpoints):
             self.mark(About.INGRESS, "")
-        spec = self._state.spec_of(task)
-        if spec is None or any(port.mode == "host" for port in spec.ports):
-            self._waiting()
 
     def _note_claim(self, claim: Claim, change: Change) -> None:
         state = self._state
@@ -170,9 +168,10 @@ class Agenda:
             self._waiting()
             network = state.networks.get(claim.name.rpartition("/")[0])
             if claim.kind == "address" and network is not None and not state.occupied.get(network.id):
-                self.mark(About.STACK, network.stack_uid)
                 if network.id == INGRESS:
                     self.mark(About.INGRESS, "")
+                else:
+                    self.mark(About.STACK, network.stack_uid)
 
     def _waiting(self) -> None:
         """Mark the services with tasks that wait for a node, and their stacks, which may lack a network."""

@@ -23,7 +23,7 @@ from cluster.model.volume import Volume
 from manager.decide.allocator import AddressAllocator, NoRoom, attachments
 from manager.decide.plan import Draft, Plan
 from manager.decide.restarts import Rests, Successor, after_end, inherited
-from manager.decide.scheduler import Scheduler
+from manager.decide.scheduler import Scheduler, host_port_claim
 from manager.decide.slots import Slot, slots_of
 from manager.decide.updater import next_batch
 from manager.picture import ClusterState, claim_key
@@ -390,6 +390,7 @@ class _Reconciler:
             endpoint, claimed = self.addresses.endpoint(network, task.id, aliases)
             endpoints.append(endpoint)
             claims += claimed
+        claims += [host_port_claim(port, node, task.id) for port in self.spec.ports if port.mode == "host"]
         return dataclasses.replace(task, node=node, endpoints=tuple(endpoints), reason=""), claims
 
     # Published ports

@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from cluster.codec import key_of
+from cluster.model.cluster import Claim
 from cluster.model.node import Availability, Node, NodeStatus
 from cluster.model.service import PortSpec, ServiceSpec
 from cluster.model.stack import StackSpec
@@ -117,6 +119,11 @@ class Scheduler:
         self._refusal = f"no suitable node ({', '.join(reasons) or 'the cluster has none'})"
 
 
+def host_port_claim(port: PortSpec, node: str, task: str) -> Claim:
+    """Give the claim of a task on a port of its own node."""
+    return Claim("host-port", f"{node}/{port.protocol}/{port.published}", task)
+
+
 def local_volumes(stack: StackSpec, spec: ServiceSpec) -> tuple[str, ...]:
     """Give the full names of the volumes of a service that lie on one node's disk."""
     by_name = {volume.name: volume for volume in stack.volumes.values()}
@@ -167,15 +174,8 @@ def _constraint(state: ClusterState, constraint: str) -> Filter:
 
 
 def _host_port(state: ClusterState, port: PortSpec) -> Filter:
-    wanted = (port.protocol, port.published)
-
     def passes(node: Node) -> bool:
-        for ident in state.tasks_on.get(node.id, ()):
-            task = state.tasks[ident]
-            spec = None if state.has_ended(task) else state.spec_of(task)
-            if spec and any(p.mode == "host" and (p.protocol, p.published) == wanted for p in spec.ports):
-                return False
-        return True
+        return key_of(host_port_claim(port, node.id, "")) not in state.claims
 
     text = f"port {port.published}/{port.protocol} in use"
     return Filter(passes, f"has {text}", f"have {text}")

@@ -40,7 +40,7 @@ class Agent:
     up: bool = True
     cut: bool = False
     containers: dict[str, Container] = field(default_factory=dict)
-    journal: Assignment = Assignment(0, 0, {})
+    journal: Assignment = field(default_factory=lambda: Assignment(0, 0, {}))
     ends: dict[str, TaskStatus] = field(default_factory=dict)
     """How tasks ended, as the stopped containers would tell."""
 

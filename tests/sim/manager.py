@@ -61,7 +61,7 @@ class Manager:
     # The picture
 
     def relist(self) -> None:
-        listing = [(item.key, item.value, item.mod_revision) for item in self.world.store.list(PREFIX)]
+        listing = [(item.key, item.value, item.mod_revision) for item in self.world.store.listing(PREFIX)]
         changes = self.state.replace(listing, self.world.store.revision)
         self._learn(changes)
 
@@ -98,7 +98,7 @@ class Manager:
             if self.lease in self.world.leases:
                 self.world.txn((absent(key),), [Put(key, self.id.encode(), self.lease)])
             return
-        candidates = store.list(ELECTION)
+        candidates = store.listing(ELECTION)
         if min(candidates, key=lambda item: item.create_revision).key == key and self.leader is None:
             self.leader = Leader(self.state, self.now())
             self.fence = (created_at(key, store.keys[key].create_revision),)
@@ -124,7 +124,7 @@ class Manager:
                 if not plan.steps:
                     continue
                 self.question = question
-                self.commit = Commit(plan, self.fence, self.leader.mark(now))
+                self.commit = self.leader.commit(plan, self.fence, now)
             transaction = self.commit.next()
             if transaction is None:
                 self.commit = None

@@ -1,4 +1,4 @@
-"""What people do in a history: deploy, change, scale and remove stacks; drain nodes. Their writes always get through."""
+"""What people do in a history: deploy, change, scale and remove stacks, drain nodes. Their writes get through."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Store:
         for key in sorted(key for key, item in self.keys.items() if item.lease == lease):
             self.txn((), (Delete(key),))
 
-    def list(self, prefix: str) -> list[KeyValue]:
+    def listing(self, prefix: str) -> list[KeyValue]:
         return [item for key, item in sorted(self.keys.items()) if key.startswith(prefix)]
 
     def since(self, revision: int) -> list[tuple[int, tuple[Event, ...]]]:

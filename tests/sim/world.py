@@ -36,7 +36,7 @@ from manager.etcd.records import Compare, Operation, Put, TxnResult
 from manager.invariants import backwards, broken
 from manager.leader import Leader
 from manager.picture import Change, ClusterState, Event
-from tests.sim.agent import Agent
+from tests.sim.agent import Agent, Container
 from tests.sim.manager import ELECTION, Manager
 from tests.sim.people import People
 from tests.sim.store import Store
@@ -54,7 +54,7 @@ class World:
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
         self.time = EPOCH
-        self.trouble = 0.15
+        self.trouble = self.rng.choice([0.0, 0.05, 0.2])
         self.store = Store()
         self.truth = ClusterState()
         self.story: list[str] = []
@@ -117,7 +117,7 @@ class World:
     def _check_fence(self, compares: Sequence[Compare]) -> None:
         fences = [compare for compare in compares if compare.key.startswith(ELECTION) and compare.operand]
         if fences:
-            oldest = min(self.store.list(ELECTION), key=lambda item: item.create_revision)
+            oldest = min(self.store.listing(ELECTION), key=lambda item: item.create_revision)
             self.hold(oldest.key == fences[0].key, f"{fences[0].key} wrote, but {oldest.key} leads")
 
     def _look(self) -> None:
@@ -192,7 +192,7 @@ class World:
                 task.id not in self.ended or task.id in agent.ends, f"{task.id} ended, and runs again on {agent.name}"
             )
 
-    def sandboxes(self) -> Iterator[tuple[Agent, object]]:  # type: ignore[misc]
+    def sandboxes(self) -> Iterator[tuple[Agent, Container]]:
         for agent in self.agents:
             if agent.host_up:
                 for container in agent.containers.values():
@@ -208,6 +208,12 @@ class World:
         manager = Manager(self, f"m{self._made}", self._made, skew)
         self.managers.append(manager)
         return manager
+
+    def lose(self, manager: Manager) -> None:
+        """A manager finds out that its lease is lost, and ends."""
+        self.tell(f"{manager.id} finds that its lease is lost")
+        manager.alive = False
+        manager.resign()
 
     def manager(self, ident: str) -> Manager | None:
         return next((m for m in self.managers if m.id == ident and m.alive), None)
@@ -331,7 +337,7 @@ class World:
         for service in truth.services.values():
             if why := self._service_unsettled(service.uid):
                 return f"{service.full_name}: {why}"
-        running = {container.task.id for _, container in self.sandboxes()}  # type: ignore[attr-defined]
+        running = {container.task.id for _, container in self.sandboxes()}
         wanted = {t.id for t in truth.tasks.values() if truth.is_ready(t)}
         if running != wanted:
             return f"{running - wanted} run, and {wanted - running} do not"

@@ -14,7 +14,6 @@ from cluster.model.service import ContainerSpec, Mount, NetworkAttachment, PortS
 from cluster.model.stack import ServiceVersion, Stack, StackRevision, StackSpec
 from cluster.model.task import Task, TaskState, TaskStatus
 from cluster.model.volume import VolumeSpec
-from manager.commit import Commit
 from manager.decide.agenda import Question
 from manager.decide.plan import Plan
 from manager.etcd.records import Delete, Put
@@ -106,8 +105,8 @@ class Lab:
 
     def catch_up(self) -> None:
         for revision, events in self.store.since(self.state.revision):
-            wanted = [e for e in events if e.key.startswith(PREFIX)]
-            changes = self.state.apply([Event(e.key, e.current.value if e.current else None, revision) for e in wanted], revision)
+            ours = [(e.key, e.current.value if e.current else None) for e in events if e.key.startswith(PREFIX)]
+            changes = self.state.apply([Event(key, value, revision) for key, value in ours], revision)
             for change in changes:
                 assert not backwards(change), backwards(change)
             self.heard(changes)
@@ -161,7 +160,7 @@ class Lab:
         raise AssertionError(f"the leader is never content: {[p.steps[0].why for _, p in self.plans[-6:]]}")
 
     def commit(self, plan: Plan) -> None:
-        commit = Commit(plan, ())
+        commit = self.leader.commit(plan, (), self.now)
         while (transaction := commit.next()) is not None:
             result = self.store.txn(transaction.compares, transaction.operations)
             assert result.succeeded, transaction
