@@ -55,16 +55,26 @@ class Switch:
         _batch(namespace, "link set lo up", f"addr add {address}/24 dev eth0", "link set eth0 up")
 
     def unplug(self, what: str, port: str) -> None:
-        if port in _links(self._namespace):
-            self._ip(f"link del {port}")  # with both ends, now: deleting the namespace would do it some time later
+        # both ends go now; with the namespace they would go some time later
+        self._change_port(port, f"link del {port}")
         remove_namespace(self._layout.namespace(what))
 
     def set_port(self, port: str, up: bool) -> None:
         """Pull the cable out of the switch or put it back in; a port that is not there is as good as pulled."""
-        if port in _links(self._namespace):
-            self._ip(f"link set {port} {'up' if up else 'down'}")
-        elif up:
+        if not self._change_port(port, f"link set {port} {'up' if up else 'down'}") and up:
             raise Failed(f"the lab's switch has no port {port}", hint="`stack lab up` mends the lab.")
+
+    def _change_port(self, port: str, command: str) -> bool:
+        """Whether the port is there to be changed: the kernel may be taking it away, as its other end has gone."""
+        if port not in _links(self._namespace):
+            return False
+        try:
+            self._ip(command)
+        except Failed:
+            if port in _links(self._namespace):
+                raise
+            return False
+        return True
 
     def ports_up(self) -> set[str]:
         """The ports with their cable in."""
