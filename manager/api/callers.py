@@ -1,7 +1,8 @@
 """Who is asking: worked out once a connection, from the socket or from the certificate, and checked by every route.
 
-The caller is the first parameter of each route: dependencies are worked out in that order, and nothing of a request is
-to be read before it is known that the caller may make it. (They are coroutines: others would cost a thread each.)
+The caller is the first parameter of each route, the manager's core the second: dependencies are worked out in that
+order, and nothing of a request is to be read before it is known that the caller may make it. They are coroutines:
+others would cost a thread each.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ async def nodes(caller: Operator, core: ReadyCore) -> Response:
 
 @router.patch("/nodes/{name}", response_model=NodeView, openapi_extra=takes(NodeChange))
 async def change_node(
-    caller: Operator, name: str, change: Annotated[NodeChange, Depends(body(NodeChange))], core: ReadyCore
+    caller: Operator, core: ReadyCore, name: str, change: Annotated[NodeChange, Depends(body(NodeChange))]
 ) -> Response:
     """Change a node's availability or labels; the name may be its id."""
     for _ in range(TRIES):
@@ -69,7 +69,7 @@ async def join_tokens(caller: LocalRoot, core: AnyCore) -> Response:
 
 @router.post("/join", response_model=JoinReply, openapi_extra=takes(JoinRequest))
 async def join(
-    caller: Anyone, request: Annotated[JoinRequest, Depends(body(JoinRequest))], core: ReadyCore
+    caller: Anyone, core: ReadyCore, request: Annotated[JoinRequest, Depends(body(JoinRequest))]
 ) -> Response:
     """Take a node in. Joining again with the same name and key gives the same id, and a new certificate."""
     role = await core.authority.role_of(core.etcd, request.token)
@@ -118,7 +118,7 @@ def _lives(core: Core, node: Node) -> bool:
 
 @router.post("/certificates", response_model=CertificateReply, openapi_extra=takes(CertificateRequest))
 async def certificate(
-    caller: LocalRoot, request: Annotated[CertificateRequest, Depends(body(CertificateRequest))], core: AnyCore
+    caller: LocalRoot, core: AnyCore, request: Annotated[CertificateRequest, Depends(body(CertificateRequest))]
 ) -> Response:
     """Give a person or program a certificate to work on this cluster with."""
     if _NAME.fullmatch(request.name) is None:

@@ -34,8 +34,8 @@ async def tasks(
 @router.get("/services/{name}/logs", response_class=StreamingResponse)
 async def logs(
     caller: Operator,
-    name: str,
     core: ReadyCore,
+    name: str,
     follow: bool = False,
     tail: Annotated[int | None, Query(ge=0)] = None,
     since: float | None = None,

@@ -42,18 +42,18 @@ async def list_stacks(caller: Operator, core: ReadyCore) -> Response:
 
 
 @router.get("/{name}", response_model=StackView)
-async def stack(caller: Operator, name: str, core: ReadyCore) -> Response:
+async def stack(caller: Operator, core: ReadyCore, name: str) -> Response:
     return answer(show.stack(core.state, show.find_stack(core.state, name)))
 
 
 @router.get("/{name}/revisions", response_model=list[RevisionView])
-async def revisions(caller: Operator, name: str, core: ReadyCore) -> Response:
+async def revisions(caller: Operator, core: ReadyCore, name: str) -> Response:
     return answer(show.revisions(core.state, show.find_stack(core.state, name)))
 
 
 @router.put("/{name}", response_model=RevisionReply, openapi_extra=takes(DeployRequest))
 async def deploy(
-    caller: Operator, name: str, request: Annotated[DeployRequest, Depends(body(DeployRequest))], core: ReadyCore
+    caller: Operator, core: ReadyCore, name: str, request: Annotated[DeployRequest, Depends(body(DeployRequest))]
 ) -> Response:
     """Make a stack be as the spec says: a new revision of it, unless it is like that already."""
 
@@ -65,7 +65,7 @@ async def deploy(
 
 @router.post("/{name}/scale", response_model=RevisionReply, openapi_extra=takes(ScaleRequest))
 async def scale(
-    caller: Operator, name: str, request: Annotated[ScaleRequest, Depends(body(ScaleRequest))], core: ReadyCore
+    caller: Operator, core: ReadyCore, name: str, request: Annotated[ScaleRequest, Depends(body(ScaleRequest))]
 ) -> Response:
     """Change how many tasks services have, as a new revision."""
 
@@ -76,7 +76,7 @@ async def scale(
 
 
 @router.delete("/{name}", response_model=RemoveReply)
-async def remove(caller: Operator, name: str, core: ReadyCore, volumes: bool = False) -> Response:
+async def remove(caller: Operator, core: ReadyCore, name: str, volumes: bool = False) -> Response:
     """Have a stack removed; its named volumes only if asked for."""
     reply = await _write(core, name, lambda state: revise.remove(state, name, volumes=volumes))
     return answer(RemoveReply(reply.stack, reply.uid, reply.revision))
@@ -100,7 +100,7 @@ def _new_uid() -> str:
 
 @router.get("/{name}/progress", response_class=StreamingResponse)
 async def follow_progress(
-    caller: Operator, name: str, core: ReadyCore, revision: Annotated[int | None, Query(ge=1)] = None
+    caller: Operator, core: ReadyCore, name: str, revision: Annotated[int | None, Query(ge=1)] = None
 ) -> StreamingResponse:
     """Tell, line by line, how far a stack is from a revision (the newest, if none is given) or from being gone."""
     found = show.find_stack(core.state, name)

@@ -104,14 +104,14 @@ class Sessions:
     @asynccontextmanager
     async def open_stream(self, node: str, request: LogsRequest) -> AsyncIterator[Stream]:
         """Have a node's agent open a stream. Raises Unavailable when this manager does not hold its session."""
-        session = self._held.get(node)
-        if session is None:
+        if not self.holds(node):
             raise Unavailable("its agent is not connected to this manager")
+        session = self._held[node]
         async with self.streams.open(node, request, session.send) as stream:
             yield stream
 
     def holds(self, node: str) -> bool:
-        return node in self._held
+        return node in self._held and self._held[node].talks
 
     async def _admit(self, socket: WebSocket, node: str) -> AgentSession:
         hello = await _hello(socket)

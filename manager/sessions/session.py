@@ -58,7 +58,10 @@ OVERTAKEN_REASON = "a newer session of this node was opened"
 
 
 class AgentSession:
-    """From Welcome until its end is recorded: `run` does it all, the other methods are for those who watch over it."""
+    """From Welcome until its end is recorded: `run` does it all, the other methods are for those who watch over it.
+
+    `talks` tells whether there is an agent at the other end; the session outlives it for what is still to be recorded.
+    """
 
     def __init__(
         self, socket: WebSocket, ledger: Ledger, reader: Reader, state: ClusterState, clock: Callable[[], float]
@@ -76,6 +79,7 @@ class AgentSession:
         self._gone = asyncio.Event()
         self._over = asyncio.Event()
         self._finishing = False
+        self.talks = True
         self._outbox: deque[ToAgent] = deque()
         self._pending: dict[str, TaskStatus] = {}
         self._written: dict[str, TaskStatus] = {}
@@ -115,6 +119,7 @@ class AgentSession:
             try:
                 await self._talk()
             finally:
+                self.talks = False
                 self._reader.close()
             if not self._over.is_set():
                 log.info("node %s: session %d was closed", self.node, self.epoch)

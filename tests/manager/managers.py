@@ -161,4 +161,3 @@ async def until(true: Callable[[], Any]) -> None:
 
 def description(name: str = "n1", address: str = "127.0.0.1") -> NodeDescription:
     return NodeDescription(hostname=name, address=address, agent_version="0", boot_id="1")
-

@@ -1,0 +1,96 @@
+"""An agent that does at once whatever it is told, without an engine: enough to see the API from outside."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import aiohttp
+
+from cluster.model.task import Desired, Task, TaskState, TaskStatus
+from cluster.protocol import (
+    STDOUT,
+    STREAM_END,
+    Beat,
+    LogsRequest,
+    OpenStream,
+    Page,
+    Statuses,
+    TaskItem,
+    Welcome,
+    decode_to_agent,
+)
+from tests.manager.managers import Client, RunningManager
+from tests.manager.sessions.stage import ToyAgent
+
+Outcome = Callable[[Task], TaskState]
+
+
+class ObedientAgent(ToyAgent):
+    """`outcome` tells the state in which a task that is to run ends up; `log` what each task has printed."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse, node: str, client: Client, outcome: Outcome) -> None:
+        super().__init__(socket, node)
+        self.outcome = outcome
+        self.log = b"hello\nworld\n"
+        self._client = client
+        self._sequence = 0
+        self._told: dict[str, TaskState] = {}
+
+    async def obey(self) -> None:
+        async with asyncio.TaskGroup() as streams:
+            while True:
+                message = decode_to_agent(await self.socket.receive_bytes())
+                if isinstance(message, Page):
+                    self._take(message)
+                    await self._act()
+                elif isinstance(message, OpenStream):
+                    streams.create_task(self._serve(message.ticket, message.request))
+
+    async def _act(self) -> None:
+        news = []
+        for item in self.items.values():
+            if isinstance(item, TaskItem) and (state := self._state(item.task)) is not self._told.get(item.task.id):
+                self._told[item.task.id] = state
+                gone = item.task.desired is Desired.REMOVE
+                container = "" if gone else "c-" + item.task.id
+                code = 3 if state is TaskState.FAILED else None
+                news.append(TaskStatus(item.task.id, state, 5.0, "", container, code))
+        if news:
+            self._sequence += 1
+            await self.say(Statuses(self._sequence, tuple(news)))
+
+    def _state(self, task: Task) -> TaskState:
+        return self.outcome(task) if task.desired is Desired.RUNNING else TaskState.SHUTDOWN
+
+    async def _serve(self, ticket: str, request: LogsRequest) -> None:
+        base = f"{self._client.base}/v1/agent/streams/{ticket}"
+        async with self._client.http.ws_connect(base) as socket:
+            for start in range(0, len(self.log), 5):
+                await socket.send_bytes(STDOUT + self.log[start : start + 5])
+            if not request.follow:
+                await socket.send_bytes(STREAM_END)
+            await socket.receive()
+
+
+@asynccontextmanager
+async def obedient(
+    manager: RunningManager, name: str = "n1", outcome: Outcome = lambda task: TaskState.RUNNING
+) -> AsyncIterator[ObedientAgent]:
+    """A node that has joined, with its agent at work until the end of the block."""
+    joined = await manager.join(name)
+    client = manager.node(joined)
+    async with client.http.ws_connect(f"{manager.base}/v1/agent/session", max_msg_size=1 << 20) as socket:
+        agent = ObedientAgent(socket, joined.id, client, outcome)
+        await agent.hello()
+        await agent.hear(Welcome)
+        await agent.say(Beat())
+        agent.beat()
+        obeying = asyncio.create_task(agent.obey())
+        try:
+            yield agent
+        finally:
+            await agent.fall_silent()
+            obeying.cancel()
+            await asyncio.gather(obeying, return_exceptions=True)
