@@ -288,7 +288,7 @@ def _offline_restart(view: View, world: World, task: Task, outcome: TaskStatus) 
         return None
     if memory.announced is not None and memory.announced.terminal:
         return None
-    delay = _delay(item.spec.restart, outcome.state, memory.restarts + task.failures, memory.quick_failures)
+    delay = _delay(item.spec.restart, outcome.state, memory.restarts + task.failures, _quick(memory, container))
     if delay is None:
         return None
     at = max((container.finished_at or world.now) + delay, world.offline_since + OFFLINE_AFTER)
@@ -306,8 +306,14 @@ def _delay(policy: RestartPolicy, ended: TaskState, failures: int, quick: int) -
         return None
     if policy.max_attempts is not None and failures >= policy.max_attempts:
         return None
-    back_off = 0.0 if quick == 0 else min(MAX_BACK_OFF, 2.0**quick)
+    back_off = 0.0 if quick == 0 else min(MAX_BACK_OFF, 2.0 ** min(quick, 10))
     return max(policy.delay or 0.0, back_off)
+
+
+def _quick(memory: Memory, container: Observed) -> int:
+    """Count the quick failures in a row before this one."""
+    ran = (container.finished_at or 0.0) - (container.started_at or 0.0)
+    return 0 if ran >= STABLE_RUN else memory.quick_failures
 
 
 def _status(
@@ -337,9 +343,7 @@ def after_restart(memory: Memory, container: Observed, *, counted: bool) -> Memo
     cleared = replace(memory, outcome=None, trouble="", tries=0, retry_at=0.0)
     if not counted:
         return cleared
-    ran = (container.finished_at or 0.0) - (container.started_at or 0.0)
-    quick = 0 if ran >= STABLE_RUN else memory.quick_failures
-    return replace(cleared, restarts=memory.restarts + 1, quick_failures=quick + 1)
+    return replace(cleared, restarts=memory.restarts + 1, quick_failures=_quick(memory, container) + 1)
 
 
 def after_success(memory: Memory) -> Memory:
