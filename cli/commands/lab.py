@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.output import format_option, table
+
 if TYPE_CHECKING:
     from cli.lab import Lab
 
@@ -47,11 +49,13 @@ def up(
 ) -> None:
     """Start the lab, or what of it is not up."""
     wanted = programs.split(",") if programs else None
-    _lab(subnet).up(nodes, managers, wanted, engine_args or None, images=not no_images)
+    one = _lab(subnet)
+    one.up(nodes, managers, wanted, engine_args or None, images=not no_images)
+    click.echo("up: " + ", ".join(f"{node.name} {node.layout.address}" for node in one.nodes()))
 
 
 @lab.command()
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
+@format_option
 def status(form: str) -> None:
     """Show the nodes and their programs."""
     from dataclasses import asdict
@@ -60,14 +64,15 @@ def status(form: str) -> None:
     if form == "json":
         click.echo(json.dumps([asdict(row) for row in rows], indent=2))
         return
+    if not rows:
+        click.echo("there is no lab here: `stack lab up` makes one", err=True)
+        return
     names = list(dict.fromkeys(name for row in rows for name in row.programs))
-    table = [["NODE", "ADDRESS", "STATE", "LINK", *(name.upper() for name in names)]]
-    table += [
+    head = ["NODE", "ADDRESS", "STATE", "LINK", *(name.upper() for name in names)]
+    lines = [
         [row.name, row.address, row.state, row.link, *(row.programs.get(name, "-") for name in names)] for row in rows
     ]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for line in table:
-        click.echo("   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    click.echo(table([head, *lines]))
 
 
 @lab.command("exec", context_settings={"ignore_unknown_options": True})

@@ -50,6 +50,10 @@ class Lab:
     def __init__(
         self, name: str | None = None, subnet: str | None = None, *, say: Callable[[str], None] = lambda line: None
     ) -> None:
+        if os.geteuid() != 0:
+            raise Forbidden(
+                "a lab is made of network namespaces and mounts, which only root may touch", hint="Use sudo."
+            )
         name = name or os.environ.get("STACKYARD_LAB") or "lab"
         self._settings = settings.read(Layout(name).state_file)
         asked = subnet or os.environ.get("STACKYARD_LAB_SUBNET")
@@ -197,6 +201,11 @@ class Lab:
         """Switch a node on with all its programs, or start one program."""
         with self._lock():
             node = self.node(name)
+            if program in programs.MANAGER_PROGRAMS and node.layout.number > self.settings.managers:
+                raise UserError(
+                    f"{name} is no manager, so it has no {program}",
+                    hint="`stack lab up --managers N` says how many nodes are, when a lab is made.",
+                )
             if program is None:
                 _boot(node)
             for one in [program] if program else self._programs_of(node):
@@ -330,8 +339,6 @@ class Lab:
     @contextmanager
     def _lock(self) -> Iterator[None]:
         """One command at a time changes a lab. The kernel drops the lock of a killed one."""
-        if os.geteuid() != 0:
-            raise Forbidden("a lab makes network namespaces and mounts, which only root may", hint="Use sudo.")
         self.layout.lock_file.parent.mkdir(parents=True, exist_ok=True)
         with self.layout.lock_file.open("w") as file:
             try:

@@ -13,7 +13,7 @@ import pytest
 
 from cli.lab import Lab, processes, programs
 from cli.lab.probes import http_ok
-from cluster.errors import Conflict, NotFound, Unavailable
+from cluster.errors import Conflict, NotFound, Unavailable, UserError
 
 pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.engine, pytest.mark.timeout(300)]
 STACK = str(Path(sys.prefix) / "bin" / "stack")
@@ -136,6 +136,11 @@ def test_programs_are_paused_killed_and_started_one_by_one(lab: Lab) -> None:
     assert states(lab, "n1") == {"node": "up", "link": "up", "engine": "up", "etcd": "up"}
     with pytest.raises(NotFound, match="no program docker"):
         lab.kill("n1", "docker")
+
+
+def test_a_manager_belongs_only_on_the_nodes_that_are_managers(lab: Lab) -> None:
+    with pytest.raises(UserError, match="n2 is no manager"):
+        lab.start("n2", "etcd")
 
 
 def test_a_node_is_stopped_in_order_and_up_brings_it_back_with_all_that_was_up_untouched(lab: Lab) -> None:
