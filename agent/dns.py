@@ -10,6 +10,7 @@ import ipaddress
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 
 A, PTR, AAAA, ANY = 1, 12, 28, 255
 _IN, _OPT = 1, 41
@@ -147,5 +148,6 @@ def _record(kind: int, data: bytes, ttl: int) -> bytes:
     return b"\xc0\x0c" + _RECORD.pack(kind, _IN, ttl, len(data)) + data
 
 
+@lru_cache(maxsize=4096)
 def _packed(address: str) -> bytes:
     return ipaddress.ip_address(address).packed

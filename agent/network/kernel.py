@@ -7,10 +7,12 @@ costs what changed; `audit` reads the kernel again and mends what differs.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 
 from agent.network import netlink
@@ -19,11 +21,14 @@ from agent.network.netlink import Link, Neighbour, Request
 from agent.network.plan import BRIDGE, BRIDGE_INDEX, NODE_OUTER, OUTER, VXLAN, VXLAN_INDEX, VXLAN_PORT, Overlay, Wire
 from cluster.errors import Failed, Unavailable
 
+log = logging.getLogger(__name__)
+
 NETWORKS = "sn-"
 SANDBOXES = "sy-"
 
 _BATCH = 100  # their answers fit the socket's receive buffer
 _ANSWER = 1 << 18
+_CARRIER_TIMEOUT, _CARRIER_PAUSE = 2.0, 0.0005
 _SOL_NETLINK, _CAP_ACK, _EXT_ACK = 270, 10, 11
 
 
@@ -55,11 +60,26 @@ class Netlink:
         """Say all of it in order, hear every answer, then raise the first that was a refusal."""
         refused: NetlinkError | None = None
         for start in range(0, len(requests), _BATCH):
-            refused = self._send(requests[start : start + _BATCH]) or refused
+            refused = self._send(requests[start : start + _BATCH], []) or refused
         if refused is not None:
             raise refused
 
-    def _send(self, requests: tuple[Request, ...]) -> NetlinkError | None:
+    def wait_running(self, index: int, name: str) -> None:
+        """Wait until a link that was set up carries packets: the kernel gets to that a moment later, and tells nobody
+        who did not listen before. A link that does not come to run in time is left to come later.
+        """
+        deadline = time.monotonic() + _CARRIER_TIMEOUT
+        while time.monotonic() < deadline:
+            answers: list[bytes] = []
+            refused = self._send((netlink.get_link(index, name),), answers)
+            if refused is not None:
+                raise refused
+            if netlink.read_link(answers[0]).running:
+                return
+            time.sleep(_CARRIER_PAUSE)
+        log.warning("link %s still carries nothing after %g s", name, _CARRIER_TIMEOUT)
+
+    def _send(self, requests: tuple[Request, ...], answers: list[bytes]) -> NetlinkError | None:
         refused: NetlinkError | None = None
         with self._lock:
             first = self._sequence + 1
@@ -68,7 +88,10 @@ class Netlink:
             waiting = len(requests)
             while waiting:
                 for kind, flags, sequence, body in netlink.messages(self._receive()):
-                    if kind != netlink.NLMSG_ERROR or not 0 <= sequence - first < len(requests):
+                    if not 0 <= sequence - first < len(requests):
+                        continue
+                    if kind != netlink.NLMSG_ERROR:
+                        answers.append(body)
                         continue
                     waiting -= 1
                     code, words = netlink.error_of(flags, body)
@@ -314,6 +337,7 @@ def make_sandbox(namespaces: Namespaces, task: str, wires: tuple[Wire, ...], net
                     attached.append(wire)
                 _allow_ipv6(wires)
                 inner.send(netlink.link_up(1, "lo"), *_addressing(wires))
+                _wait_running(inner, wires, networks)
             finally:
                 inner.close()
     except BaseException:
@@ -338,6 +362,7 @@ def mend_sandbox(namespaces: Namespaces, task: str, wires: tuple[Wire, ...], net
                     networks[wire.network].attach(wire, fd)
                 _allow_ipv6(lost)
                 inner.send(*_addressing(lost))
+                _wait_running(inner, lost, networks)
             finally:
                 inner.close()
     finally:
@@ -355,6 +380,8 @@ def wire_node(wire: Wire, home: Netlink, namespace: int, network: Network) -> No
     home.send(*(netlink.add_address(inner.index, *pair) for pair in wire.addresses if pair not in held))
     if not inner.up:
         home.send(netlink.link_up(inner.index, inner.name))
+        home.wait_running(inner.index, inner.name)
+        network.netlink.wait_running(wire.outer_index, wire.outer)
     # Published ports are forwarded, and with route_localnet also to clients that dial the node's loopback address.
     write_sysctl("ipv4/ip_forward", "1")
     write_sysctl(f"ipv4/conf/{wire.inner}/route_localnet", "1")
@@ -385,6 +412,12 @@ def _addressing(wires: Iterable[Wire]) -> Iterator[Request]:
         for address, prefix in wire.addresses:
             yield netlink.add_address(wire.inner_index, address, prefix)
         yield netlink.link_up(wire.inner_index, wire.inner)
+
+
+def _wait_running(inner: Netlink, wires: Iterable[Wire], networks: dict[str, Network]) -> None:
+    for wire in wires:
+        inner.wait_running(wire.inner_index, wire.inner)
+        networks[wire.network].netlink.wait_running(wire.outer_index, wire.outer)
 
 
 def _settle() -> None:

@@ -27,7 +27,8 @@ NTF_SELF, NTF_MASTER = 0x02, 0x04
 IFA_F_NODAD, IFA_F_PERMANENT = 0x02, 0x80
 
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER = 1, 3, 4, 10
-IFLA_LINKINFO, IFLA_NET_NS_FD, IFLA_EXT_MASK = 18, 28, 29
+IFLA_OPERSTATE, IFLA_LINKINFO, IFLA_NET_NS_FD, IFLA_EXT_MASK = 16, 18, 28, 29
+OPERSTATE_UP = 6
 INFO_KIND, INFO_DATA, INFO_SLAVE_KIND, INFO_SLAVE_DATA = 1, 2, 4, 5
 VETH_INFO_PEER = 1
 BR_STP_STATE, BR_MCAST_SNOOPING = 5, 23
@@ -64,7 +65,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A link as the kernel tells it; `vxlan` is (VNI, local address, port, learns)."""
+    """A link as the kernel tells it; `vxlan` is (VNI, local address, port, learns). A `running` one carries packets."""
 
     index: int
     name: str
@@ -75,6 +76,7 @@ class Link:
     kind: str = ""
     vxlan: tuple[int, str, int, bool] | None = None
     locked: bool = False
+    running: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +239,12 @@ def list_links() -> Request:
     return Request(RTM_GETLINK, DUMP, body, "the list of links")
 
 
+def get_link(index: int, name: str) -> Request:
+    """Ask for one link. Newer kernels first carry out what its carrier's last change calls for."""
+    body = _LINK.pack(0, 0, index, 0, 0) + _u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
+    return Request(RTM_GETLINK, 0, body, f"link {name}")
+
+
 def list_addresses() -> Request:
     return Request(RTM_GETADDR, DUMP, _ADDRESS.pack(0, 0, 0, 0, 0), "the list of addresses")
 
@@ -304,7 +312,7 @@ def read_link(body: bytes) -> Link:
     return Link(
         index, found.get(IFLA_IFNAME, b"").rstrip(b"\0").decode(), bool(flags & IFF_UP), _number(found.get(IFLA_MTU)),
         _mac(found.get(IFLA_ADDRESS)), _number(found.get(IFLA_MASTER)), kind, vxlan,
-        bool(_number(slave.get(BRPORT_LOCKED))),
+        bool(_number(slave.get(BRPORT_LOCKED))), found.get(IFLA_OPERSTATE) == bytes((OPERSTATE_UP,)),
     )  # fmt: skip
 
 

@@ -63,7 +63,7 @@ class Wiring:
         self._networks: dict[str, Network] = {}
         self._plan = Plan()  # its overlays are those that were wired, which may be fewer than were wanted
         self._wanted: frozenset[str] | None = None
-        self._laid: dict[str, tuple[Wire, ...]] = {}
+        self._laid: dict[str, tuple[Wire, ...]] = {}  # links of the sandboxes that are here; jobs of several threads
         self._rules: Rules | None = None
         self._listing = ""
         self._busy: dict[str, asyncio.Future[None]] = {}
@@ -206,7 +206,8 @@ class Wiring:
             else:
                 done[overlay.network] = overlay
         here = self.sandboxes()
-        self._laid = {task: laid for task, laid in wanted.sandboxes.items() if task in here} | self._laid
+        for task in here & wanted.sandboxes.keys():
+            self._laid.setdefault(task, wanted.sandboxes[task])
         self._plan = replace(wanted, overlays=done)
         self._publish(wanted.ports, prune)
         if refused:
@@ -256,18 +257,14 @@ class Wiring:
     def _audit(self, busy: frozenset[str]) -> dict[str, tuple[Wire, ...]]:
         """Mend all that is the network's own; returns the links that sandboxes lack."""
         here = self.sandboxes()
-        settled = {task: laid for task, laid in self._laid.items() if task in here and task not in busy}
+        settled = {task: laid for task, laid in tuple(self._laid.items()) if task in here - busy}
         lost: set[Wire] = set()
         for overlay in self._plan.overlays.values():
-            network = self._networks[overlay.network]
-            if self._namespaces.inode(network.name) != network.inode:
-                log.warning("network %s has lost its namespace, making it again", overlay.network)
-                network.abandon()
-                network = self._networks[overlay.network] = Network(self._namespaces, self._home, overlay)
             local = [wire for laid in settled.values() for wire in laid if wire.network == overlay.network]
-            lost.update(network.audit(overlay, local, self._outer_names))
-            if overlay.node is not None:
-                wire_node(overlay.node, self._home, self._namespaces.home, network)
+            try:
+                lost.update(self._audit_overlay(overlay, local))
+            except (StackyardError, OSError) as error:
+                log.error("network %s cannot be mended, it is tried again: %s", overlay.network, error)
         if self._rules is not None:
             if self._list_table() != self._listing:
                 log.warning("the nftables table of published ports was changed by someone else, loading it again")
@@ -276,6 +273,17 @@ class Wiring:
             let_through(self._rules.link)
         missing = {task: tuple(wire for wire in laid if wire in lost) for task, laid in settled.items()}
         return {task: wires for task, wires in missing.items() if wires}
+
+    def _audit_overlay(self, overlay: Overlay, local: list[Wire]) -> list[Wire]:
+        network = self._networks[overlay.network]
+        if self._namespaces.inode(network.name) != network.inode:
+            log.warning("network %s has lost its namespace, making it again", overlay.network)
+            network.abandon()
+            network = self._networks[overlay.network] = Network(self._namespaces, self._home, overlay)
+        missing = network.audit(overlay, local, self._outer_names)
+        if overlay.node is not None:
+            wire_node(overlay.node, self._home, self._namespaces.home, network)
+        return missing
 
     def _outer_names(self) -> frozenset[str]:
         return frozenset(map(outer_name, self.sandboxes()))

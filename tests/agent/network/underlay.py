@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
@@ -133,11 +134,12 @@ def reaches(path: Path, address: str) -> bool:
 
 
 def rows(path: Path) -> set[str]:
-    """Everything that the kernel holds in one namespace, without what counts up by itself."""
+    """Everything that the kernel holds in one namespace, but for carrier and multicast, which have their own time."""
     found: Iterable[str] = (
         *inside(path, "ip", "-o", "link").splitlines(),
         *inside(path, "ip", "-o", "addr").splitlines(),
         *inside(path, "bridge", "fdb").splitlines(),
         *inside(path, "ip", "neigh", "show", "nud", "permanent").splitlines(),
     )
-    return set(found)
+    kept = (line for line in found if not line.startswith(("33:33:", "01:00:5e:")))
+    return {re.sub(r"NO-CARRIER,|,LOWER_UP| state [A-Z]+", "", line) for line in kept}
