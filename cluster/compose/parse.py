@@ -17,7 +17,9 @@ from cluster.compose.tree import Mapping, Node, Scalar, ScalarValue, Sequence, W
 from cluster.errors import ComposeError
 
 MAX_BYTES = 10 * 2**20
-MAX_NODES = 1_000_000
+MAX_COPIES = 100_000
+"""How many values aliases and merge keys may add to those that are written."""
+
 MAX_DEPTH = 100
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -35,6 +37,8 @@ class _Raw:
     text: str = ""
     plain: bool = False
     items: list[_Raw] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+    """Of the items: an alias stands elsewhere than what it refers to."""
 
     @property
     def pairs(self) -> Iterator[tuple[_Raw, _Raw]]:
@@ -51,7 +55,7 @@ def parse(content: bytes, file: str) -> list[Node]:
         before = content.count(b"\n", 0, error.start)
         raise ComposeError("this is not UTF-8 text", file=file, line=before + 1) from None
     try:
-        raws = _compose(text, file)
+        raws, written = _compose(text, file)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = ", ".join(part for part in (error.context, error.problem) if part)
@@ -59,11 +63,13 @@ def parse(content: bytes, file: str) -> list[Node]:
         raise ComposeError(f"this is not YAML: {problem}", file=file, line=line) from None
     except yaml.YAMLError as error:
         raise ComposeError(f"this is not YAML: {str(error).splitlines()[0]}", file=file) from None
-    builder = _Builder(file)
+    builder = _Builder(written + MAX_COPIES)
     return [builder.build(raw, Where(file, raw.line)) for raw in raws if raw.kind is not Scalar or raw.text]
 
 
-def _compose(text: str, file: str) -> list[_Raw]:
+def _compose(text: str, file: str) -> tuple[list[_Raw], int]:
+    """Give the graph of each document, and how many nodes all have together."""
+    written = 0
     documents: list[_Raw] = []
     stack: list[_Raw] = []
     anchors: dict[str, _Raw] = {}
@@ -79,15 +85,18 @@ def _compose(text: str, file: str) -> list[_Raw]:
                     raise ComposeError(f"there is no anchor &{event.anchor} before this alias", file=file, line=line)
                 raw = anchors[event.anchor]
             else:
+                written += 1
                 raw = _raw(event, line)
                 if event.anchor is not None:
                     anchors[event.anchor] = raw
             (stack[-1].items if stack else documents).append(raw)
+            if stack:
+                stack[-1].lines.append(line)
             if isinstance(event, yaml.CollectionStartEvent):
                 stack.append(raw)
                 if len(stack) > MAX_DEPTH:
                     raise ComposeError(f"more than {MAX_DEPTH} levels deep", file=file, line=line)
-    return documents
+    return documents, written
 
 
 def _raw(event: Any, line: int) -> _Raw:
@@ -99,24 +108,25 @@ def _raw(event: Any, line: int) -> _Raw:
 class _Builder:
     """Turns the graph of one file into trees, giving each place its own nodes with its own path."""
 
-    def __init__(self, file: str) -> None:
-        self._file = file
-        self._nodes = 0
+    def __init__(self, most: int) -> None:
+        self._left = most
         self._open: list[_Raw] = []
 
+    def _count(self, nodes: int, where: Where) -> None:
+        self._left -= nodes
+        if self._left < 0:
+            raise where.error(f"aliases add more than {MAX_COPIES} values to those that are written")
+
     def build(self, raw: _Raw, where: Where) -> Node:
-        self._nodes += 1
-        if self._nodes > MAX_NODES:
-            raise where.error(f"aliases multiply this file to more than {MAX_NODES} values")
+        self._count(1, where)
         if raw.kind is Scalar:
             return Scalar(_scalar(raw, where), where)
         self._enter(raw, where)
         try:
             if raw.kind is Sequence:
                 _expect_tag(raw, where, "seq")
-                return Sequence(
-                    tuple(self.build(item, where.inner(n, item.line)) for n, item in enumerate(raw.items)), where
-                )
+                placed = enumerate(zip(raw.items, raw.lines, strict=True))
+                return Sequence(tuple(self.build(item, where.inner(n, line)) for n, (item, line) in placed), where)
             _expect_tag(raw, where, "map")
             return Mapping({key: self.build(value, at) for key, (value, at) in self._flat(raw, where).items()}, where)
         finally:
@@ -160,9 +170,7 @@ class _Builder:
                 entries = self._flat(source, where)
             finally:
                 self._open.pop()
-            self._nodes += len(entries)
-            if self._nodes > MAX_NODES:
-                raise at.error(f"merge keys multiply this file to more than {MAX_NODES} values")
+            self._count(len(entries), at)
             merged = {**entries, **merged}
         return merged
 

@@ -10,7 +10,8 @@ from cluster.compose.tree import Mapping, Node, Scalar, ScalarValue, Where
 from cluster.model.service import PortSpec
 
 _SHORT = re.compile(
-    r"(?:(?:(?P<ip>\[[^\]]*\]|[^:\[\]]*):)?(?P<published>[0-9]*(?:-[0-9]+)?):)?(?P<target>[0-9]+(?:-[0-9]+)?)(?:/(?P<protocol>.*))?"
+    r"(?:(?:(?P<ip>\[[^\]]*\]|[^\[\]]*):)?(?P<published>(?:[0-9]+(?:-[0-9]+)?)?):)?"
+    r"(?P<target>[0-9]+(?:-[0-9]+)?)(?:/(?P<protocol>.*))?"
 )
 _HIGHEST = 65535
 _HINT = 'Write it like "8080:80", "53:53/udp" or "8000-8010:8000-8010", in quotes.'

@@ -12,7 +12,7 @@ from cluster.compose.interpolate import interpolate
 from cluster.compose.merge import merge
 from cluster.compose.normalise import normalise
 from cluster.compose.parse import parse
-from cluster.compose.tree import Mapping, Node, Scalar, Where
+from cluster.compose.tree import Mapping, Node, Where
 from cluster.errors import ComposeError
 from cluster.model.stack import StackSpec
 
@@ -157,9 +157,8 @@ def read(
     tree = checked[0]
     for over in checked[1:]:
         tree = merge(tree, over)
-    version = tree.get("version")
-    if version is not None and not isinstance(version, Scalar):
-        raise version.where.error("the version is text", hint="It has no effect; take it out.")
+    if (version := tree.get("version")) is not None:
+        values.text(version)  # of no effect, as in Docker
     return Project(_name(name, tree, folder, paths[0]), tree, folder, variables, reader, tuple(notes))
 
 

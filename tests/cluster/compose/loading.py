@@ -1,0 +1,70 @@
+"""Loads Compose text without any file: a reader over a dictionary, and short ways to one service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from cluster import compose
+from cluster.errors import ComposeError
+from cluster.model.service import ContainerSpec, ServiceSpec
+from cluster.model.stack import StackSpec
+
+FOLDER = "/srv/app"
+FILE = f"{FOLDER}/compose.yml"
+
+
+def reader_of(files: Mapping[str, str | bytes]) -> Callable[[str], bytes]:
+    def reader(path: str) -> bytes:
+        if path not in files:
+            raise FileNotFoundError(2, "No such file or directory", path)
+        content = files[path]
+        return content.encode() if isinstance(content, str) else content
+
+    return reader
+
+
+def project(
+    *texts: str | bytes, env: Mapping[str, str] | None = None, files: Mapping[str, str | bytes] | None = None
+) -> compose.Project:
+    """Read the texts as compose.yml, second.yml, ... of one folder."""
+    paths = [FILE, f"{FOLDER}/second.yml", f"{FOLDER}/third.yml"][: len(texts)]
+    everything = {**dict(zip(paths, texts, strict=True)), **(files or {})}
+    return compose.read(paths, env or {}, reader_of(everything))
+
+
+def stack(
+    *texts: str | bytes, env: Mapping[str, str] | None = None, files: Mapping[str, str | bytes] | None = None
+) -> StackSpec:
+    return project(*texts, env=env, files=files).stack()
+
+
+def service(
+    fields: str,
+    *,
+    top: str = "",
+    env: Mapping[str, str] | None = None,
+    files: Mapping[str, str | bytes] | None = None,
+) -> ServiceSpec:
+    """Load one service `a` with the fields of its mapping in flow form."""
+    return stack(f"services:\n  a: {{image: x, {fields}}}\n{top}", env=env, files=files).services["a"]
+
+
+def container(
+    fields: str, *, env: Mapping[str, str] | None = None, files: Mapping[str, str | bytes] | None = None
+) -> ContainerSpec:
+    return service(fields, env=env, files=files).container
+
+
+def refused(
+    *texts: str | bytes, env: Mapping[str, str] | None = None, files: Mapping[str, str] | None = None
+) -> ComposeError:
+    """Load what cannot be loaded, and give the error."""
+    with pytest.raises(ComposeError) as caught:
+        stack(*texts, env=env, files=files)
+    return caught.value
+
+
+def refused_service(fields: str, *, top: str = "", env: Mapping[str, str] | None = None) -> ComposeError:
+    return refused(f"services:\n  a: {{image: x, {fields}}}\n{top}", env=env)
