@@ -47,7 +47,7 @@ class Namespaces:
     def __init__(self, directory: Path, home: Path | None = None, threads: int = 4) -> None:
         self.directory = directory
         self.home = os.open(home or "/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        self.pool = ThreadPoolExecutor(threads, "netns", self._go_home)
+        self.pool = ThreadPoolExecutor(threads, "netns", self._go_home if home is not None else None)
 
     def close(self) -> None:
         self.pool.shutdown(wait=True, cancel_futures=True)

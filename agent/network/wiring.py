@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Collection, Iterable
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -68,6 +69,7 @@ class Wiring:
         self._listing = ""
         self._busy: dict[str, asyncio.Future[None]] = {}
         self._lock = asyncio.Lock()
+        self._opened = ExitStack()
         self._home: Netlink
         self._flows: Netlink
         self._nft: Nftables
@@ -78,24 +80,31 @@ class Wiring:
         await self._in_thread(self._open)
 
     def _open(self) -> None:
-        self._namespaces.prepare()
+        try:
+            self._namespaces.prepare()
+        except PermissionError as error:
+            raise Failed(
+                f"network namespaces cannot be kept in {self._namespaces.directory}: {error.strerror}",
+                hint="the agent needs to run as root, outside of any container",
+            ) from error
         self._links.mkdir(parents=True, exist_ok=True)
-        self._home = Netlink()
-        self._flows = Netlink(NETLINK_NETFILTER)
-        self._nft = Nftables()
+        self._home = self._opened.enter_context(closing(Netlink()))
+        self._flows = self._opened.enter_context(closing(Netlink(NETLINK_NETFILTER)))
+        self._nft = self._opened.enter_context(closing(Nftables()))
         self._mtu = underlay_mtu(self._home, self._vtep)
 
     async def close(self) -> None:
-        """Let go of everything and leave it in place, so that traffic goes on without this process."""
+        """Let go of everything and leave it in place, so that traffic goes on without this process.
+
+        Also for one whose `open` failed.
+        """
         await self._in_thread(self._close)
         self._namespaces.close()
 
     def _close(self) -> None:
         for network in self._networks.values():
             network.close()
-        self._home.close()
-        self._flows.close()
-        self._nft.close()
+        self._opened.close()
 
     async def run(self) -> None:
         """Compare with the kernel every so often, for ever."""

@@ -481,3 +481,10 @@ async def test_many_sandboxes_at_once(wirings: Wirings, capsys: pytest.CaptureFi
             f"\n{count} sandboxes: {made / count * 1000:.2f} ms each ({cpu / count * 1000:.2f} of CPU), "
             f"deleted {gone / count * 1000:.2f} ms each"
         )
+
+
+async def test_a_node_without_its_address_is_told_so(hosts: None) -> None:
+    lost = Wiring("h1", "192.0.2.1", netns=ROOT / "h1", links=ROOT / "h1-links", home=host("h1"))
+    with pytest.raises(Failed, match=r"has the address 192\.0\.2\.1\n.*--advertise"):
+        await lost.open()
+    await lost.close()
