@@ -90,7 +90,7 @@ class _Keeper(threading.Thread):
             if ttl == 0:
                 return "etcd does not know it any more"
             if ttl is None:
-                pause = PAUSE_AFTER_FAILURE
+                pause = PAUSE_AFTER_FAILURE - (clock() - sent)
             else:
                 self._expires = sent + ttl
                 pause = self._interval

@@ -14,7 +14,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -89,35 +90,17 @@ class _Stream:
         return events[: len(events) - len(self._held)]
 
     async def _read(self) -> Any:
-        try:
+        with _failures():
             async with asyncio.timeout(SILENCE):
                 message = await self._call.read()
-        except TimeoutError:
-            raise _Broken("silent") from None
-        except grpc.aio.AioRpcError as error:
-            raise _stream_error(error) from error
-        except asyncio.CancelledError:
-            if cancelled_from_outside():
-                raise
-            raise _Broken("closed") from None
         if not isinstance(message, rpc.WatchResponse):  # grpc.aio.EOF
             raise _Broken("ended by etcd")
         return message
 
     async def _write(self, request: Any) -> None:
-        try:
+        with _failures():
             async with asyncio.timeout(SILENCE):
                 await self._call.write(request)
-        except TimeoutError:
-            raise _Broken("silent") from None
-        except grpc.aio.AioRpcError as error:
-            raise _stream_error(error) from error
-        except asyncio.InvalidStateError:
-            raise _Broken("ended") from None
-        except asyncio.CancelledError:
-            if cancelled_from_outside():
-                raise
-            raise _Broken("closed") from None
 
     async def _ping(self) -> None:
         """Asks for progress, only to hear something: on old servers the answer's revision is not to be trusted."""
@@ -128,6 +111,24 @@ class _Stream:
                 await self._write(request)
         except (_Broken, _Rejected, Refused):
             return  # the reader finds the same, and acts on it
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    """Turns whatever way a stream fails in into what is to be done about it."""
+    try:
+        yield
+    except TimeoutError:
+        raise _Broken("silent") from None
+    except grpc.aio.AioRpcError as error:
+        raise _stream_error(error) from error
+    except asyncio.InvalidStateError:
+        raise _Broken("ended") from None
+    except asyncio.CancelledError:
+        # From within: the stream or its channel was closed.
+        if cancelled_from_outside():
+            raise
+        raise _Broken("closed") from None
 
 
 def _stream_error(error: Any) -> Exception:
