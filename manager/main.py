@@ -8,6 +8,7 @@ import logging
 import os
 import secrets
 import signal
+import ssl
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from socket import gethostname as host_name
 
+import aiohttp
 import uvloop
 
 from cluster import pki
@@ -89,16 +91,21 @@ async def managing(settings: Settings) -> AsyncIterator[Core]:
     """Run all parts of a manager until the end of the block."""
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     async with AsyncExitStack() as stack:
-        endpoints, tls = settings.etcd, None
+        endpoints, etcd_tls = settings.etcd, None
         if not endpoints:
             own = await stack.enter_async_context(etcd_server.running(settings.data / "etcd", settings.etcd_port))
-            endpoints, tls = (own.endpoint,), own.tls
-        etcd = await stack.enter_async_context(Etcd.connect(endpoints, tls))
+            endpoints, etcd_tls = (own.endpoint,), own.tls
+        etcd = await stack.enter_async_context(Etcd.connect(endpoints, etcd_tls))
         authority = await found(etcd, now=time.time())
         follower = Follower(etcd)
         clock = stack.enter_context(_cluster_time(follower))
         # A new id at each start: sessions of the one before are nobody's, whatever became of it.
         manager = Manager(secrets.token_hex(8), settings.name, _url(settings.advertise), clock())
+        certificate, key = _certificate(authority, manager, settings)
+        peers = pki.client_context(authority.ca.certificate, str(certificate), str(key))
+        others = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=peers), timeout=aiohttp.ClientTimeout(total=None, connect=5)
+        )
         core = Core(
             etcd=etcd,
             follower=follower,
@@ -107,23 +114,23 @@ async def managing(settings: Settings) -> AsyncIterator[Core]:
             presence=Presence(etcd, follower, manager, clock),
             clock=clock,
             stopping=asyncio.Event(),
+            others=await stack.enter_async_context(others),
         )
+        tls = pki.server_context(str(certificate), str(key), authority.ca.certificate)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(follower.run(), name="picture")]
             await follower.loaded.wait()
             tasks.append(group.create_task(core.sessions.run(), name="sessions"))
             tasks.append(group.create_task(core.presence.run(), name="presence"))
-            async with _serving(core, settings):
+            async with _serving(core, settings, tls):
                 yield core
             for task in tasks:
                 task.cancel()
 
 
 @asynccontextmanager
-async def _serving(core: Core, settings: Settings) -> AsyncIterator[None]:
+async def _serving(core: Core, settings: Settings, tls: ssl.SSLContext) -> AsyncIterator[None]:
     app = create_app(core)
-    certificate, key = _certificate(core.authority, core.presence.manager, settings)
-    tls = pki.server_context(str(certificate), str(key), core.authority.ca.certificate)
 
     def caller_of(peer: bytes | None) -> Caller:
         return of_certificate(core.authority.cluster, peer)

@@ -81,6 +81,8 @@ class Presence:
                     leading = group.create_task(control.run(), name="control")
                     await leadership.lost.wait()
                     leading.cancel()
+        except* Refused as refused:  # etcd is full, say: leading is given up and tried again
+            raise refused.exceptions[0] from None
         finally:
             self.leading = False
             log.info("manager %s does not lead any more", self.manager.name)

@@ -95,6 +95,7 @@ Operator = Annotated[
         )
     ),
 ]
+OtherManager = Annotated[Caller, Depends(_only(CallerKind.MANAGER, hint="Only managers ask one another this."))]
 LocalRoot = Annotated[
     Caller, Depends(_only(CallerKind.LOCAL, hint="Ask on a manager's own host, as root, by its UNIX socket."))
 ]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+import aiohttp
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
@@ -28,7 +29,10 @@ LARGEST_RECORD = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Core:
-    """One manager's parts. `clock` gives cluster time; `stopping` is set when open streams are to end."""
+    """One manager's parts.
+
+    `clock` gives cluster time; `stopping` is set when open streams are to end; `others` calls other managers.
+    """
 
     etcd: Etcd
     follower: Follower
@@ -37,6 +41,7 @@ class Core:
     presence: Presence
     clock: Callable[[], float]
     stopping: asyncio.Event
+    others: aiohttp.ClientSession
 
     @property
     def state(self) -> ClusterState:

@@ -1,21 +1,27 @@
 """The logs of a service: a stream from each of its tasks' agents, merged line by line as they come.
 
-One buffer of a few lines lies between the agents and the client: a client that reads slowly slows the agents down.
+One buffer of a few lines lies between the agents and the client: a client that reads slowly slows the agents down. The
+agents of another manager's side are asked through that manager, task by task.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+import aiohttp
+import anyio
+import msgspec
+from anyio.streams.memory import MemoryObjectSendStream
 
 from cluster.errors import Unavailable
 from cluster.model.service import ServiceState
 from cluster.model.task import Task, TaskState
 from cluster.protocol import STDERR, LogsRequest
-from cluster.views import LogLine
+from cluster.views import ErrorBody, LogLine
 from manager.api.bodies import line
 from manager.api.core import Core
 from manager.picture import Change
@@ -26,6 +32,9 @@ AT_ONCE = 16
 
 LONGEST_LINE = 64 * 1024
 
+Source = Literal["stdout", "stderr"]
+Lines = MemoryObjectSendStream[LogLine]
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -34,30 +43,56 @@ class Wanted:
     since: float | None
     timestamps: bool
 
+    def query(self) -> dict[str, str]:
+        """Ask for the same of another manager."""
+        numbers = {"tail": self.tail, "since": self.since}
+        query = {name: str(number) for name, number in numbers.items() if number is not None}
+        return query | {"follow": str(self.follow).lower(), "timestamps": str(self.timestamps).lower()}
+
 
 async def service_logs(core: Core, service: ServiceState, wanted: Wanted) -> AsyncIterator[bytes]:
     """Give the log lines of a service's tasks; when following, also those of tasks that come later."""
-    lines: asyncio.Queue[LogLine | None] = asyncio.Queue(BUFFER)
-    reading = asyncio.create_task(_read_all(core, service, wanted, lines), name=f"logs of {service.full_name}")
-    stopping = asyncio.create_task(core.stopping.wait())
+    async for one in _until_stopped(core, lambda lines: _read_all(core, service, wanted, lines)):
+        yield one
+
+
+async def one_log(core: Core, task: Task, wanted: Wanted) -> AsyncIterator[bytes]:
+    """Give the log lines of one task, a note last when they end too early."""
+
+    async def read(lines: Lines) -> None:
+        async for one in _noting(core, task, task_log(core, task, wanted)):
+            await lines.send(one)
+
+    async for one in _until_stopped(core, read):
+        yield one
+
+
+async def _until_stopped(core: Core, read: Callable[[Lines], Coroutine[Any, Any, None]]) -> AsyncIterator[bytes]:
+    """Give what `read` sends, until it is done or the manager stops."""
+    sending, receiving = anyio.create_memory_object_stream[LogLine](BUFFER)
+
+    async def read_to_its_end() -> None:
+        async with sending:
+            await read(sending)
+
+    async def stop() -> None:
+        await core.stopping.wait()
+        reading.cancel()
+
+    reading, stopping = asyncio.create_task(read_to_its_end()), asyncio.create_task(stop())
     try:
-        while not core.stopping.is_set():
-            getting = asyncio.create_task(lines.get())
-            await asyncio.wait({getting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if not getting.done():
-                getting.cancel()
-                return
-            if (one := getting.result()) is None:
-                await reading
-                return
-            yield line(one)
+        async with receiving:
+            async for one in receiving:
+                yield line(one)
+        if not core.stopping.is_set():
+            await reading  # should it have met a bug, that is told
     finally:
         reading.cancel()
         stopping.cancel()
         await asyncio.gather(reading, stopping, return_exceptions=True)
 
 
-async def _read_all(core: Core, service: ServiceState, wanted: Wanted, lines: asyncio.Queue[LogLine | None]) -> None:
+async def _read_all(core: Core, service: ServiceState, wanted: Wanted, lines: Lines) -> None:
     news = asyncio.Event()
     known: set[str] = set()
     room = asyncio.Semaphore(10_000 if wanted.follow else AT_ONCE)
@@ -67,8 +102,8 @@ async def _read_all(core: Core, service: ServiceState, wanted: Wanted, lines: as
 
     async def read(task: Task) -> None:
         async with room:
-            async for one in _read_task(core, service, task, wanted):
-                await lines.put(one)
+            async for one in _read_task(core, task, wanted):
+                await lines.send(one)
 
     with core.follower.listening(note):
         async with asyncio.TaskGroup() as group:
@@ -81,7 +116,6 @@ async def _read_all(core: Core, service: ServiceState, wanted: Wanted, lines: as
                 if not wanted.follow or service.uid not in core.state.services:
                     break
                 await news.wait()
-    await lines.put(None)
 
 
 def _with_log(core: Core, service: ServiceState) -> Iterator[Task]:
@@ -92,23 +126,58 @@ def _with_log(core: Core, service: ServiceState) -> Iterator[Task]:
             yield core.state.tasks[ident]
 
 
-async def _read_task(core: Core, service: ServiceState, task: Task, wanted: Wanted) -> AsyncIterator[LogLine]:
-    assert task.node is not None
-    node = core.state.nodes.get(task.node)
-    name, node_name = f"{service.full_name}.{task.slot}", node.name if node is not None else task.node
-    request = LogsRequest(task.id, wanted.follow, wanted.tail, wanted.since, timestamps=wanted.timestamps)
-    cut = {"stdout": _Lines(), "stderr": _Lines()}
+def _read_task(core: Core, task: Task, wanted: Wanted) -> AsyncIterator[LogLine]:
+    """Read one task's log from wherever its agent is connected."""
+    session = core.state.sessions.get(task.node or "")
+    holder = None if session is None else core.state.managers.get(session.manager)
+    if holder is not None and holder.id != core.presence.manager.id:
+        return _noting(core, task, _from_manager(core, holder.url, task, wanted))
+    return _noting(core, task, task_log(core, task, wanted))
+
+
+async def _noting(core: Core, task: Task, lines: AsyncGenerator[LogLine, None]) -> AsyncIterator[LogLine]:
+    """Turn what goes wrong with a log into a note at its end."""
     try:
-        async with core.sessions.open_stream(task.node, request) as stream, aclosing(stream.frames()) as frames:
-            async for frame in frames:
-                source: Literal["stdout", "stderr"] = "stderr" if frame[:1] == STDERR else "stdout"
-                for text in cut[source].feed(frame[1:]):
-                    yield LogLine(name, task.id, task.slot, node_name, source, text)
+        async with aclosing(lines):
+            async for one in lines:
+                yield one
     except Unavailable as error:
-        yield LogLine(name, task.id, task.slot, node_name, note=f"no log of {name} on {node_name}: {error.message}")
-    for source, rest in (("stdout", cut["stdout"].rest()), ("stderr", cut["stderr"].rest())):
-        if rest:
-            yield LogLine(name, task.id, task.slot, node_name, "stderr" if source == "stderr" else "stdout", rest)
+        name, node = _names(core, task)
+        yield LogLine(name, task.id, task.slot, node, note=f"no log of {name} on {node}: {error.message}")
+
+
+async def task_log(core: Core, task: Task, wanted: Wanted) -> AsyncGenerator[LogLine, None]:
+    """Read the log of a task whose agent is connected to this manager. Raises Unavailable when it is not."""
+    assert task.node is not None
+    name, node = _names(core, task)
+    request = LogsRequest(task.id, wanted.follow, wanted.tail, wanted.since, timestamps=wanted.timestamps)
+    cut: dict[Source, _Lines] = {"stdout": _Lines(), "stderr": _Lines()}
+    async with core.sessions.open_stream(task.node, request) as stream, aclosing(stream.frames()) as frames:
+        async for frame in frames:
+            source: Source = "stderr" if frame[:1] == STDERR else "stdout"
+            for text in cut[source].feed(frame[1:]):
+                yield LogLine(name, task.id, task.slot, node, source, text)
+    for source, lines in cut.items():
+        if rest := lines.rest():
+            yield LogLine(name, task.id, task.slot, node, source, rest)
+
+
+async def _from_manager(core: Core, url: str, task: Task, wanted: Wanted) -> AsyncGenerator[LogLine, None]:
+    try:
+        async with core.others.get(f"{url}/v1/tasks/{task.id}/log", params=wanted.query()) as answer:
+            if answer.status != 200:
+                told = msgspec.json.decode(await answer.read(), type=ErrorBody)
+                raise Unavailable(told.error)
+            async for text in answer.content:
+                yield msgspec.json.decode(text, type=LogLine)
+    except (aiohttp.ClientError, TimeoutError, msgspec.MsgspecError) as error:
+        raise Unavailable(f"the manager at {url} cannot be asked: {error}") from error
+
+
+def _names(core: Core, task: Task) -> tuple[str, str]:
+    service, node = core.state.services.get(task.service_uid), core.state.nodes.get(task.node or "")
+    full_name = task.service_uid if service is None else service.full_name
+    return f"{full_name}.{task.slot}", node.name if node is not None else task.node or ""
 
 
 class _Lines:

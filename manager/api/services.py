@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from typing import Annotated
 
+import msgspec
 from fastapi import APIRouter, Query
 from starlette.responses import Response, StreamingResponse
 
+from cluster.errors import Unavailable
 from cluster.views import ServiceView, TaskView
 from manager.api import show
 from manager.api.bodies import answer
-from manager.api.callers import Operator
+from manager.api.callers import Operator, OtherManager
 from manager.api.core import ReadyCore
-from manager.api.logs import Wanted, service_logs
+from manager.api.logs import Wanted, one_log, service_logs
 
 router = APIRouter(prefix="/v1", tags=["services"])
+
+AT_ONCE = 500
 
 
 @router.get("/services", response_model=list[ServiceView])
@@ -28,7 +34,13 @@ async def services(caller: Operator, core: ReadyCore, stack: str | None = None) 
 async def tasks(
     caller: Operator, core: ReadyCore, stack: str | None = None, service: str | None = None, node: str | None = None
 ) -> Response:
-    return answer(show.tasks(core.state, stack, service, node))
+    """List tasks; a long list is made in parts, between which others have their turn."""
+    found = show.find_tasks(core.state, stack, service, node)
+    parts = []
+    while views := [show.task(core.state, task) for task in itertools.islice(found, AT_ONCE)]:
+        parts.append(msgspec.json.encode(views)[1:-1])
+        await asyncio.sleep(0)
+    return Response(b"[" + b",".join(parts) + b"]", media_type="application/json")
 
 
 @router.get("/services/{name}/logs", response_class=StreamingResponse)
@@ -45,3 +57,22 @@ async def logs(
     service = show.find_service(core.state, name)
     wanted = Wanted(follow, tail, since, timestamps)
     return StreamingResponse(service_logs(core, service, wanted), media_type="application/x-ndjson")
+
+
+@router.get("/tasks/{ident}/log", response_class=StreamingResponse, include_in_schema=False)
+async def log_for_another_manager(
+    caller: OtherManager,
+    core: ReadyCore,
+    ident: str,
+    follow: bool = False,
+    tail: Annotated[int | None, Query(ge=0)] = None,
+    since: float | None = None,
+    timestamps: bool = False,
+) -> StreamingResponse:
+    """What one task prints whose agent is connected here."""
+    task = core.state.tasks.get(ident)
+    if task is None or task.node is None or not core.sessions.holds(task.node):
+        raise Unavailable("its agent is not connected to this manager any more")
+    return StreamingResponse(
+        one_log(core, task, Wanted(follow, tail, since, timestamps)), media_type="application/x-ndjson"
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from cluster.errors import NotFound
 from cluster.model.network import Network
 from cluster.model.node import Manager, Node, NodeStatus
@@ -221,20 +223,23 @@ def problem(state: ClusterState, service_uid: str) -> str:
     return max(told, default=(0.0, ""))[1]
 
 
-def tasks(state: ClusterState, stack: str | None, service: str | None, node: str | None) -> list[TaskView]:
-    """List tasks, newest of each slot first; what is not there raises NotFound rather than giving an empty list."""
+def find_tasks(state: ClusterState, stack: str | None, service: str | None, node: str | None) -> Iterator[Task]:
+    """Find tasks in the order to show them, newest of each slot first; a filter that names nothing raises NotFound."""
     if service is not None:
-        chosen = state.tasks_of.get(find_service(state, service).uid, set())
+        services = [find_service(state, service)]
     elif stack is not None:
-        uids = state.services_of.get(find_stack(state, stack).uid, set())
-        chosen = {task for uid in uids for task in state.tasks_of.get(uid, ())}
+        services = [state.services[uid] for uid in state.services_of.get(find_stack(state, stack).uid, ())]
     else:
-        chosen = set(state.tasks)
-    if node is not None:
-        chosen = chosen & state.tasks_on.get(find_node(state, node).id, set())
-    found = [state.tasks[task] for task in chosen]
-    found.sort(key=lambda task: (_service_name(state, task), task.slot, -task.n))
-    return [_task(state, task) for task in found]
+        services = list(state.services.values())
+    there = None if node is None else state.tasks_on.get(find_node(state, node).id, set())
+    return _in_order(state, sorted(services, key=lambda one: one.full_name), there)
+
+
+def _in_order(state: ClusterState, services: list[ServiceState], there: set[str] | None) -> Iterator[Task]:
+    for service in services:
+        chosen = state.tasks_of.get(service.uid, set())
+        found = [state.tasks[ident] for ident in (chosen if there is None else chosen & there)]
+        yield from sorted(found, key=lambda task: (task.slot, -task.n))
 
 
 def _service_name(state: ClusterState, task: Task) -> str:
@@ -242,7 +247,7 @@ def _service_name(state: ClusterState, task: Task) -> str:
     return task.service_uid if service is None else service.full_name
 
 
-def _task(state: ClusterState, task: Task) -> TaskView:
+def task(state: ClusterState, task: Task) -> TaskView:
     status = state.statuses.get(task.id)
     service = state.services.get(task.service_uid)
     spec = state.spec_of(task)

@@ -13,6 +13,7 @@ from dataclasses import replace
 import msgspec
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from cluster import protocol
 from cluster.errors import Unavailable
 from cluster.model.node import SessionState
 from cluster.model.task import TaskStatus
@@ -21,7 +22,6 @@ from cluster.protocol import (
     Goodbye,
     Hello,
     Recorded,
-    Refused,
     Statuses,
     ToAgent,
     ToManager,
@@ -29,6 +29,7 @@ from cluster.protocol import (
     encode,
     paginate,
 )
+from manager.etcd import Refused
 from manager.picture import ClusterState
 from manager.sessions.board import Reader
 from manager.sessions.ledger import BATCH, Fenced, Ledger, merge
@@ -212,7 +213,7 @@ class AgentSession:
         log.info("node %s: closing session %d: %s", self.node, self.epoch, reason or code)
         try:
             if reason:
-                await self._socket.send_bytes(encode(Refused(reason, final)))
+                await self._socket.send_bytes(encode(protocol.Refused(reason, final)))
             await self._socket.close(code)
         except (RuntimeError, WebSocketDisconnect):
             return  # the agent was first
@@ -237,7 +238,7 @@ class AgentSession:
                 await self._flush()
             except Fenced:
                 await self.end(OVERTAKEN, OVERTAKEN_REASON)
-            except Unavailable as error:
+            except (Unavailable, Refused) as error:
                 log.warning("node %s: nothing can be recorded: %s", self.node, error.message)
                 await asyncio.sleep(ETCD_PAUSE)
                 self._to_record.set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,7 +16,7 @@ from cluster.views import Progress
 from manager.etcd import TxnResult, UnknownOutcome
 from tests.etcd_server import Servers
 from tests.manager.api.obedient import obedient
-from tests.manager.managers import Answer, Client, RunningManager, until
+from tests.manager.managers import Answer, Client, RunningManager, running_manager, until
 
 pytestmark = pytest.mark.etcd
 
@@ -268,6 +269,15 @@ async def test_logs_of_all_tasks_come_merged_line_by_line(manager: RunningManage
         assert {line["node"] for line in lines} == {"n1", "n2"}
 
 
+async def test_a_log_longer_than_any_buffer_is_whole(manager: RunningManager, root: Client) -> None:
+    async with obedient(manager) as agent:
+        agent.log = b"".join(b"line %d\n" % number for number in range(2000)) + b"the end"
+        await deploy(root, stack(web()))
+        await followed(root, "shop", 1)
+        lines = [line["line"] async for line in root.lines("/services/shop_web/logs")]
+        assert len(lines) == 2001 and lines[1999:] == ["line 1999", "the end"]
+
+
 async def test_followed_logs_go_on_with_tasks_that_come_later(manager: RunningManager, root: Client) -> None:
     async with obedient(manager):
         await deploy(root, stack(web()))
@@ -289,6 +299,19 @@ async def test_a_node_out_of_reach_is_a_note_among_the_lines(manager: RunningMan
         lines = [line async for line in root.lines("/services/shop_web/logs")]
         assert {line["node"] for line in lines if line.get("note")} == {"n1"}
         assert [line["line"] for line in lines if not line.get("note")] == ["hello", "world"]
+
+
+async def test_logs_come_from_agents_of_other_managers_too(
+    manager: RunningManager, root: Client, servers: Servers, tmp_path: Path
+) -> None:
+    async with running_manager(servers, tmp_path, "m2") as second, obedient(manager, "n1"), obedient(second, "n2"):
+        await deploy(root, stack(web(replicas=2)))
+        await followed(root, "shop", 1)
+        for client in (root, second.local()):
+            lines = [line async for line in client.lines("/services/shop_web/logs")]
+            assert sorted((line["node"], line["line"]) for line in lines) == [
+                ("n1", "hello"), ("n1", "world"), ("n2", "hello"), ("n2", "world"),
+            ]  # fmt: skip
 
 
 # The cluster without etcd, and on its way out

@@ -223,12 +223,13 @@ async def staged(servers: Servers, directory: Path, manager: str = "m1") -> Asyn
             host = loopback_address()
             nobody = Manager("m0", manager, "", 0.0)
             presence = Presence(etcd, follower, nobody, time.time)  # not run: only agents are served
-            core = Core(etcd, follower, sessions, authority, presence, time.time, asyncio.Event())
-            async with _serving(core, host, directory):
-                stage = Stage(etcd, follower, sessions, authority, f"https://{host}:{PORT}", directory)
-                async with stage.stack:
-                    yield stage
-                await sessions.stop()
+            async with aiohttp.ClientSession() as others:
+                core = Core(etcd, follower, sessions, authority, presence, time.time, asyncio.Event(), others)
+                async with _serving(core, host, directory):
+                    stage = Stage(etcd, follower, sessions, authority, f"https://{host}:{PORT}", directory)
+                    async with stage.stack:
+                        yield stage
+                    await sessions.stop()
             following.cancel()
             watching.cancel()
 

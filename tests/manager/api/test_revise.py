@@ -1,0 +1,155 @@
+"""What a deploy writes, and what it refuses, without a store."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from cluster import codec
+from cluster.codec import Record
+from cluster.errors import Conflict, NotFound, UserError
+from cluster.model.cluster import Claim
+from cluster.model.network import INGRESS, Network, NetworkSpec
+from cluster.model.service import ContainerSpec, Mount, NetworkAttachment, PortSpec, ServiceSpec, ServiceState
+from cluster.model.stack import StackSpec
+from cluster.model.volume import VolumeSpec
+from cluster.views import DeployRequest, RevisionReply, ScaleRequest
+from manager.api import revise
+from manager.picture import ClusterState, Event
+
+WEB = ServiceSpec("web", ContainerSpec("web:1"))
+PORT = PortSpec(80, 8080)
+
+
+def picture(*records: Record) -> ClusterState:
+    state = ClusterState()
+    state.apply([Event(codec.key_of(record), codec.encode(record), 5) for record in records], 5)
+    return state
+
+
+def shop(*services: ServiceSpec, **more: Any) -> StackSpec:
+    return StackSpec("shop", {service.name: service for service in services or (WEB,)}, **more)
+
+
+def deployed(spec: StackSpec, state: ClusterState | None = None, operation: str = "op1") -> revise.Write:
+    uids = (f"u{number}" for number in itertools.count())
+    request = DeployRequest(spec, operation)
+    outcome = revise.deploy(state or picture(), spec.name, request, "ann", 9.0, lambda: next(uids))
+    assert isinstance(outcome, revise.Write)
+    return outcome
+
+
+def test_a_first_deploy_is_guarded_by_all_that_it_makes() -> None:
+    write = deployed(shop(replace(WEB, ports=(PORT,))))
+    assert {codec.key_of(record) for record in write.records} == set(write.guards)
+    assert set(write.guards.values()) == {0}
+    assert "/stackyard/state/claim/port/tcp/8080" in write.guards
+
+
+def test_a_later_deploy_is_guarded_by_the_stack_as_it_was() -> None:
+    state = picture(*deployed(shop()).records)
+    write = deployed(shop(replace(WEB, container=ContainerSpec("web:2"))), state, "op2")
+    assert write.guards == {"/stackyard/state/stack/shop": 5, "/stackyard/state/revision/u0/00000002": 0}
+
+
+def test_an_external_network_must_stay_until_the_deploy_is_written() -> None:
+    spec = shop(networks={"old": NetworkSpec("old", "common", external=True)})
+    state = picture(Network("n1", "common", "s9", "common", 4097, ("10.0.0.0/24",)))
+    assert deployed(spec, state).guards["/stackyard/state/network/n1"] == 5
+
+
+def test_a_port_may_move_between_services_of_a_stack() -> None:
+    first = deployed(shop(replace(WEB, ports=(PORT,))))
+    state = picture(*first.records, ServiceState("u1", "u0", "shop", "web"))
+    other = ServiceSpec("other", ContainerSpec("o"), ports=(PORT,))
+    write = deployed(shop(WEB, other), state, "op2")
+    assert not [record for record in write.records if isinstance(record, Claim)], "the leader passes it on"
+
+
+def test_a_port_of_a_stack_that_is_going_is_told_as_such() -> None:
+    first = deployed(shop(replace(WEB, ports=(PORT,))))
+    state = picture(*first.records)
+    going = revise.remove(state, "shop", volumes=False)
+    assert isinstance(going, revise.Write)
+    state = picture(*first.records, *going.records)
+    spec = StackSpec("other", {"web": replace(WEB, ports=(PORT,))})
+    with pytest.raises(Conflict, match=r"shop_web \(which is being removed\)"):
+        revise.deploy(state, "other", DeployRequest(spec, "op2"), "ann", 9.0, lambda: "u9")
+
+
+def test_scaling_keeps_all_else_and_says_what_it_did() -> None:
+    state = picture(*deployed(shop()).records)
+    write = revise.scale(state, "shop", ScaleRequest({"web": 4}, "op2"), "bob", 9.0, lambda: "x")
+    assert isinstance(write, revise.Write)
+    revision: Any = write.records[0]
+    assert revision.spec == shop(replace(WEB, replicas=4)) and revision.reason == "scale web=4"
+    same = revise.scale(state, "shop", ScaleRequest({"web": 1}, "op3"), "bob", 9.0, lambda: "x")
+    assert same == RevisionReply("shop", "u0", 1, changed=False)
+    with pytest.raises(NotFound, match="no service db"):
+        revise.scale(state, "shop", ScaleRequest({"db": 1}, "op4"), "bob", 9.0, lambda: "x")
+
+
+def test_removing_again_is_fine_and_may_add_the_volumes() -> None:
+    state = picture(*deployed(shop()).records)
+    going = revise.remove(state, "shop", volumes=False)
+    assert isinstance(going, revise.Write)
+    state = picture(*deployed(shop()).records, *going.records)
+    assert revise.remove(state, "shop", volumes=False) == RevisionReply("shop", "u0", 1, changed=False)
+    more = revise.remove(state, "shop", volumes=True)
+    assert isinstance(more, revise.Write)
+    stack: Any = more.records[0]
+    assert stack.removing and stack.remove_volumes
+
+
+def ports(*ports: PortSpec) -> StackSpec:
+    return shop(replace(WEB, ports=ports))
+
+
+REFUSED: dict[str, tuple[StackSpec, str]] = {
+    "a stack's name with a slash": (StackSpec("a/b", {}), "no name for a stack"),
+    "a stack's name in capitals": (StackSpec("Shop", {}), "no name for a stack"),
+    "a service under another name": (StackSpec("shop", {"db": WEB}), "services.db"),
+    "a service's name with a space": (shop(replace(WEB, name="a b")), "services.a b"),
+    "no image": (shop(replace(WEB, container=ContainerSpec(""))), "services.web.image"),
+    "an image with a space": (shop(replace(WEB, container=ContainerSpec("a b"))), "services.web.image"),
+    "fewer than no replicas": (shop(replace(WEB, replicas=-1)), "services.web.deploy.replicas"),
+    "a million replicas": (shop(replace(WEB, replicas=1_000_000)), "services.web.deploy.replicas"),
+    "a network that the stack has not": (shop(replace(WEB, networks=(NetworkAttachment("x"),))), "no network x"),
+    "a volume that the stack has not": (
+        shop(replace(WEB, container=ContainerSpec("i", mounts=(Mount("volume", "/data", "shop_x"),)))),
+        "no volume shop_x",
+    ),
+    "a network under another key": (shop(networks={"a": NetworkSpec("b", "shop_b")}), "networks.a"),
+    "a volume under another key": (shop(volumes={"a": VolumeSpec("b", "shop_b")}), "volumes.a"),
+    "a port out of range": (ports(PortSpec(80, 70000)), "out of range"),
+    "port 0": (ports(PortSpec(0, 8080)), "out of range"),
+    "a port twice in a service": (ports(PORT, PortSpec(81, 8080)), "published twice"),
+    "exactly the same port twice": (ports(PORT, PORT), "published twice"),
+    "a port in two services": (
+        shop(replace(WEB, ports=(PORT,)), ServiceSpec("db", ContainerSpec("d"), ports=(PORT,))),
+        "published twice",
+    ),
+    "an external network that is not there": (
+        shop(networks={"x": NetworkSpec("x", "common", external=True)}),
+        "external network common does not exist",
+    ),
+    "the network of published ports as an external one": (
+        shop(networks={"x": NetworkSpec("x", INGRESS, external=True)}),
+        "external network ingress does not exist",
+    ),
+}
+
+
+@pytest.mark.parametrize(("spec", "message"), REFUSED.values(), ids=REFUSED.keys())
+def test_specs_that_are_refused(spec: StackSpec, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        deployed(spec, picture(Network(INGRESS, INGRESS, "", INGRESS, 4096, ("10.192.0.0/16",))))
+
+
+def test_the_same_port_on_two_addresses_of_a_host_is_fine() -> None:
+    near, far = (PortSpec(80, 8080, mode="host", host_ip=ip) for ip in ("127.0.0.1", "10.0.0.1"))
+    assert deployed(ports(near, far)).reply.changed
+    assert deployed(ports(PORT, PortSpec(80, 8080, "udp"))).reply.changed
