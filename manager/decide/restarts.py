@@ -1,8 +1,8 @@
 """Whether and when a task that ended by itself is followed by another one in its slot.
 
 The first failure is answered at once, repeated ones ever later, and a task that ran well for a while starts the row
-anew. All of it is stored in the tasks, so that a new leader goes on where the old one was. Lengths of time are taken
-between instants of the leaders' own clock, never an agent's.
+anew. All of it is stored in the tasks, so that a new leader goes on where the old one was. How long a task ran is taken
+from the leaders' own clock: an agent's may be wrong. Whether its slot rests does not depend on when that is asked.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ def after_end(task: Task, status: TaskStatus, policy: RestartPolicy, now: float)
     if policy.max_attempts is None:
         fresh = ran_well
     else:
-        fresh = policy.window > 0 and began is not None and now - began > policy.window
+        ended = max(task.created_at, min(status.at, now))
+        fresh = policy.window > 0 and began is not None and ended - began > policy.window
         if not fresh and before >= policy.max_attempts:
             return Rests(f"not restarted: {before} restarts are used up (restart_policy.max_attempts)")
     failures = 1 if fresh else before + 1

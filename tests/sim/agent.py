@@ -7,7 +7,7 @@ sets and containers outlive it; a host that loses power loses only what ran.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from cluster.model.task import Desired, Task, TaskState, TaskStatus
@@ -48,6 +48,9 @@ class Agent:
     heard_in_session: bool = False
     inbox: list[Assignment] = field(default_factory=list)
     unreported: dict[str, TaskStatus] = field(default_factory=dict)
+    reported: dict[str, TaskStatus] = field(default_factory=dict)
+    """What was said in this session, so as to say it once."""
+
     last_beat: float = 0.0
 
     @property
@@ -62,7 +65,6 @@ class Agent:
         """The agent's process ends; containers run on."""
         self.up = False
         self.forget_session()
-        self.unreported.clear()
 
     def power_off(self) -> None:
         self.host_up = False
@@ -79,6 +81,8 @@ class Agent:
         self.session = None
         self.heard_in_session = False
         self.inbox.clear()
+        self.reported.clear()
+        self.unreported.clear()
 
     def take(self, assignment: Assignment) -> bool:
         """Take a set unless it is older than what was acted on, or of another session."""
@@ -141,4 +145,6 @@ class Agent:
         self._report(self.ends[task.id])
 
     def _report(self, status: TaskStatus) -> None:
-        self.unreported[status.task] = status
+        known = self.reported.get(status.task)
+        if known is None or replace(status, at=known.at) != known:
+            self.reported[status.task] = self.unreported[status.task] = status

@@ -329,7 +329,10 @@ class World:
                 return f"{node} is {verdict.status}"
         for stack in truth.stacks.values():
             if stack.removing:
-                return f"stack {stack.name} is there"
+                networks = truth.networks_of.get(stack.uid, ())
+                if not any(truth.tasks_in.get(network) for network in networks):
+                    return f"stack {stack.name} is there"
+                continue  # another stack's tasks are in its networks
             head = truth.head(stack.uid)
             assert head is not None
             if missing := {v.uid for v in head.services.values()} - set(truth.services):
