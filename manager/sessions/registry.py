@@ -72,8 +72,8 @@ class Sessions:
                         session.credit(stall)  # and what has come in meanwhile is read before the next tick
                     else:
                         session.judge(time.monotonic())
-                if stall > STALL:
-                    log.warning("this program was held up for %.2f s", stall)
+                if stall > BEAT_INTERVAL:
+                    log.warning("this program was held up for %.1f s; no agent is blamed for it", stall)
 
     async def stop(self) -> None:
         """End all sessions, as this manager goes; agents find another one, or this one again."""
