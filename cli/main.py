@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from cluster.errors import StackyardError
+from cluster.errors import Inconsistent, StackyardError
 
 # Command -> (module, attribute, short help): the help of the whole program needs no module.
 COMMANDS = {
@@ -75,6 +75,14 @@ def main() -> None:
         code = 141
     except KeyboardInterrupt:
         code = 130
+    except OSError as error:
+        _say(f"error: {error}")
+        code = 1
+    except Exception as error:
+        if os.environ.get("STACK_DEBUG"):
+            raise
+        _say(f"a bug in this command: {type(error).__name__}: {error}", "STACK_DEBUG=1 shows where.")
+        code = Inconsistent.exit_code
     sys.exit(code if isinstance(code, int) else 0)
 
 

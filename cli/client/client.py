@@ -14,7 +14,7 @@ import msgspec
 from cli.client.contexts import Context
 from cli.client.transport import Transport
 from cluster import views
-from cluster.errors import NotFound, Unavailable
+from cluster.errors import Failed, NotFound, Unavailable
 from cluster.model.stack import StackSpec
 
 T = TypeVar("T")
@@ -92,7 +92,7 @@ class Client:
                     last_heard = time.monotonic()
                     if not line.strip():
                         continue
-                    progress = msgspec.json.decode(line, type=views.Progress)
+                    progress = _read(views.Progress, line)
                     yield progress
                     if progress.done or progress.failed:
                         return
@@ -128,10 +128,19 @@ class Client:
         }
         for line in self._transport.lines(f"/v1/services/{service}/logs", query):
             if line.strip():
-                yield msgspec.json.decode(line, type=views.LogLine)
+                yield _read(views.LogLine, line)
 
     def _get(self, answer: type[T], path: str, **query: Any) -> T:
         return self._ask(answer, "GET", path, query)
 
     def _ask(self, answer: type[T], method: str, path: str, query: dict[str, Any] | None = None, body: Any = None) -> T:
-        return msgspec.json.decode(self._transport.call(method, f"/v1{path}", query, body), type=answer)
+        return _read(answer, self._transport.call(method, f"/v1{path}", query, body))
+
+
+def _read(answer: type[T], data: bytes) -> T:
+    try:
+        return msgspec.json.decode(data, type=answer)
+    except msgspec.MsgspecError as error:
+        raise Failed(
+            f"the manager's answer cannot be read: {error}", hint="`stack version` tells whether versions differ."
+        ) from error

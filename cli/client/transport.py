@@ -104,6 +104,7 @@ class Transport:
                 # what answers next time is asked first next time
                 self._targets.remove(endpoint)
                 self._targets.append(endpoint)
+            self._check_trust(problems)
             if time.monotonic() > end or not all(_may_pass(error) for _, error in problems):
                 raise self._out_of_reach(problems) from problems[0][1]
             time.sleep(_PAUSE)
@@ -149,6 +150,17 @@ class Transport:
             kind = errors.UserError if response.status < 500 else errors.Failed
         return kind(told.error, hint=told.hint)
 
+    def _check_trust(self, problems: Sequence[tuple[str, Exception]]) -> None:
+        """Raise Forbidden when managers hang up because of our certificate."""
+        if self._tls is None or not any(_hung_up(error) for _, error in problems):
+            return
+        from cli.client.trust import fault
+
+        if reason := fault(self._context):
+            raise errors.Forbidden(reason, hint="Get a new one; in a lab, `stack lab up` writes it.") from problems[0][
+                1
+            ]
+
     def _out_of_reach(self, problems: Sequence[tuple[str, Exception]]) -> errors.StackyardError:
         for _, error in problems:
             if isinstance(error, errors.Unavailable):  # a manager answers, and knows better what is missing
@@ -164,6 +176,12 @@ class Transport:
         return errors.Unavailable(
             f"no manager answers ({told})", hint="Is it running? In a lab: `stack lab status`, `stack lab start n1`."
         )
+
+
+def _hung_up(error: Exception) -> bool:
+    return isinstance(error, ConnectionError | ssl.SSLError) and not isinstance(
+        error, ConnectionRefusedError | ssl.SSLCertVerificationError
+    )
 
 
 def _may_pass(error: Exception) -> bool:

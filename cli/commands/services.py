@@ -11,7 +11,7 @@ import click
 from cli.commands.follow import follow, timeout_option
 from cli.commands.session import connect, find_service
 from cli.output import Form, age, format_option, joined, show
-from cluster.errors import NotFound, UserError
+from cluster.errors import NotFound, Unavailable, UserError
 from cluster.model.service import PortSpec
 from cluster.model.task import Desired
 from cluster.views import TaskView
@@ -56,10 +56,9 @@ def ps(what: str | None, node: str | None, everything: bool, form: Form) -> None
     JSON always holds the tasks that have ended, too.
     """
     with connect() as client:
-        if what is None or what in {stack.name for stack in client.stacks()}:
-            tasks = client.tasks(stack=what, node=node)
-        else:
-            tasks = client.tasks(service=find_service(client, what).name, node=node)
+        stack = what if what is None or what in {known.name for known in client.stacks()} else None
+        service = None if what == stack else find_service(client, what or "", "stack or service").name
+        tasks = client.tasks(stack, service, node)
     tasks.sort(key=lambda task: (task.stack, task.service, task.slot, -task.created_at))
     if form == "table" and not everything:
         tasks = [task for task in tasks if task.desired is Desired.RUNNING]
@@ -141,6 +140,8 @@ def logs(service: str, following: bool, tail: int | None, since: str | None, tim
                 click.echo(f"{where} | {line.note}", err=True)
             else:
                 click.echo(f"{where} | {line.line}", err=line.stream == "stderr")
+        if following and name in {known.name for known in client.services()}:
+            raise Unavailable(f"the manager ended the log of {name}", hint="The same with --since 10s goes on.")
 
 
 @click.group()

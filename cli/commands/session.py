@@ -15,8 +15,11 @@ def connect() -> Client:
     return Client(chosen(click.get_current_context().find_root().obj))
 
 
-def find_service(client: Client, name: str) -> ServiceView:
-    """Give the service that is meant: `stack_service`, or `service` where only one stack has it."""
+def find_service(client: Client, name: str, kind: str = "service") -> ServiceView:
+    """Give the service that is meant: `stack_service`, or `service` where only one stack has it.
+
+    `kind` says what could have been meant, for the error.
+    """
     services = client.services()
     exact = [service for service in services if service.name == name]
     found = exact or [service for service in services if service.service == name]
@@ -25,4 +28,4 @@ def find_service(client: Client, name: str) -> ServiceView:
     if found:
         names = ", ".join(service.name for service in found)
         raise UserError(f"{name} can mean several services: {names}", hint="Give the whole name.")
-    raise NotFound(f"there is no service {name}", hint="`stack services` lists them.")
+    raise NotFound(f"there is no {kind} {name}", hint="`stack ls` and `stack services` list what there is.")

@@ -46,6 +46,8 @@ def rm(stacks: tuple[str, ...], volumes: bool, detach: bool, timeout: float) -> 
             raise NotFound(f"there is no stack {', '.join(missing)}", hint="`stack ls` lists them.")
         going = [client.remove(stack, volumes=volumes) for stack in stacks]
         for reply in going:
-            if not detach:
+            if detach:
+                click.echo(f"removing {reply.stack}")
+            else:
                 follow(client, reply.stack, reply.revision, removing=True, timeout=timeout)
                 click.echo(f"removed {reply.stack}")

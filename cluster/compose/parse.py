@@ -59,7 +59,8 @@ def parse(content: bytes, file: str) -> list[Node]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = ", ".join(part for part in (error.context, error.problem) if part)
-        line = mark.line + 1 if mark is not None else None
+        # At the end of a text the mark may be in the line after the last.
+        line = min(mark.line + 1, len(text.splitlines()) or 1) if mark is not None else None
         raise ComposeError(f"this is not YAML: {problem}", file=file, line=line) from None
     except yaml.YAMLError as error:
         raise ComposeError(f"this is not YAML: {str(error).splitlines()[0]}", file=file) from None

@@ -68,7 +68,7 @@ def test_each_value_knows_its_place() -> None:
     ("text", "line", "told"),
     [
         pytest.param(b"a: 1\nb: 2\na: 3", 3, "the key is there twice (also in line 1)", id="a key twice"),
-        pytest.param(b"a: [1, 2\n", 2, "this is not YAML", id="an open bracket"),
+        pytest.param(b"a: [1, 2\n", 1, "this is not YAML", id="an open bracket"),
         pytest.param(b"a:\n\tb: 1", 2, "this is not YAML", id="a tab"),
         pytest.param(b"a: *x", 1, "there is no anchor &x", id="an alias of nothing"),
         pytest.param(b"a: &x\n  - *x", 2, "a value that it is part of", id="an anchor within itself"),
