@@ -1,8 +1,10 @@
 """Finding and signalling the lab's processes.
 
-Each process that the lab starts carries a mark in its environment, `STACKYARD_LAB_PROCESS=<lab>/<node>/<program>`.
-What is running is always read from /proc, so no pid file can be stale and a lab command may be killed at any moment.
-Processes that a program starts itself inherit the mark; the program proper is the one that runs its executable.
+Each process that the lab starts carries a mark in its environment,
+`STACKYARD_LAB_PROCESS=<machine>/<lab>/<node>/<program>`. What is running is always read from /proc, so no pid file can
+be stale and a lab command may be killed at any moment. Processes that a program starts itself inherit the mark; the
+program proper is the one that runs its executable. The machine is in the mark as the pid namespace of the lab command,
+so a lab in a container and one of the same name on its host do not take each other's processes for their own.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from cluster.errors import Failed
@@ -56,7 +59,7 @@ def environment(lab: str, node: str, program: str, extra: Mapping[str, str] | No
     """The environment of a program of the lab: the mark, and of the caller's only what every program needs."""
     kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     kept.setdefault("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-    return {**kept, **(extra or {}), MARK: f"{lab}/{node}/{program}"}
+    return {**kept, **(extra or {}), MARK: f"{_machine()}/{lab}/{node}/{program}"}
 
 
 def run(argv: Sequence[str], stdin: str | None = None) -> str:
@@ -126,6 +129,11 @@ def tail(log: Path, lines: int = 5) -> str:
     return "\n".join(text.splitlines()[-lines:]) or "(the log is empty)"
 
 
+@cache
+def _machine() -> str:
+    return str(os.stat("/proc/self/ns/pid").st_ino)
+
+
 def _read(pid: int) -> Process | None:
     """The process if it carries a mark and lives; zombies have no environment any more."""
     try:
@@ -137,7 +145,7 @@ def _read(pid: int) -> Process | None:
     except (OSError, UnicodeDecodeError):
         return None  # it ended, or is not ours to read
     parts = mark[len(_MARK_BYTES) :].decode(errors="replace").split("/") if mark else []
-    if len(parts) != 3:
+    if len(parts) != 4 or parts[0] != _machine():
         return None
     command, _, rest = stat[stat.index("(") + 1 :].rpartition(")")
     fields = rest.split()  # from field 3 of proc(5), the state
@@ -146,9 +154,9 @@ def _read(pid: int) -> Process | None:
     return Process(
         pid=pid,
         started=int(fields[19]),
-        lab=parts[0],
-        node=parts[1],
-        program=parts[2],
+        lab=parts[1],
+        node=parts[2],
+        program=parts[3],
         command=command,
         stopped=fields[0] in "Tt",
     )
