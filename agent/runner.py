@@ -264,12 +264,12 @@ class Runner:
         while True:
             try:
                 facts = self.facts = await self._engine.connect()
-                self._settled.set()
                 ready_at = time.time()
                 async with self._engine.events(self._cluster) as events:
                     listed_at = time.time()
                     await self._look_at_all()
                     self._engine_answers(facts.started_at, ready_at)
+                    self._settled.set()
                     delay = first
                     async for event in events:
                         await self._learn(event, listed_at)
@@ -395,6 +395,7 @@ class Runner:
                     in_use = known.in_use() | self._under_way.keys()
                     # The containers are given as they are at any time: one may be linked while this runs.
                     await self._network.clean(in_use, known.containers.keys())
+                    self._steps.clean_files(in_use)
                     self._to_clean = False
                 self._troubles.pop("network", None)
             except (StackyardError, OSError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import shutil
 import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
@@ -228,6 +229,8 @@ class Steps:
     async def _clean(self, task: str, step: Clean) -> None:
         if not step.container:
             await self._delete_sandbox(task)
+            if self._known.container_of(task) is None:
+                self._remove_files(task)
             return
         async with self._removals:
             # A namespace goes when its last process has gone, so neither waits for the other.
@@ -255,6 +258,15 @@ class Steps:
             raise
         self._known.gone(container)
         await self._network.unlink_container(container)
+        self._remove_files(task)
+
+    def clean_files(self, tasks: Collection[str]) -> None:
+        """Remove what was written for other tasks than these."""
+        for folder in os.listdir(self._files) if self._files.is_dir() else ():
+            if folder not in tasks:
+                self._remove_files(folder)
+
+    def _remove_files(self, task: str) -> None:
         shutil.rmtree(self._files / task, ignore_errors=True)
 
 

@@ -133,7 +133,7 @@ class EngineHost:
         (self.home / "daemon.json").write_text(json.dumps(config))
         self.socket.unlink(missing_ok=True)
         self._spawn("dockerd", "--config-file", str(self.home / "daemon.json"))
-        _until(self._answers, f"the engine did not start, see {self.home}/dockerd.log", self._init_lives)
+        _until(self.answers, f"the engine did not start, see {self.home}/dockerd.log", self._init_lives)
 
     def reload_engine(self, *, runtime: bool) -> None:
         """Have the engine read its configuration again, with our runtime in it or not."""
@@ -187,6 +187,11 @@ class EngineHost:
         self._programs.clear()
         self._wipe()
 
+    def inside(self, task: str, *argv: str) -> str:
+        """Run a program of this machine in the network namespace of a task."""
+        entered = ["nsenter", f"--net={self.netns}/sy-{task}", *argv]
+        return subprocess.run(entered, capture_output=True, text=True, check=True).stdout
+
     def call(
         self,
         method: str,
@@ -231,6 +236,9 @@ class EngineHost:
         listed: list[dict[str, Any]] = self.call("GET", "/containers/json?all=1")
         return listed
 
+    def runs(self, container: str) -> bool:
+        return bool(self.call("GET", f"/containers/{container}/json")["State"]["Running"])
+
     def _enter(self, *namespaces: str) -> list[str]:
         chosen = [f"--{each}" for each in namespaces] or ["--all"]
         return ["nsenter", "--target", str(self._pid), *chosen, "--"]
@@ -247,7 +255,8 @@ class EngineHost:
     def _init_lives(self) -> bool:
         return self._init is not None and self._init.poll() is None
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Tell whether the engine is there."""
         try:
             return bool(self.call("GET", "/_ping") == b"OK")
         except (OSError, AssertionError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +16,8 @@ from agent.outbox import Outbox
 from agent.resolver import Resolver
 from agent.runner import Runner
 from cluster.model.task import Task, TaskState, TaskStatus
-from tests.agent.builders import CLUSTER, NODE
+from cluster.protocol import Item
+from tests.agent.builders import CLUSTER, NODE, a_set
 from tests.engines import ADDRESS, EngineHost
 
 PATIENCE = 30.0
@@ -42,13 +44,27 @@ class Node:
         )
         self.statuses: dict[str, TaskStatus] = {}
         self.told: list[TaskStatus] = []
+        self.away = False
+        self._revision = 0
         self._news = asyncio.Condition()
 
+    async def condition(self, name: str, *, gone: bool = False) -> None:
+        """Wait until the node has a trouble of that name, or has it no longer."""
+        await self.until_true(lambda: (name in self.runner.conditions) is not gone)
+
+    async def until_true(self, condition: Callable[[], bool]) -> None:
+        """Wait for what no report tells."""
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < deadline, (self.told, self.runner.conditions)
+            await asyncio.sleep(0.02)
+
     async def listen(self) -> None:
-        """Be the manager that records every status."""
+        """Be the manager that records every status; one that is away hears of none, only the tests do."""
         while True:
             batch = await self.outbox.take(100, 1)
-            await self.runner.announce(batch.statuses)
+            if not self.away:
+                await self.runner.announce(batch.statuses)
             async with self._news:
                 for status in batch.statuses:
                     self.statuses[status.task] = status
@@ -67,6 +83,21 @@ class Node:
     async def reach(self, task: Task, state: TaskState, within: float = PATIENCE) -> TaskStatus:
         await self.until(lambda: task.id in self.statuses and self.statuses[task.id].state is state, within)
         return self.statuses[task.id]
+
+    def assign(self, *items: Item | Task, complete: bool = True) -> None:
+        """Be the manager that gives this whole set."""
+        self._revision += 1
+        self.runner.assign(a_set(*items, revision=self._revision), complete=complete)
+
+    async def leave_nothing(self) -> None:
+        """Assign nothing, and see that everything goes."""
+        self.assign()
+
+        def traces() -> list[object]:
+            places = (self.host.netns, self.host.links, self.host.files)
+            return [*self.host.containers(), *(entry for place in places for entry in place.iterdir())]
+
+        await self.until_true(lambda: not traces())
 
     async def gone(self, task: Task, within: float = PATIENCE) -> TaskStatus:
         """Wait for the word that nothing of a task is left."""
@@ -89,6 +120,7 @@ async def running(host: EngineHost, *, listening: bool = True, journal: Path | N
     tasks = [asyncio.create_task(node.runner.run()), asyncio.create_task(node.listen())]
     tasks.append(asyncio.create_task(node.journal.run(node.runner.entry)))
     try:
+        await node.runner.settled()
         yield node
     finally:
         for task in tasks:
