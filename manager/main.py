@@ -63,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=parsed.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # its other news are ours as well, told better
     try:
         uvloop.run(run(_settings(parsed)))
     except StackyardError as error:

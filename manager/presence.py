@@ -16,7 +16,9 @@ from manager.follow import Follower
 log = logging.getLogger(__name__)
 
 ELECTION = "/stackyard/election"
-LEASE_TTL = 5
+LEASE_TTL = 3
+"""Seconds without a sign of life after which another manager leads; a thread of its own sees to it that they come."""
+
 PAUSE = 0.2
 
 

@@ -20,6 +20,7 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.exceptions import InvalidState
 
 from cluster.errors import Failed
 from cluster.protocol import MAX_FRAME
@@ -50,7 +51,11 @@ def _protocols(caller_of: Callable[[bytes | None], Caller]) -> tuple[type[Any], 
         pass
 
     class WebSocket(Known, WebSocketsSansIOProtocol):
-        pass
+        def shutdown(self) -> None:
+            try:
+                super().shutdown()
+            except InvalidState:  # it is being closed already, which uvicorn 0.54 does not expect
+                self.transport.close()
 
     return Http, WebSocket
 
