@@ -101,6 +101,12 @@ class Runner:
                 under_way[1].cancel()
         self._poke(changed)
 
+    def meet(self, managers: tuple[str, ...]) -> None:
+        """Learn which managers there are, for this life of the agent and the next."""
+        if managers and managers != self.managers:
+            self.managers = managers
+            self._journal.changed()
+
     def online(self) -> None:
         """A manager answers."""
         self._offline_since = None

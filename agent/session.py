@@ -129,7 +129,7 @@ class Session:
             welcome = await self._greet(socket)
             self._failures = 0
             self._epoch = welcome.epoch
-            self._runner.managers = welcome.managers
+            self._runner.meet(welcome.managers)
             self._socket = socket
             log.info("session %d with %s", welcome.epoch, url)
             try:

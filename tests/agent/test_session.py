@@ -1,0 +1,300 @@
+"""The agent's end of a session, with tests as the manager. There is no engine: that is but a condition of the node."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from agent import session as session_module
+from agent.credentials import Credentials, load
+from agent.engine import Engine
+from agent.journal import Journal
+from agent.outbox import Outbox
+from agent.runner import Runner
+from agent.session import Session
+from agent.streams import Streams
+from cluster import pki
+from cluster.model.network import Endpoint
+from cluster.model.node import NodeDescription
+from cluster.model.task import TaskState, TaskStatus
+from cluster.protocol import (
+    STREAM_ERROR,
+    Beat,
+    Goodbye,
+    Item,
+    LogsRequest,
+    OpenStream,
+    Page,
+    Refused,
+    Statuses,
+    TaskItem,
+    paginate,
+)
+from tests.agent.builders import CLUSTER, NODE, a_task, an_item
+from tests.agent.toy_manager import BEAT, ToyManager
+
+ITEM = an_item()
+TASK = a_task(ITEM)
+DESCRIPTION = NodeDescription("host", "10.0.0.1", "0.1.0", "boot")
+
+
+class NoNetwork:
+    """A node on which nothing is wired, as nothing is ever started."""
+
+    async def apply(self, items: Iterable[Item], *, prune: bool = True) -> None: ...
+    async def create_sandbox(self, task: str, endpoints: Collection[Endpoint]) -> Path:
+        raise AssertionError
+
+    async def delete_sandbox(self, task: str) -> None: ...
+    async def link_container(self, container: str, task: str) -> None: ...
+    async def unlink_container(self, container: str) -> None: ...
+    async def clean(self, tasks: Collection[str], containers: Collection[str]) -> None: ...
+    def sandboxes(self) -> frozenset[str]:
+        return frozenset()
+
+
+class Agent:
+    """A whole agent but for engine and networks."""
+
+    def __init__(self, credentials: Credentials, *managers: str) -> None:
+        self.description = DESCRIPTION
+        self.outbox = Outbox()
+        engine, folder = Engine(credentials.directory / "docker.sock"), credentials.directory
+        self.journal = Journal(folder / "journal.json")
+        self.runner = Runner(
+            engine, NoNetwork(), self.outbox, self.journal, cluster=CLUSTER, files=folder, address="10.0.0.1"
+        )
+        self._streams = Streams(credentials, engine, self.runner.known)
+        self.session = Session(credentials, managers, self.runner, self.outbox, self._streams, lambda: self.description)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Agent]:
+        work = (self.runner.run(), self.session.run(), self._streams.run(), self.journal.run(self.runner.entry))
+        tasks = [asyncio.create_task(each) for each in work]
+        try:
+            yield self
+        finally:
+            for task in tasks:
+                task.cancel()
+            for result in await asyncio.gather(*tasks, return_exceptions=True):
+                if isinstance(result, Exception):
+                    raise result
+
+
+@pytest.fixture
+def authority() -> pki.Authority:
+    return pki.new_authority(CLUSTER, now=time.time())
+
+
+@pytest.fixture
+def credentials(authority: pki.Authority, tmp_path: Path) -> Credentials:
+    folder = tmp_path / "node"
+    folder.mkdir()
+    (folder / "key.pem").write_text(pki.new_key())
+    csr = pki.new_csr((folder / "key.pem").read_text())
+    who = pki.Identity(CLUSTER, "node", NODE, "worker")
+    (folder / "node.pem").write_text(pki.issue(authority, csr, who, now=time.time()))
+    (folder / "ca.pem").write_text(authority.certificate)
+    loaded = load(folder)
+    assert loaded is not None
+    return loaded
+
+
+@pytest.fixture
+async def manager(authority: pki.Authority, tmp_path: Path) -> AsyncIterator[ToyManager]:
+    async with ToyManager(tmp_path, authority).serving() as manager:
+        yield manager
+
+
+@pytest.fixture
+async def agent(credentials: Credentials, manager: ToyManager) -> AsyncIterator[Agent]:
+    async with Agent(credentials, manager.url).running() as agent:
+        yield agent
+
+
+def full(*items: Item, revision: int = 5, epoch: int = 1) -> list[Page]:
+    return paginate(epoch, revision, items, full=True)
+
+
+async def assigned(agent: Agent, *idents: str) -> None:
+    """Wait until the agent works from exactly these."""
+    async with asyncio.timeout(10):
+        while set(agent.runner.known.assignments.items) != set(idents):  # noqa: ASYNC110 (nothing tells)
+            await asyncio.sleep(0.01)
+
+
+async def test_a_session_begins_with_a_hello_and_goes_on_with_beats(agent: Agent, manager: ToyManager) -> None:
+    session = await manager.session()
+    assert session.hello.description == DESCRIPTION
+    assert (session.hello.cluster, session.hello.epoch, session.hello.revision) == (CLUSTER, 0, 0)
+    await session.welcome()
+    began = time.monotonic()
+    beat = await session.beats(6)
+    assert 4 * BEAT < time.monotonic() - began < 20 * BEAT
+    assert "no Docker Engine" in beat.conditions["engine"]
+
+
+async def test_assignments_are_acted_on_and_statuses_told_until_they_are_recorded(
+    agent: Agent, manager: ToyManager
+) -> None:
+    session = await manager.welcomed()
+    await session.say(*full(ITEM, TaskItem(TASK)))
+    statuses = await session.hear(Statuses)
+    assert [(s.task, s.state) for s in statuses.statuses] == [(TASK.id, TaskState.ACCEPTED)]
+    await session.cut()
+    again = await manager.welcomed(epoch=2)
+    assert (again.hello.epoch, again.hello.revision) == (1, 5)
+    repeated = await again.hear(Statuses)
+    assert repeated.statuses == statuses.statuses
+    await again.record(repeated)
+    await again.beats(2)
+    await again.cut()
+    third = await manager.welcomed(epoch=3)
+    await third.beats(3)
+    assert third.count(Statuses) == 0, "what was recorded is not told again"
+
+
+async def test_nothing_is_removed_before_the_last_page_of_a_full_set(agent: Agent, manager: ToyManager) -> None:
+    session = await manager.welcomed()
+    await session.say(*full(ITEM, TaskItem(TASK)))
+    await assigned(agent, ITEM.ident, f"task/{TASK.id}")
+    await session.cut()
+    again = await manager.welcomed(epoch=2)
+    other = a_task(ITEM, slot=2)
+    await again.say(Page(2, 6, full=True, last=False, services=(ITEM,)))
+    await again.beats(2)
+    await assigned(agent, ITEM.ident, f"task/{TASK.id}")
+    await again.say(Page(2, 6, full=True, last=True, tasks=(TaskItem(other),)))
+    await assigned(agent, ITEM.ident, f"task/{other.id}")
+    await again.say(Page(2, 7, full=False, last=True, removed=(f"task/{other.id}",)))
+    await assigned(agent, ITEM.ident)
+
+
+async def test_a_set_that_is_older_than_what_was_acted_on_ends_the_session_and_changes_nothing(
+    agent: Agent, manager: ToyManager
+) -> None:
+    session = await manager.welcomed()
+    await session.say(*full(ITEM, TaskItem(TASK), revision=9))
+    await assigned(agent, ITEM.ident, f"task/{TASK.id}")
+    await session.cut()
+    lagging = await manager.welcomed(epoch=2)
+    await lagging.say(*full(revision=8, epoch=2))
+    third = await manager.welcomed(epoch=3)
+    assert third.hello.revision == 9
+    await assigned(agent, ITEM.ident, f"task/{TASK.id}")
+
+
+async def test_a_manager_that_goes_away_is_replaced_by_another_at_once(
+    credentials: Credentials, authority: pki.Authority, tmp_path: Path
+) -> None:
+    async with AsyncExitStack() as first_stack, AsyncExitStack() as stack:
+        folders = [tmp_path / name for name in ("m1", "m2")]
+        for folder in folders:
+            folder.mkdir()
+        first = await first_stack.enter_async_context(ToyManager(folders[0], authority).serving())
+        second = await stack.enter_async_context(ToyManager(folders[1], authority).serving())
+        agent = Agent(credentials, first.url)
+        async with agent.running():
+            # The other one is known only from the first one's welcome.
+            session = await first.welcomed(managers=(first.url, second.url))
+            await session.beats(1)
+            began = time.monotonic()
+            await first_stack.aclose()
+            await second.welcomed(epoch=2)
+            assert time.monotonic() - began < 2
+            await agent.journal.flush()
+            assert agent.journal.read(CLUSTER).managers == (first.url, second.url)
+
+
+async def test_a_manager_that_is_frozen_is_left(
+    agent: Agent, manager: ToyManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not even answer pings, although its host keeps the connection open."""
+    session = await manager.welcomed()
+    await session.cut()
+    monkeypatch.setattr(session_module, "PING_INTERVAL", 0.4)
+    deaf = await manager.welcomed(epoch=2)
+    await deaf.beats(1)
+    deaf.freeze()
+    again = await manager.welcomed(epoch=3)
+    await again.beats(1)
+
+
+@pytest.mark.parametrize(
+    ("welcome", "refusal"),
+    [
+        pytest.param({"cluster": "restored"}, None, id="it is of another cluster"),
+        pytest.param({"node": "someone"}, None, id="it takes this node for another"),
+        pytest.param(None, Refused("this node was removed", final=True), id="it says so"),
+    ],
+)
+async def test_a_manager_that_refuses_for_good_is_asked_again_but_rarely(
+    agent: Agent,
+    manager: ToyManager,
+    welcome: dict[str, object] | None,
+    refusal: Refused | None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(session_module, "FINAL_PAUSE", 0.3)
+    session = await manager.session()
+    began = time.monotonic()
+    with caplog.at_level(logging.ERROR):
+        if welcome is not None:
+            await session.welcome(**welcome)  # type: ignore[arg-type]
+        else:
+            assert refusal is not None
+            await session.say(refusal)
+        await manager.session()
+    assert time.monotonic() - began >= 0.3
+    assert "refuses this node" in caplog.text
+    assert not agent.runner.known.complete
+
+
+async def test_who_goes_by_plan_says_goodbye(agent: Agent, manager: ToyManager) -> None:
+    session = await manager.welcomed()
+    await session.beats(1)
+    await agent.session.goodbye(30)
+    assert (await session.hear(Goodbye)).seconds == 30
+
+
+async def test_a_host_that_changes_is_described_again(agent: Agent, manager: ToyManager) -> None:
+    session = await manager.welcomed()
+    await session.hear(Beat)
+    agent.description = NodeDescription("host", "10.0.0.1", "0.1.0", "boot", engine_version="20.10")
+    await session.hear(Goodbye)
+    again = await manager.welcomed(epoch=2)
+    assert again.hello.description.engine_version == "20.10"
+
+
+def later_than(sequence: int) -> Callable[[Statuses], bool]:
+    return lambda statuses: statuses.sequence > sequence
+
+
+async def test_a_burst_of_statuses_delays_no_beat_and_stays_in_small_frames(agent: Agent, manager: ToyManager) -> None:
+    session = await manager.welcomed()
+    for n in range(2000):
+        agent.outbox.put(TaskStatus(f"task{n}", TaskState.FAILED, 1.0, "x" * 400, "c" * 64))
+    told: set[str] = set()
+    answered = 0
+    while len(told) < 2000:
+        statuses = await session.hear(Statuses, later_than(answered))
+        answered = statuses.sequence
+        told.update(status.task for status in statuses.statuses)
+        await session.record(statuses)
+    await session.beats(2)
+
+
+async def test_a_stream_that_cannot_be_carried_says_why(agent: Agent, manager: ToyManager) -> None:
+    session = await manager.welcomed()
+    await session.say(OpenStream("ticket1", LogsRequest("nobody")))
+    await asyncio.wait_for(manager.stream_ended.wait(), 10)
+    [frame] = manager.streams["ticket1"]
+    assert frame[:1] == STREAM_ERROR
+    assert b"no container on this node" in frame
