@@ -1,7 +1,8 @@
 """One lab of three nodes for all tests of this folder, made at first use and taken away at the end.
 
-It has a name and subnet of its own, so a person's own lab on the machine is not touched; what a killed run left behind
-is taken away first. Tests deploy stacks of their own name and remove them; a test that breaks a node mends it again.
+It has a name and subnet of its own, so a person's own lab on the machine is not touched (STACKYARD_TEST_LAB and
+STACKYARD_TEST_SUBNET choose others); what a killed run left behind is taken away first. Tests deploy stacks of their own
+name and remove them; a test that breaks a node mends it again.
 """
 
 from __future__ import annotations
@@ -92,7 +93,10 @@ def eventually(what: Callable[[], Answer], why: str, *, within: float = 30) -> A
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     config = tmp_path_factory.mktemp("config")
     os.environ["XDG_CONFIG_HOME"] = str(config)  # the lab writes its context there
-    lab = Lab(name="itest", subnet="10.78.0.0/24")
+    lab = Lab(
+        name=os.environ.get("STACKYARD_TEST_LAB", "itest"),
+        subnet=os.environ.get("STACKYARD_TEST_SUBNET", "10.78.0.0/24"),
+    )
     lab.down()
     try:
         lab.up(nodes=3)

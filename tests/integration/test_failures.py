@@ -15,7 +15,10 @@ pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.timeout(300)]
 
 LOAD = """
 services:
-  web: {image: "stackyard-probe:1", deploy: {replicas: 3}}
+  web:
+    image: "stackyard-probe:1"
+    healthcheck: {test: ["CMD", "python3", "/probe.py", "check"], interval: 1s}  # no traffic before it listens
+    deploy: {replicas: 3}
   client:
     image: "stackyard-probe:1"
     ports: ["8090:8000"]
@@ -38,8 +41,15 @@ class Load:
         self.cluster = cluster
         (folder / "load.yml").write_text(LOAD)
         cluster.deploy(folder / "load.yml", stack)
+        eventually(self._listens, "the client listens")
         cluster.get("n2", 8090, "/load?url=http://web:8000/")
         self.goes_on()
+
+    def _listens(self) -> bool:
+        try:
+            return bool(self.cluster.get("n2", 8090))
+        except OSError:
+            return False
 
     def stats(self) -> Any:
         return self.cluster.get("n2", 8090, "/stats")
@@ -132,8 +142,11 @@ def test_traffic_goes_on_and_nothing_is_lost(
     load = Load(cluster, probe, tmp_path)
     before = task_ids(cluster, probe)
     cluster.lab.kill(node, program)
-    load.goes_on()
-    cluster.lab.start(node, program)
+    try:
+        if program != "agent":  # names are answered by the agent: look-ups wait until it is back
+            load.goes_on()
+    finally:
+        cluster.lab.start(node, program)
     load.goes_on()
     eventually(lambda: cluster.stack("ls", code=None).returncode == 0 and ready(cluster), "the cluster is whole again")
     assert task_ids(cluster, probe) == before, "no task was touched"
