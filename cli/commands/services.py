@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from datetime import datetime
 
 import click
 
@@ -111,6 +110,8 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 def _instant(text: str) -> float:
     """Read 10m (ago), an ISO date, or seconds since the epoch."""
+    from datetime import datetime
+
     if match := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text):
         return time.time() - float(match[1]) * _UNITS[match[2]]
     try:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,20 +59,22 @@ class Terminal:
         self.know("c", c={"endpoints": where, "ca": str(ca), "cert": str(certificate), "key": str(key_file)})
 
     async def stack(self, *arguments: str, stdin: bytes = b"", **environment: str) -> Said:
-        process = await self.start(*arguments, **environment)
+        process = await self.start(*arguments, environment=environment)
         return await self.end(process, stdin)
 
-    async def start(self, *arguments: str, **environment: str) -> asyncio.subprocess.Process:
+    async def start(
+        self, *arguments: str, environment: Mapping[str, str] | None = None, stderr: int = asyncio.subprocess.PIPE
+    ) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
             sys.executable,
             "-c",
             "from cli.main import main; main()",
             *arguments,
             cwd=self.folder,
-            env=self.environment | environment,
+            env=self.environment | dict(environment or {}),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+            stderr=stderr,
         )
 
     async def end(self, process: asyncio.subprocess.Process, stdin: bytes = b"") -> Said:
@@ -84,7 +86,7 @@ class Terminal:
                 process.kill()
                 await process.wait()
         assert process.returncode is not None
-        return Said(process.returncode, out.decode(), err.decode())
+        return Said(process.returncode, out.decode(), (err or b"").decode())
 
     async def interrupt(self, process: asyncio.subprocess.Process, when: Callable[[str], bool]) -> Said:
         """Press Ctrl-C once the command has said what `when` waits for."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,9 +14,9 @@ import pytest
 from cluster import pki
 from cluster.model.task import TaskState
 from tests.cli.terminal import Terminal
-from tests.etcd_server import loopback_address
+from tests.etcd_server import Servers, loopback_address
 from tests.manager.api.obedient import obedient
-from tests.manager.managers import RunningManager, until
+from tests.manager.managers import RunningManager, running_manager, until
 
 pytestmark = pytest.mark.etcd
 
@@ -107,6 +108,36 @@ async def test_ctrl_c_leaves_the_deploy_going_and_says_how_to_come_back(
     assert "the same command waits for it again" in said.err
     async with obedient(manager):
         assert (await person.stack("deploy", "-f", "compose.yml")).code == 0
+
+
+@pytest.mark.usefixtures("shop")
+async def test_waiting_goes_on_over_a_restart_of_the_manager(
+    person: Terminal, servers: Servers, manager: RunningManager, tmp_path: Path
+) -> None:
+    async with running_manager(servers, tmp_path, "m2") as second:
+        process = await person.start("deploy", environment={"STACK_HOST": str(second.settings.socket)})
+        assert process.stderr is not None
+        while "web  0/3" not in (await process.stderr.readline()).decode():
+            pass
+    async with running_manager(servers, tmp_path, "m2") as second, obedient(second):
+        said = await person.end(process)
+    assert (said.code, said.out) == (0, "shop runs, revision 1\n")
+
+
+@pytest.mark.usefixtures("shop")
+async def test_on_a_terminal_a_table_is_drawn_anew(person: Terminal, manager: RunningManager) -> None:
+    screen, terminal = os.openpty()
+    try:
+        async with obedient(manager):
+            process = await person.start("deploy", environment={"TERM": "xterm", "COLUMNS": "60"}, stderr=terminal)
+            said = await person.end(process)
+        drawn = os.read(screen, 65536).decode()
+    finally:
+        os.close(screen)
+        os.close(terminal)
+    assert (said.code, said.out) == (0, "shop runs, revision 1\n")
+    assert "SERVICE  DONE  TASKS" in drawn
+    assert "web      3/3   3 running" in drawn
 
 
 async def test_tasks_that_are_not_restarted_fail_the_deploy(person: Terminal, manager: RunningManager) -> None:
