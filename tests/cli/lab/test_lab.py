@@ -188,19 +188,32 @@ def test_another_lab_on_the_same_network_is_refused(lab: Lab) -> None:
         other.down()
 
 
+def kill_at(moment: str, lab: Lab, config: Path, *words: str) -> None:
+    """SIGKILL a lab command when it says that line."""
+    environment = command(lab) | {"XDG_CONFIG_HOME": str(config)}
+    with subprocess.Popen([STACK, "lab", *words], env=environment, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        for line in running.stderr:
+            if line.startswith(moment):
+                break
+        running.kill()
+
+
+@pytest.mark.parametrize("moment", ["ending the lab's processes", "removing the nodes' data"])
+def test_a_killed_down_is_completed_by_the_next(moment: str, tmp_path: Path) -> None:
+    lab = Lab("tkill", "10.88.0.0/24")
+    lab.up(nodes=2, programs=["engine"])
+    kill_at(moment, lab, tmp_path, "down")
+    lab.down()
+    assert lab.leftovers() == []
+
+
 @pytest.mark.parametrize("moment", ["starting the image registry", "switching on", "starting engine", "its end"])
 def test_a_killed_up_is_completed_by_the_next_and_leaves_nothing_after_down(moment: str, tmp_path: Path) -> None:
     lab = Lab("tkill", "10.88.0.0/24")
     lab.down()
     try:
-        words = [STACK, "lab", "up", "--nodes", "2", "--programs", "engine"]
-        environment = command(lab) | {"XDG_CONFIG_HOME": str(tmp_path)}
-        with subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True) as up:
-            assert up.stderr is not None
-            for line in up.stderr:
-                if line.startswith(moment):
-                    break
-            up.kill()
+        kill_at(moment, lab, tmp_path, "up", "--nodes", "2", "--programs", "engine")
         assert lab.leftovers()
         lab.up(nodes=2)
         assert [status.programs for status in lab.status()] == [{"engine": "up"}, {"engine": "up"}]
