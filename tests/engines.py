@@ -75,6 +75,24 @@ def require_engine(version: str) -> Path | None:
     pytest.skip(message)
 
 
+class Program:
+    """A program on a host; it is nsenter's child, so its signals go to that."""
+
+    def __init__(self, entering: subprocess.Popen[bytes], log: Path) -> None:
+        self._entering, self._log = entering, log
+
+    def send(self, number: int) -> None:
+        children = Path(f"/proc/{self._entering.pid}/task/{self._entering.pid}/children").read_text().split()
+        os.kill(int(children[0]), number)
+
+    def wait(self) -> int:
+        """Wait for its end; gives the exit code."""
+        return self._entering.wait(30)
+
+    def said(self) -> str:
+        return self._log.read_text()
+
+
 class EngineHost:
     """One host: `boot` it, then start, stop and kill its engine at will; `end` is a power cut and takes all away."""
 
@@ -132,7 +150,7 @@ class EngineHost:
             config["runtimes"] = {"stackyard": {"path": str(wrapper())}}
         (self.home / "daemon.json").write_text(json.dumps(config))
         self.socket.unlink(missing_ok=True)
-        self._spawn("dockerd", "--config-file", str(self.home / "daemon.json"))
+        self.start("dockerd", "--config-file", str(self.home / "daemon.json"))
         _until(self.answers, f"the engine did not start, see {self.home}/dockerd.log", self._init_lives)
 
     def reload_engine(self, *, runtime: bool) -> None:
@@ -169,7 +187,7 @@ class EngineHost:
                 }
             )
         )
-        self._spawn("docker-registry", "serve", str(self.home / "registry.json"), namespaces=("net", "pid"))
+        self.start("docker-registry", "serve", str(self.home / "registry.json"), namespaces=("net", "pid"))
         probe = [*self._enter("net"), "busybox", "wget", "-q", "-O", "/dev/null", f"http://{REGISTRY}/v2/"]
         _until(lambda: not subprocess.run(probe, stderr=subprocess.DEVNULL).returncode, "the registry did not start")
 
@@ -186,6 +204,11 @@ class EngineHost:
             program.wait()
         self._programs.clear()
         self._wipe()
+
+    def run(self, *argv: str) -> str:
+        """Run a program on the host to its end."""
+        done = subprocess.run([*self._enter(), *argv], capture_output=True, text=True, check=False)
+        return done.stdout
 
     def inside(self, task: str, *argv: str) -> str:
         """Run a program of this machine in the network namespace of a task."""
@@ -243,14 +266,15 @@ class EngineHost:
         chosen = [f"--{each}" for each in namespaces] or ["--all"]
         return ["nsenter", "--target", str(self._pid), *chosen, "--"]
 
-    def _spawn(self, *argv: str, namespaces: tuple[str, ...] = ()) -> None:
-        # What is forked into the host's pid namespace ends with it, and stays a child of ours only as long as nsenter.
-        with (self.home / f"{argv[0]}.log").open("ab") as log:
-            self._programs.append(
-                subprocess.Popen(
-                    [*self._enter(*namespaces), *argv], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/"
-                )
+    def start(self, *argv: str, namespaces: tuple[str, ...] = ()) -> Program:
+        """Start a program on the host; what it prints is in a file of its name below `home`."""
+        path = self.home / f"{Path(argv[0]).name}.log"
+        with path.open("ab") as log:
+            entering = subprocess.Popen(
+                [*self._enter(*namespaces), *argv], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/"
             )
+        self._programs.append(entering)
+        return Program(entering, path)
 
     def _init_lives(self) -> bool:
         return self._init is not None and self._init.poll() is None

@@ -1,0 +1,201 @@
+"""`stack-agent` itself, with a real engine and a real manager on one host."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from agent.main import only_agent_of, read_settings
+from cluster.errors import Conflict, UserError
+from cluster.model.network import NetworkSpec
+from cluster.model.service import NetworkAttachment, ServiceSpec
+from cluster.model.stack import StackSpec
+from cluster.views import DeployRequest
+from tests.agent.builders import a_container
+from tests.engines import ADDRESS, EngineHost, Program
+
+BIN = Path(sys.prefix) / "bin"
+URL = f"https://{ADDRESS}:2377"
+pytestmark = [pytest.mark.engine, pytest.mark.etcd, pytest.mark.root]
+
+
+class Site:
+    """A host with an engine, a manager with an etcd of its own, and room for agents."""
+
+    def __init__(self, host: EngineHost) -> None:
+        self.host = host
+        self.socket = host.home / "manager.sock"
+
+    def start_manager(self) -> Program:
+        address = f"{ADDRESS}:2377"
+        program = self.host.start(
+            str(BIN / "stack-manager"), "--name", "m1", "--data-dir", str(self.host.home / "manager"),
+            "--listen", address, "--advertise", address, "--socket", str(self.socket),
+        )  # fmt: skip
+        eventually(lambda: self.socket.exists() and self.ready(), "the manager does not start")
+        return program
+
+    def start_agent(self, *more: str, data: str = "agent", manager: str = URL) -> Program:
+        return self.host.start(
+            str(BIN / "stack-agent"), "--name", "n1", "--data-dir", str(self.host.home / data), "--manager", manager,
+            "--advertise", ADDRESS, "--engine", str(self.host.socket), *more,
+        )  # fmt: skip
+
+    def ready(self) -> bool:
+        try:
+            return bool(self.ask("GET", "/v1/cluster"))
+        except (OSError, AssertionError):
+            return False
+
+    def ask(self, method: str, path: str, body: bytes | None = None) -> Any:
+        connection = _Local(self.socket)
+        try:
+            connection.request(method, path, body)
+            answer = connection.getresponse()
+            text = answer.read()
+            assert answer.status < 400, text
+            lines = [json.loads(line) for line in text.splitlines()]
+            return lines[0] if answer.getheader("Content-Type", "").startswith("application/json") else lines
+        finally:
+            connection.close()
+
+    def token(self) -> str:
+        return str(self.ask("GET", "/v1/join-tokens")["worker"])
+
+    def node(self) -> dict[str, Any]:
+        nodes = self.ask("GET", "/v1/nodes")
+        return nodes[0] if nodes else {"status": "none"}
+
+    def running(self) -> list[dict[str, Any]]:
+        return [t for t in self.ask("GET", "/v1/tasks") if t["state"] == "running"]
+
+
+class _Local(HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("manager", timeout=20)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def eventually(what: Callable[[], object], why: str) -> None:
+    end = time.monotonic() + 30
+    while not what():
+        assert time.monotonic() < end, why
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    host = EngineHost("20.10", "agent-program")
+    try:
+        host.boot()
+        host.start_engine()
+        host.load_box()
+        site = Site(host)
+        site.start_manager()
+        yield site
+    finally:
+        host.end()
+
+
+def test_the_way_of_an_agent_from_its_joining_to_its_end(site: Site) -> None:
+    agent = site.start_agent("--token", site.token())
+    eventually(lambda: site.node()["status"] == "ready", "the node is not ready")
+    node = site.node()
+    assert (node["engine_version"][:5], node["address"], node["conditions"]) == ("20.10", ADDRESS, {})
+
+    command = ("sh", "-c", "echo hello; echo trouble >&2; exec sleep 100000")
+    service = ServiceSpec("web", a_container(command=command), (NetworkAttachment("default", ("web",)),), replicas=3)
+    spec = StackSpec("shop", {"web": service}, {"default": NetworkSpec("default", "shop_default")})
+    site.ask("PUT", "/v1/stacks/shop", msgspec.json.encode(DeployRequest(spec, "operation-1")))
+    eventually(lambda: len(site.running()) == 3, "the tasks do not run")
+    containers = {task["container"] for task in site.running()}
+
+    lines = site.ask("GET", "/v1/services/shop_web/logs?tail=10")
+    assert (
+        sorted((line["stream"], line["line"]) for line in lines)
+        == [("stderr", "trouble")] * 3 + [("stdout", "hello")] * 3
+    )
+
+    agent.send(signal.SIGKILL)
+    agent.wait()
+    agent = site.start_agent()  # no token this time
+    eventually(lambda: agent.said().count("session ") >= 2, "the agent does not come back")
+    eventually(lambda: site.node()["status"] == "ready", "the node is not ready again")
+    assert {task["container"] for task in site.running()} == containers
+    assert len(site.host.containers()) == 3
+
+    other = site.start_agent()
+    assert other.wait() == 2
+    assert "another agent works with" in other.said()
+
+    agent.send(signal.SIGTERM)
+    assert agent.wait() == 0
+    assert len([c for c in site.host.containers() if c["State"] == "running"]) == 3, "containers outlive their agent"
+    agent = site.start_agent()
+    site.ask("DELETE", "/v1/stacks/shop")
+    eventually(lambda: not site.ask("GET", "/v1/stacks"), "the stack does not go")
+    eventually(lambda: not site.host.containers(), "containers are left")
+    left = site.host.run("ls", "/run/netns", "/run/stackyard/netns", str(site.host.home / "agent/tasks"))
+    assert [line for line in left.split() if not line.startswith("/")] == []
+    assert "Traceback" not in agent.said()
+    agent.send(signal.SIGTERM)
+    assert agent.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        pytest.param([], 2, "has not joined a cluster", id="no token"),
+        pytest.param(["--token", "nonsense"], 2, "that is no join token", id="no token at all"),
+        pytest.param(["--token", f"SYTKN-1-{'0' * 64}-{'a' * 32}"], 2, "not the one that the join token names",
+                     id="a token of another cluster"),
+    ],
+)  # fmt: skip
+def test_an_agent_that_cannot_join_says_why_and_ends(site: Site, options: list[str], code: int, words: str) -> None:
+    agent = site.start_agent(*options, data="stranger")
+    assert agent.wait() == code
+    said = agent.said()
+    assert words in said
+    assert "Traceback" not in said
+
+
+def test_an_agent_that_waits_for_its_manager_ends_when_told(site: Site) -> None:
+    agent = site.start_agent("--token", site.token(), data="waits", manager="https://127.0.0.1:1")
+    eventually(lambda: "no answer from the manager" in agent.said(), "it does not say that it waits")
+    agent.send(signal.SIGTERM)
+    assert agent.wait() == 0
+
+
+def test_the_command_line_is_checked() -> None:
+    given = ["--name", "n", "--data-dir", "/d", "--advertise", "10.0.0.1", "--manager"]
+    settings = read_settings([*given, "https://10.0.0.1:2377/, https://10.0.0.2:2377"])
+    assert settings.managers == ("https://10.0.0.1:2377", "https://10.0.0.2:2377")
+    for wrong in ("10.0.0.1:2377", "", "http://10.0.0.1"):
+        with pytest.raises(SystemExit):
+            read_settings([*given, wrong])
+
+
+def test_one_data_directory_is_for_one_agent(tmp_path: Path) -> None:
+    with only_agent_of(tmp_path):
+        with pytest.raises(Conflict), only_agent_of(tmp_path):
+            pass
+    with only_agent_of(tmp_path):
+        pass
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be used"), only_agent_of(tmp_path / "file"):
+        pass
