@@ -43,9 +43,10 @@ def decide(state: ClusterState, service_uid: str, now: float) -> Plan:
     if service.quarantined_until is not None and now < service.quarantined_until:
         return Plan(wake_at=service.quarantined_until)
     draft = Draft(state)
-    _reap(state, draft, service, now)
     wanted = state.wanted(service)
     head = state.head(service.stack_uid)
+    # A service that goes does not wait for a node that is down: on its return, the node removes what nobody knows.
+    _reap(state, draft, service, now, patience=0.0 if wanted is None else ORPHANED_AFTER)
     if wanted is None or head is None:
         _dissolve(state, draft, service)
     else:
@@ -60,7 +61,7 @@ def tasks_of(state: ClusterState, service_uid: str) -> list[Task]:
 # Ends
 
 
-def _reap(state: ClusterState, draft: Draft, service: ServiceState, now: float) -> None:
+def _reap(state: ClusterState, draft: Draft, service: ServiceState, now: float, patience: float) -> None:
     """Free what ended tasks held, forget those of which nothing is left, give up those whose node is gone."""
     for task in tasks_of(state, service.uid):
         if draft.full:
@@ -75,7 +76,7 @@ def _reap(state: ClusterState, draft: Draft, service: ServiceState, now: float) 
                 status_key = key_for(TaskStatus, task.id)
                 draft.step(f"free what task {task.id} held", deletes=claims, guards=[key_of(task), status_key])
         elif task.node is not None and task.desired is not Desired.RUNNING:
-            _orphan(state, draft, task, task.node, claims, now)
+            _orphan(state, draft, task, task.node, claims, now, patience)
 
 
 def _is_forgotten(task: Task, status: TaskStatus | None) -> bool:
@@ -86,15 +87,17 @@ def _is_forgotten(task: Task, status: TaskStatus | None) -> bool:
     return task.desired is Desired.REMOVE and status is not None and status.state.terminal and not status.container
 
 
-def _orphan(state: ClusterState, draft: Draft, task: Task, node: str, claims: list[str], now: float) -> None:
+def _orphan(
+    state: ClusterState, draft: Draft, task: Task, node: str, claims: list[str], now: float, patience: float
+) -> None:
     if node in state.nodes:
         verdict = state.node_states.get(node)
         if verdict is None or verdict.status is not NodeStatus.DOWN:
             return
-        if now < verdict.since + ORPHANED_AFTER:
-            draft.wake(verdict.since + ORPHANED_AFTER)
+        if now < verdict.since + patience:
+            draft.wake(verdict.since + patience)
             return
-        message = f"node {state.nodes[node].name} has been down for too long"
+        message = f"node {state.nodes[node].name} is down"
     else:
         message = f"node {node} is no longer in the cluster"
     before = state.statuses.get(task.id, TaskStatus(task.id, TaskState.ASSIGNED, now))
