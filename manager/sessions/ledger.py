@@ -7,9 +7,9 @@ session of the node raises the epoch in that record, and from then on nothing of
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from cluster import codec
 from cluster.errors import NotFound
@@ -28,6 +28,14 @@ class Fenced(Exception):
     """A newer session of the node was opened, or its record was removed: this one writes nothing more."""
 
 
+class _Known(NamedTuple):
+    """What is known of a stored status as of revision `at`; `mod_revision` 0 and no status when there is none."""
+
+    at: int
+    mod_revision: int
+    status: TaskStatus | None
+
+
 class Ledger:
     """The right to write under a session, from `open_session` until another one is opened."""
 
@@ -38,7 +46,7 @@ class Ledger:
         self._key = codec.key_of(record)
         self._mod_revision = mod_revision
         self._doubtful = False
-        self._written: dict[str, int] = {}
+        self._newer: dict[str, _Known] = {}
 
     @property
     def opened_at(self) -> int:
@@ -51,19 +59,24 @@ class Ledger:
         Raises Fenced, and EtcdUnavailable. An unknown outcome is settled here: the session's record is written once
         more, whereupon the doubtful transaction, should it still be on its way, cannot hold any more.
         """
+        left = {codec.key_of(status): status for status in statuses}
         while True:
-            tasks = [codec.key_for(Task, status.task) for status in statuses]
-            keys = [codec.key_of(status) for status in statuses]
-            puts = [put(key, codec.encode(status)) for key, status in zip(keys, statuses, strict=True)]
+            # What is merged with and what is guarded must be the same, or something newer would be overwritten.
+            self._newer = {key: known for key, known in self._newer.items() if known.at > self._state.revision}
+            known = {key: self._known(key) for key in left}
+            merged = {key: merge(known[key].status, status) for key, status in left.items()}
+            left = {key: status for key, status in merged.items() if status is not None}
+            puts = [put(key, codec.encode(status)) for key, status in left.items()]
             rewrites = record != self.record or self._doubtful
             if rewrites:
                 puts.append(put(self._key, codec.encode(record)))
             if not puts:
                 return
+            tasks = [codec.key_for(Task, status.task) for status in left.values()]
             guards = [unchanged(self._key, self._mod_revision), *map(exists, tasks)]
-            guards += [unchanged(key, self._revision_of(key)) for key in keys]
+            guards += [unchanged(key, known[key].mod_revision) for key in left]
             try:
-                result = await self._etcd.txn(guards, puts, [get(self._key), *map(get, tasks), *map(get, keys)])
+                result = await self._etcd.txn(guards, puts, [get(self._key), *map(get, tasks), *map(get, left)])
             except UnknownOutcome as error:
                 log.info("writing again under session %d of node %s: %s", record.epoch, record.node, error.message)
                 self._adopt(await self._etcd.get(self._key))
@@ -72,36 +85,29 @@ class Ledger:
             if result.succeeded:
                 if rewrites:
                     self.record, self._mod_revision, self._doubtful = record, result.revision, False
-                self._written.update(dict.fromkeys(keys, result.revision))
-                self._forget()
+                for key, status in left.items():
+                    self._newer[key] = _Known(result.revision, result.revision, status)
                 return
             self._adopt(result.responses[0])
             found = result.responses[1:]
-            statuses = self._still_to_write(statuses, found[: len(tasks)], found[len(tasks) :])
+            self._learn(result.revision, zip(left, found[len(tasks) :], strict=True))
+            left = {key: left[key] for key, task in zip(tuple(left), found[: len(tasks)], strict=True) if task}
 
-    def _still_to_write(
-        self, statuses: Sequence[TaskStatus], tasks: Sequence[Any], stored: Sequence[Any]
-    ) -> Sequence[TaskStatus]:
-        """Look at what is there instead of what was expected: a task may be gone, or the leader has given it up."""
-        left = []
-        for status, task, before in zip(statuses, tasks, stored, strict=True):
-            if task is None:
-                continue
-            known: Any = None
-            if before is not None:
-                known = codec.decode(before.key, before.value)
-                self._written[before.key] = before.mod_revision
-            merged = merge(known, status)
-            if merged is not None:
-                left.append(merged)
-        return left
+    def _known(self, key: str) -> _Known:
+        """Give what the picture shows, or what was seen in etcd after that."""
+        if key in self._newer:
+            return self._newer[key]
+        status: Any = self._state.get(key)
+        return _Known(self._state.revision, self._state.revision_of(key), status)
 
-    def _revision_of(self, key: str) -> int:
-        return max(self._state.revision_of(key), self._written.get(key, 0))
-
-    def _forget(self) -> None:
-        """Drop what the picture knows by now."""
-        self._written = {key: at for key, at in self._written.items() if at > self._state.revision}
+    def _learn(self, revision: int, found: Iterable[tuple[str, Any]]) -> None:
+        """Take in what was there instead of what was expected: the leader may have given a task up."""
+        for key, stored in found:
+            if stored is None:
+                self._newer[key] = _Known(revision, 0, None)
+            else:
+                status: Any = codec.decode(key, stored.value)
+                self._newer[key] = _Known(revision, stored.mod_revision, status)
 
     def _adopt(self, stored: Any) -> None:
         """Go on from the record as it is stored, if it is still that of this session."""

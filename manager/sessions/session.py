@@ -83,7 +83,6 @@ class AgentSession:
         self.talks = True
         self._outbox: deque[ToAgent] = deque()
         self._pending: dict[str, TaskStatus] = {}
-        self._written: dict[str, TaskStatus] = {}
         self._sequence = 0
         self._acknowledged = 0
 
@@ -180,9 +179,8 @@ class AgentSession:
         if task is None or task.node != self.node:
             log.debug("node %s reports on task %s, which is not its own", self.node, status.task)
             return
-        before = self._pending.get(task.id) or self._written.get(task.id) or self._state.statuses.get(task.id)
         # An agent's clock may run ahead of the cluster's; restarts must not wait for it.
-        merged = merge(before, replace(status, at=min(status.at, self._clock())))
+        merged = merge(self._pending.get(task.id), replace(status, at=min(status.at, self._clock())))
         if merged is not None:
             self._pending[task.id] = merged
 
@@ -254,7 +252,6 @@ class AgentSession:
         for task, status in batch.items():
             if self._pending[task] is status:
                 del self._pending[task]
-        self._written = {task: status for task, status in self._written.items() if task in self._state.tasks} | batch
         if self._pending or self._want != want:
             self._to_record.set()
         if not self._pending and self._sequence > self._acknowledged:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import aiohttp
 import pytest
 
 from cluster import pki
+from manager.authority import found
+from manager.etcd import Etcd
 from tests.etcd_server import Servers
-from tests.manager.managers import Client, RunningManager, running_manager
+from tests.manager.managers import Client, RunningManager, emptied, running_manager, until
 
 pytestmark = pytest.mark.etcd
 
@@ -111,12 +115,35 @@ async def test_the_key_of_a_manager_is_its_owners_alone(manager: RunningManager)
     assert (manager.settings.data / "manager-key.pem").stat().st_mode & 0o777 == 0o600
 
 
-async def test_two_managers_that_start_at_once_found_one_cluster(servers: Servers, tmp_path: Path) -> None:
-    async with running_manager(servers, tmp_path, "m1") as one, running_manager(servers, tmp_path, "m2") as two:
-        assert one.ca == two.ca
-        client = await one.client()
+async def test_managers_that_start_at_once_found_one_cluster(servers: Servers) -> None:
+    servers.restore()
+    await emptied(servers)
+    async with Etcd.connect(servers.endpoints) as etcd:
+        founded = await asyncio.gather(*(found(etcd, now=1_800_000_000.0) for _ in range(8)))
+    assert len({(authority.cluster, authority.ca.certificate, authority.ca.key) for authority in founded}) == 1
+
+
+async def test_of_several_managers_one_leads_and_all_take_the_same_callers(
+    manager: RunningManager, servers: Servers, tmp_path: Path
+) -> None:
+    async with running_manager(servers, tmp_path, "m2") as second:
+        client = await manager.client()
+        await until(lambda: manager.core.presence.leading)
+        await until(lambda: len(second.core.state.managers) == 2)
+        assert not second.core.presence.leading
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=client.tls or True)) as session:
-            async with session.get(f"{two.base}/v1/cluster") as response:
+            async with session.get(f"{second.base}/v1/cluster") as response:
                 managers = (await response.json())["managers"]
-        assert sorted(manager["name"] for manager in managers) == ["m1", "m2"]
-        assert [manager["leader"] for manager in managers].count(True) == 1
+        assert [(one["name"], one["leader"]) for one in managers] == [("m1", True), ("m2", False)]
+
+
+async def test_another_manager_leads_when_the_first_one_stops(servers: Servers, tmp_path: Path) -> None:
+    servers.restore()
+    await emptied(servers)
+    async with AsyncExitStack() as first:
+        one = await first.enter_async_context(running_manager(servers, tmp_path, "m1"))
+        await until(lambda: one.core.presence.leading)
+        async with running_manager(servers, tmp_path, "m2") as two:
+            await first.aclose()
+            await until(lambda: two.core.presence.leading)
+            await until(lambda: len(two.core.state.managers) == 1)
