@@ -1,4 +1,4 @@
-"""The OCI runtime `stackyard`: a POSIX sh wrapper that starts a container in the network namespace that the agent wired.
+"""The OCI runtime `stackyard`: a POSIX sh wrapper that starts containers in network namespaces that the agent wired.
 
 The engine calls it in place of its own runtime and it ends by becoming that runtime. It never makes, wires or removes
 anything, asks nobody, and rather fails than starts a container with no network, or with the host's.

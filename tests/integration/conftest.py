@@ -1,8 +1,8 @@
 """One lab of three nodes for all tests of this folder, made at first use and taken away at the end.
 
 It has a name and subnet of its own, so a person's own lab on the machine is not touched (STACKYARD_TEST_LAB and
-STACKYARD_TEST_SUBNET choose others); what a killed run left behind is taken away first. Tests deploy stacks of their own
-name and remove them; a test that breaks a node mends it again.
+STACKYARD_TEST_SUBNET choose others); what a killed run left behind is taken away first. Tests deploy stacks of their
+own name and remove them; a test that breaks a node mends it again.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Cluster:
             assert done.returncode == code, f"stack {' '.join(words)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
-    def list(self, *words: str) -> list[dict[str, Any]]:
+    def listing(self, *words: str) -> list[dict[str, Any]]:
         """Run a command that lists things and give them as JSON."""
         answer: list[dict[str, Any]] = json.loads(self.stack(*words, "--format", "json").stdout)
         return answer
@@ -53,7 +53,7 @@ class Cluster:
 
     def tasks(self, what: str, *, state: str = "running") -> list[dict[str, Any]]:
         """The tasks of a stack or service that are in that state and are to run."""
-        return [t for t in self.list("ps", what) if t["state"] == state and t["desired"] == "running"]
+        return [t for t in self.listing("ps", what) if t["state"] == state and t["desired"] == "running"]
 
     def get(self, node: str, port: int, path: str = "/", timeout: float = 5) -> Any:
         """GET from a published port on a node, as someone outside of the cluster."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import pytest
@@ -88,17 +89,19 @@ def test_rm_leaves_nothing(cluster: Cluster, probe: str) -> None:
             node, ["sh", "-c", "ls /run/netns /run/stackyard/netns; ip -o link | cut -d: -f2; nft list tables"]
         ).stdout
 
+    def is_as_before(node: str) -> bool:
+        return traces(node) == before[node]
+
     cluster.stack("rm", probe, code=None)
+    eventually(lambda: not any("sn-" in traces(node) for node in ("n1", "n2", "n3")), "earlier stacks are gone")
     before = {node: traces(node) for node in ("n1", "n2", "n3")}
     cluster.deploy("two-nets.yml", probe)
     cluster.stack("scale", f"{probe}_web=5")
     cluster.stack("rm", probe)
-    assert probe not in [stack["name"] for stack in cluster.list("ls")]
+    assert probe not in [stack["name"] for stack in cluster.listing("ls")]
     for node in ("n1", "n2", "n3"):
         assert not cluster.containers(node, f"label=com.stackyard.stack={probe}")
-        after = traces(node)
-        new = {line for line in set(after.splitlines()) - set(before[node].splitlines()) if "ingress" not in line}
-        assert not new, f"left on {node}: {new}"
+        eventually(partial(is_as_before, node), f"no namespace, link or table is left on {node}")
     keys = cluster.lab.exec(
         "n1", ["sh", "-c", "ETCDCTL_API=3 etcdctl --endpoints http://127.0.0.1:2379 get --prefix /stackyard/ "]
     ).stdout

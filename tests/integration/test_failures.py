@@ -27,7 +27,7 @@ services:
 
 
 def ready(cluster: Cluster) -> bool:
-    return all(node["status"] == "ready" for node in cluster.list("node", "ls"))
+    return all(node["status"] == "ready" for node in cluster.listing("node", "ls"))
 
 
 def task_ids(cluster: Cluster, what: str) -> set[str]:
@@ -69,7 +69,7 @@ def test_a_killed_container_is_replaced(cluster: Cluster, probe: str, tmp_path: 
     [container] = cluster.containers("n2", f"label=com.stackyard.stack={probe}")
     cluster.docker("n2", "kill", container)
     eventually(lambda: len(now := task_ids(cluster, probe)) == 3 and len(now & before) == 2, "a new task in its place")
-    [dead] = [t for t in cluster.list("ps", probe) if t["state"] == "failed"]
+    [dead] = [t for t in cluster.listing("ps", probe) if t["state"] == "failed"]
     assert dead["exit_code"] == 137
 
 
@@ -94,7 +94,7 @@ def test_a_dead_node_s_tasks_go_elsewhere_and_it_is_taken_back(cluster: Cluster,
         )
         [waits] = cluster.tasks(f"{probe}_data", state="pending")
         assert "data" in waits["message"] and "n3" in waits["message"], waits
-        [node] = [n for n in cluster.list("node", "ls") if n["name"] == "n3"]
+        [node] = [n for n in cluster.listing("node", "ls") if n["name"] == "n3"]
         assert node["status"] == "down"
     finally:
         cluster.lab.start("n3")
@@ -106,6 +106,20 @@ def test_a_dead_node_s_tasks_go_elsewhere_and_it_is_taken_back(cluster: Cluster,
                     for n in ("n1", "n2", "n3")) == 4,
         "no container of the old tasks runs on",
     )  # fmt: skip
+
+
+def test_a_stack_is_removed_although_a_node_is_down(cluster: Cluster, probe: str, tmp_path: Path) -> None:
+    (tmp_path / "c.yml").write_text("services: {web: {image: 'stackyard-probe:1', deploy: {replicas: 3}}}")
+    cluster.deploy(tmp_path / "c.yml", probe)
+    cluster.lab.kill("n3")
+    try:
+        cluster.stack("rm", probe)
+    finally:
+        cluster.lab.start("n3")
+    eventually(lambda: ready(cluster), "n3 is taken back")
+    eventually(
+        lambda: not cluster.containers("n3", f"label=com.stackyard.stack={probe}"), "n3 removes what nobody knows"
+    )
 
 
 def test_a_cut_node_is_replaced_and_ends_what_it_ran_when_it_returns(
@@ -161,15 +175,38 @@ def test_an_engine_that_restarts_brings_the_same_tasks_back(cluster: Cluster, pr
     before = task_ids(cluster, probe)
     cluster.lab.stop("n2", "engine")
     eventually(
-        lambda: any("engine" in n["conditions"] for n in cluster.list("node", "ls")), "the node's condition says so"
+        lambda: any("engine" in n["conditions"] for n in cluster.listing("node", "ls")), "the node's condition says so"
     )
     cluster.lab.start("n2", "engine")
-    eventually(lambda: not any(n["conditions"] for n in cluster.list("node", "ls")), "the condition goes")
+    eventually(lambda: not any(n["conditions"] for n in cluster.listing("node", "ls")), "the condition goes")
     eventually(
         lambda: len(cluster.docker("n2", "ps", "-q", "--filter", f"label=com.stackyard.stack={probe}").split()) == 1,
         "the same task runs again",
     )
     assert task_ids(cluster, probe) == before, "and no failure was counted"
+
+
+def test_containers_outlive_an_engine_with_live_restore(cluster: Cluster, probe: str, tmp_path: Path) -> None:
+    def running() -> list[str]:
+        return cluster.docker("n2", "ps", "-q", "--filter", f"label=com.stackyard.stack={probe}").split()
+
+    cluster.lab.up(engine_args=["--live-restore"])
+    try:
+        cluster.lab.stop("n2", "engine")
+        cluster.lab.start("n2", "engine")
+        load = Load(cluster, probe, tmp_path)
+        before, tasks = running(), task_ids(cluster, probe)
+        cluster.lab.stop("n2", "engine")
+        load.goes_on()
+        cluster.lab.start("n2", "engine")
+        load.goes_on()
+        eventually(lambda: not any(n["conditions"] for n in cluster.listing("node", "ls")), "the engine is back")
+        assert running() == before
+        assert task_ids(cluster, probe) == tasks
+    finally:
+        cluster.lab.up(engine_args=[])
+        cluster.lab.stop("n2", "engine")
+        cluster.lab.start("n2", "engine")
 
 
 def test_a_leader_stopped_for_20_s_declares_no_node_down(cluster: Cluster, probe: str, tmp_path: Path) -> None:
@@ -183,4 +220,4 @@ def test_a_leader_stopped_for_20_s_declares_no_node_down(cluster: Cluster, probe
     eventually(lambda: cluster.stack("ls", code=None).returncode == 0 and ready(cluster), "the manager answers")
     load.goes_on()
     assert task_ids(cluster, probe) == before
-    assert not [t for t in cluster.list("ps", probe) if t["desired"] != "running"], "nothing was ever replaced"
+    assert not [t for t in cluster.listing("ps", probe) if t["desired"] != "running"], "nothing was ever replaced"
