@@ -122,7 +122,7 @@ class Stackyard:
         }
         file.write_text(json.dumps({"services": {"web": service}, "networks": {"a": {}}}))
         start = time.perf_counter()
-        self._stack("deploy", "-f", str(file), stack)
+        self._stack("deploy", "-f", str(file), "--settle", "0", stack)
         seconds = time.perf_counter() - start
         _check(_running(self._engines, f"com.stackyard.stack={stack}") == replicas, "not all replicas run")
         return seconds

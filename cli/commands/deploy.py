@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from cli.commands.follow import follow, timeout_option
+from cli.commands.follow import follow, settle_option, timeout_option
 from cli.commands.session import connect
 from cluster.errors import Failed, UserError
 
@@ -25,7 +25,8 @@ _NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.
 @click.option("--detach", "-d", is_flag=True, help="Do not wait until it runs.")
 @click.option("--reason", metavar="TEXT", default="", help="Why, for the history of the stack.")
 @timeout_option
-def deploy(files: tuple[str, ...], name: str | None, detach: bool, reason: str, timeout: float) -> None:
+@settle_option
+def deploy(files: tuple[str, ...], name: str | None, detach: bool, reason: str, timeout: float, settle: float) -> None:
     """Run a Compose file as a stack, or bring a running one up to date.
 
     NAME is the stack's; otherwise it is the name: in the file, or that of the file's folder. The command waits until
@@ -46,7 +47,7 @@ def deploy(files: tuple[str, ...], name: str | None, detach: bool, reason: str, 
         if detach:
             click.echo(f"deploying {reply.stack}, revision {reply.revision}")
             return
-        follow(client, reply.stack, reply.revision, timeout=timeout)
+        follow(client, reply.stack, reply.revision, timeout=timeout, settle=settle)
     click.echo(f"{reply.stack} runs, revision {reply.revision}")
 
 

@@ -26,18 +26,40 @@ timeout_option = click.option(
 )
 
 
-def follow(client: Client, stack: str, revision: int, *, removing: bool = False, timeout: float = 0) -> None:
-    """Wait until the revision is reached, or the stack gone. Raises Failed with the reason, also after `timeout`."""
+settle_option = click.option(
+    "--settle",
+    type=click.FloatRange(min=0),
+    default=1,
+    metavar="SECONDS",
+    help="Then see whether all still run after so long (1).",
+)
+
+
+def follow(
+    client: Client, stack: str, revision: int, *, removing: bool = False, timeout: float = 0, settle: float = 0
+) -> None:
+    """Wait until the revision is reached, or the stack gone. Raises Failed with the reason, also after `timeout`.
+
+    A revision is reached when, `settle` seconds after all tasks ran, they still do and none has failed meanwhile.
+    """
     verb = "removing" if removing else "deploying"
+    end = time.monotonic() + timeout if timeout else None
     view = _Live() if sys.stderr.isatty() else _Lines()
-    last: Progress | None = None
     hopes = _Hopes()
+    last: Progress | None = None
+    reached: Progress | None = None
     try:
         with view:
-            for last in client.progress(stack, revision, removing=removing, timeout=timeout or None):
-                view.update(last)
-                if not removing and not last.done:
-                    hopes.check(last, time.monotonic())
+            while True:
+                left = None if end is None else max(0.0, end - time.monotonic())
+                for last in client.progress(stack, revision, removing=removing, timeout=left):
+                    view.update(last)
+                    if not removing:
+                        hopes.check(last, time.monotonic(), flapping=reached is not None)
+                if last is None or last.failed or removing or not settle or (reached and _same(reached, last)):
+                    break
+                reached = last
+                time.sleep(settle)
     except KeyboardInterrupt:
         again = f"`stack rm {stack}`" if removing else "the same command"
         click.echo(
@@ -55,6 +77,11 @@ def follow(client: Client, stack: str, revision: int, *, removing: bool = False,
         raise Failed(f"{stack}: {last.failed}", hint=f"`stack ps {stack}` shows the tasks, `stack logs` their output.")
 
 
+def _same(one: Progress, other: Progress) -> bool:
+    """Tell whether nothing has failed between two ends that were both reached."""
+    return [service.failures for service in one.services] == [service.failures for service in other.services]
+
+
 class _Hopes:
     """Notices when tasks only ever fail."""
 
@@ -62,13 +89,20 @@ class _Hopes:
         self._best: dict[str, int] = {}
         self._since: float | None = None
 
-    def check(self, progress: Progress, now: float) -> None:
-        """Raise Failed when no service has got further for a while, and one of those that wait keeps failing."""
+    def check(self, progress: Progress, now: float, *, flapping: bool = False) -> None:
+        """Raise Failed when no service has got further for a while, and one of those that wait keeps failing.
+
+        When `flapping`, all have run already and something fell: a service that runs right now may be the one.
+        """
         further = [one for one in progress.services if one.done > self._best.get(one.service, 0)]
         self._best.update((one.service, one.done) for one in further)
         if further or self._since is None:
             self._since = now
-        failing = [s for s in progress.services if s.done < s.wanted and s.failures >= FAILURES_TO_GIVE_UP]
+        failing = [
+            one
+            for one in progress.services
+            if one.failures >= FAILURES_TO_GIVE_UP and (flapping or one.done < one.wanted)
+        ]
         if failing and now - self._since > GIVE_UP_AFTER:
             told = "; ".join(f"{one.service} failed {one.failures} times ({one.message})" for one in failing)
             raise Failed(

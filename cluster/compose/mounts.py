@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-from typing import Literal
 
 from cluster.compose import units, values
 from cluster.compose.tree import Mapping, Node, Scalar, ScalarValue, Where
@@ -11,7 +10,7 @@ from cluster.model.service import Mount
 
 _PROPAGATION = ("rprivate", "private", "rshared", "shared", "rslave", "slave")
 _CONSISTENCY = ("cached", "delegated", "consistent")
-_OPTIONS_OF = {"bind": "bind", "volume": "volume", "tmpfs": "tmpfs"}
+_TYPES = ("bind", "volume", "tmpfs")
 
 
 def expand(item: Node) -> Mapping:
@@ -88,9 +87,9 @@ def convert(node: Node, *, directory: str, home: str | None) -> Mount:
     if kind_node is None:
         raise node.where.error("the volume has no type", hint="type is volume, bind or tmpfs.")
     kind = values.text(kind_node)
-    if kind not in _OPTIONS_OF:
+    if kind not in _TYPES:
         raise kind_node.where.error(f"the type {kind[:20]!r} is not supported", hint="volume, bind and tmpfs are.")
-    for other in _OPTIONS_OF.values():
+    for other in _TYPES:
         if other != kind and (options := mount.get(other)) is not None:
             raise options.where.error(f"these are options of a {other}, and the mount is a {kind}")
     target_node = mount.get("target")
@@ -115,16 +114,13 @@ def convert(node: Node, *, directory: str, home: str | None) -> Mount:
     propagation = options.get("propagation")
     create = options.get("create_host_path")
     return Mount(
-        type=_BIND,
+        type="bind",
         target=target,
         source=_absolute(source, source_node.where, directory, home),
         read_only=read_only,
         propagation=values.one_of(propagation, *_PROPAGATION) if propagation else "",
         create_host_path=values.boolean(create) if create else False,
     )
-
-
-_BIND: Literal["bind"] = "bind"
 
 
 def _tmpfs(options: Mapping, target: str, read_only: bool) -> Mount:

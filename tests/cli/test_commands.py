@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from cluster import pki
-from cluster.model.task import TaskState
+from cluster.model.task import TaskState, TaskStatus
+from cluster.protocol import Statuses
 from tests.cli.terminal import Terminal
 from tests.etcd_server import Servers, loopback_address
 from tests.manager.api.obedient import obedient
@@ -138,6 +139,23 @@ async def test_on_a_terminal_a_table_is_drawn_anew(person: Terminal, manager: Ru
     assert (said.code, said.out) == (0, "shop runs, revision 1\n")
     assert "SERVICE  DONE  TASKS" in drawn
     assert "web      3/3   3 running" in drawn
+
+
+async def test_a_task_that_falls_as_soon_as_it_runs_is_not_taken_for_a_success(
+    person: Terminal, manager: RunningManager
+) -> None:
+    person.write("compose.yml", "name: frail\nservices: {web: {image: x}}")
+    async with obedient(manager) as agent:
+        process = await person.start("deploy", "--timeout", "4")
+        assert process.stderr is not None
+        while "web  1/1" not in (await process.stderr.readline()).decode():
+            pass
+        agent.outcome = lambda task: TaskState.FAILED
+        (task,) = manager.core.state.tasks
+        await agent.say(Statuses(100, (TaskStatus(task, TaskState.FAILED, 6.0, "", "c", 3),)))
+        said = await person.end(process)
+    assert said.code == 1
+    assert "error: deploying frail was not done within 4 s: web 0 of 1" in said.err
 
 
 async def test_tasks_that_are_not_restarted_fail_the_deploy(person: Terminal, manager: RunningManager) -> None:
