@@ -188,8 +188,7 @@ class ClusterState:
         """
         state = self.reported_state(task)
         if task.desired is Desired.RUNNING and not state.terminal and task.node is not None:
-            verdict = self.node_states.get(task.node)
-            if task.node not in self.nodes or (verdict is not None and verdict.status is NodeStatus.DOWN):
+            if self.is_lost(task.node):
                 return TaskState.PENDING
         return state
 
@@ -213,6 +212,14 @@ class ClusterState:
     def is_heard(self, session: Session | None) -> bool:
         """Tell whether an agent is connected to a manager that is alive."""
         return session is not None and session.state is SessionState.OPEN and session.manager in self.managers
+
+    def is_lost(self, node: str) -> bool:
+        """Tell whether a node is gone or called down, and its agent has not come back since."""
+        if node not in self.nodes:
+            return True
+        verdict = self.node_states.get(node)
+        down = verdict is not None and verdict.status is NodeStatus.DOWN
+        return down and not self.is_heard(self.sessions.get(node))
 
     # Indexes, one method a type; `old` or `new` is None when the record is made or deleted.
 

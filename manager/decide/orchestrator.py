@@ -15,7 +15,7 @@ from cluster.codec import key_for, key_of
 from cluster.errors import Inconsistent
 from cluster.model.cluster import Claim
 from cluster.model.network import Endpoint, Network
-from cluster.model.node import Availability, Node, NodeState, NodeStatus, Session
+from cluster.model.node import Availability, Node, NodeState, Session
 from cluster.model.service import ServiceSpec, ServiceState
 from cluster.model.stack import Stack, StackRevision
 from cluster.model.task import Desired, Task, TaskState, TaskStatus, task_id
@@ -92,10 +92,12 @@ def _orphan(
 ) -> None:
     if node in state.nodes:
         verdict = state.node_states.get(node)
-        if verdict is None or verdict.status is not NodeStatus.DOWN:
+        session = state.sessions.get(node)
+        if verdict is None or session is None or not state.is_lost(node):
             return
-        if now < verdict.since + patience:
-            draft.wake(verdict.since + patience)
+        until = max(verdict.since, session.since) + patience if patience else now
+        if now < until:
+            draft.wake(until)
             return
         message = f"node {state.nodes[node].name} is down"
     else:
@@ -250,7 +252,7 @@ class _Reconciler:
         verdict = self.state.node_states.get(node_id)
         if node is None:
             self._replace(task, inherited(task), f"node {node_id} is no longer in the cluster")
-        elif verdict is not None and verdict.status is NodeStatus.DOWN:
+        elif verdict is not None and self.state.is_lost(node_id):
             if self._is_pinned(task):
                 volume = next(v for v in self.scheduler.volumes if self.state.volumes[v].node == node_id)
                 self._note(task, f"waits for node {node.name}, which is down: volume {volume} is there")
@@ -373,15 +375,11 @@ class _Reconciler:
     def _must_wait(self, task: Task, before: Iterable[Task]) -> bool:
         """Tell whether a task of its slot must end first: for a new version, and for the sake of a shared volume."""
         for old in before:
-            if old.node is None or self.state.has_ended(old) or self._is_down(old.node):
+            if old.node is None or self.state.has_ended(old) or self.state.is_lost(old.node):
                 continue
             if old.version != task.version or self.scheduler.volumes:
                 return True
         return False
-
-    def _is_down(self, node: str) -> bool:
-        verdict = self.state.node_states.get(node)
-        return node not in self.state.nodes or (verdict is not None and verdict.status is NodeStatus.DOWN)
 
     def _place(self, task: Task) -> tuple[Task, list[Claim]]:
         if self.networks is None:

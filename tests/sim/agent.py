@@ -28,7 +28,7 @@ class Container:
     task: Task
     state: TaskState
     sandbox: bool = True
-    exit_code: int | None = None
+    stopping: bool = False
     ended: bool = False
 
 
@@ -114,6 +114,9 @@ class Agent:
             left = "c" if task.id in self.containers else ""
             self._report(TaskStatus(task.id, self.ends[task.id].state, now, container=left))
         elif task.desired is not Desired.RUNNING:
+            if container is not None and not container.stopping:
+                container.stopping = True  # it has until the next time
+                return
             if container is not None:
                 container.sandbox, container.ended = False, True
                 if task.desired is Desired.REMOVE:

@@ -10,8 +10,8 @@ After every step, in the true state of etcd:
 
 And on the hosts:
 
- 5. every sandbox that exists has its addresses claimed for its task, so nothing was freed early (unless its node was
-    given up after a day);
+ 5. every sandbox that exists has its addresses claimed for its task, so nothing was freed early (unless the task was
+    given up: its node has been down for a day, or is down when its service is removed);
  6. no two containers use one local volume from different nodes, or for one slot at the same time;
  7. a task that ended is never run again.
 
@@ -151,8 +151,9 @@ class World:
                     self._check_down(new.node)
         if isinstance(change.new, TaskStatus) and change.new.state.terminal:
             self.ended.add(change.new.task)
-            if change.new.state is TaskState.ORPHANED:
+            if change.new.state is TaskState.ORPHANED and change.new.task not in self.orphaned:
                 self.orphaned.add(change.new.task)
+                self._check_orphan(change.new.task)
 
     def _check_down(self, node: str) -> None:
         session = self.truth.sessions.get(node)
@@ -161,6 +162,13 @@ class World:
         assert session is not None
         least = 1.7 if session.state is SessionState.SILENT else 4.4
         self.hold(known >= least, f"{node} is called down after {known:.1f} s")
+
+    def _check_orphan(self, ident: str) -> None:
+        task = self.truth.tasks[ident]
+        verdict = self.truth.node_states[task.node or ""]
+        unheard = self.time - self.unheard_since.get(verdict.node, self.time)
+        gone = self.truth.wanted(self.truth.services[task.service_uid]) is None and verdict.status is NodeStatus.DOWN
+        self.hold(gone or unheard > 20 * 3600, f"{ident} is given up after {unheard:.0f} s")
 
     def _note_silence(self) -> None:
         for node in self.truth.nodes:
