@@ -133,22 +133,21 @@ def unmount_below(directory: Path) -> None:
 
 
 def cgroups(pattern: str) -> list[Path]:
-    """The cgroups of that name: below each controller (v1), or in the one tree (v2)."""
-    return [path for top in (_CGROUPS, *_CGROUPS.glob("*/")) for path in top.glob(pattern) if path.is_dir()]
+    """The cgroups of that name: in the one tree (v2), or below each controller (v1)."""
+    tops = [_CGROUPS] if (_CGROUPS / "cgroup.controllers").exists() else list(_CGROUPS.glob("*/"))
+    return [path for top in tops for path in top.glob(pattern) if path.is_dir()]
 
 
 def remove_cgroups(pattern: str) -> None:
     """Remove cgroups that dead engines have left; the kernel may need a moment after the last process."""
 
     def removed() -> bool:
-        for top in cgroups(pattern):
-            for directory in sorted((top, *top.rglob("*/")), reverse=True):
-                try:
+        try:
+            for top in cgroups(pattern):
+                for directory in sorted((top, *top.rglob("*/")), reverse=True):
                     directory.rmdir()
-                except FileNotFoundError:
-                    continue
-                except OSError:
-                    return False
+        except OSError:  # still in use, or going away by itself: looked at once more
+            return False
         return True
 
     if not processes.wait_until(removed, 5, 0.05):
