@@ -85,11 +85,13 @@ Step = Pull | Launch | Restart | Inspect | Stop | Clean
 class Memory:
     """What the agent knows of a task beyond engine and kernel.
 
-    `announced` is the furthest state that a manager may have heard of. `refused` holds the words of whoever cannot
+    `ran` tells that its container was seen running in this life of the agent. `announced` is the furthest state that a
+    manager may have heard of. `refused` holds the words of whoever cannot
     run the task; `tries` counts failures in a row that may pass, of which `trouble` is the last.
     """
 
     seen_at: float
+    ran: bool = False
     outcome: TaskStatus | None = None
     announced: TaskState | None = None
     refused: str = ""
@@ -177,6 +179,8 @@ def _run(view: View, world: World, task: Task) -> Decision:
         return _status(task.id, state, world, message, container, memory.restarts)
 
     match container.phase if container else None:
+        case None if memory.ran:
+            return _end(view, task, report(TaskState.FAILED, "its container was removed by somebody else"))
         case None | Phase.CREATED:
             return _start(view, world, task)
         case Phase.RUNNING:

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from agent.container import Image, Observed, Phase
 from agent.converge import Memory, View
-from cluster.model.network import INGRESS
 from cluster.model.task import Task, TaskState, TaskStatus
 from cluster.protocol import Assignments, NetworkItem, ServiceItem, TaskItem
 
@@ -37,9 +36,7 @@ class Known:
         if complete and not self.complete:
             changed += self.everything()
         self.assignments, self.tasks, self.complete = assignments, tasks, complete or self.complete
-        self.networks = frozenset(
-            i.network.id for i in assignments.items.values() if isinstance(i, NetworkItem) and i.network.id != INGRESS
-        )
+        self.networks = frozenset(i.network.id for i in assignments.items.values() if isinstance(i, NetworkItem))
         for task in tasks.keys() & changed:
             memory = self.memory.get(task)
             # What is wanted has changed: a back-off of the earlier wish must not hold it up.
@@ -53,6 +50,9 @@ class Known:
     def saw(self, container: Observed) -> None:
         self.containers[container.id] = container
         self._containers_of.setdefault(container.task, set()).add(container.id)
+        memory = self.memory.get(container.task)
+        if container.phase is Phase.RUNNING and memory is not None and not memory.ran:
+            self.memory[container.task] = replace(memory, ran=True)
         if (watched := self._watched.get(container.id)) is not None:
             watched.set()
 
@@ -107,6 +107,10 @@ class Known:
     def everything(self) -> set[str]:
         """All tasks of which there is an assignment, a container or a sandbox."""
         return self.tasks.keys() | self._containers_of.keys() | self.sandboxes
+
+    def knows(self, task: str) -> bool:
+        """Tell whether there is anything of a task."""
+        return task in self.tasks or task in self._containers_of or task in self.sandboxes
 
     def in_use(self) -> set[str]:
         """Tasks that are wanted or still have a container."""

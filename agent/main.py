@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -131,7 +131,7 @@ async def run(settings: Settings) -> None:
     )
     runner.resume(journal.read(who.identity.cluster))
     streams = Streams(who, engine, runner.known)
-    session = Session(who, settings.managers, runner, outbox, streams, lambda: _describe(settings, runner))
+    session = Session(who, settings.managers, runner, outbox, streams, _describer(settings, runner))
     await networks.open()
     try:
         async with asyncio.TaskGroup() as group:
@@ -168,10 +168,10 @@ async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None
         stopping.cancel()
 
 
-def _describe(settings: Settings, runner: Runner) -> NodeDescription:
-    """Say what this host is, as far as it is known by now."""
-    facts, uname = runner.facts, os.uname()
-    known = NodeDescription(
+def _describer(settings: Settings, runner: Runner) -> Callable[[], NodeDescription]:
+    """Make what says what this host is, as far as it is known by then."""
+    uname = os.uname()
+    host = NodeDescription(
         hostname=settings.name,
         address=settings.advertise,
         agent_version=version("stackyard"),
@@ -181,14 +181,19 @@ def _describe(settings: Settings, runner: Runner) -> NodeDescription:
         cpus=os.cpu_count() or 0,
         memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
     )
-    if facts is None:
-        return known
-    return replace(
-        known,
-        os=facts.os,
-        engine_version=facts.version,
-        engine_api=".".join(map(str, facts.api)),
-        cpus=facts.cpus,
-        memory=facts.memory,
-        engine_labels=facts.labels,
-    )
+
+    def describe() -> NodeDescription:
+        facts = runner.facts
+        if facts is None:
+            return host
+        return replace(
+            host,
+            os=facts.os,
+            engine_version=facts.version,
+            engine_api=".".join(map(str, facts.api)),
+            cpus=facts.cpus,
+            memory=facts.memory,
+            engine_labels=facts.labels,
+        )
+
+    return describe

@@ -201,7 +201,7 @@ class Runner:
         if decision.step is not None:
             doing = group.create_task(self._do(task, decision.step), name=f"{type(decision.step).__name__} {task}")
             self._under_way[task] = (decision.step, doing)
-        elif task not in self.known.everything():
+        elif not self.known.knows(task):
             self.known.memory.pop(task, None)
             self._reported.pop(task, None)
             self._outbox.drop((task,))
@@ -224,13 +224,15 @@ class Runner:
             await self._steps.do(task, step)
             if task in memory:
                 memory[task] = after_success(memory[task])
+            if isinstance(step, Restart):
+                self._journal.changed()  # it may have said that the task had ended
         except EngineDown as error:
             log.info("task %s: %s waits for the engine: %s", task, type(step).__name__, error.message)
             self._retry(task, step, error.message, passing=None)
         except ContainerMissing as error:
             log.info("task %s: %s", task, error.message)
             if (seen := self.known.container_of(task)) is not None:
-                self.known.gone(seen.id)
+                self._lose(seen)
         except ImageMissing as error:
             log.info("task %s: %s", task, error.message)
             self.known.images.clear()
@@ -296,7 +298,8 @@ class Runner:
         del self._troubles["engine"]
         self.known.images.clear()
         self.known.sandboxes = set(self._network.sandboxes())
-        log.info("the engine answers: %s, %d containers of ours", self._engine.facts, len(self.known.containers))
+        version = self.facts.version if self.facts else ""
+        log.info("Docker Engine %s answers, it has %d containers of ours", version, len(self.known.containers))
         self._poke(self.known.everything())
 
     def _engine_lost(self, reason: str) -> None:
@@ -332,11 +335,17 @@ class Runner:
             if seen is None:
                 await self._meet(event)
             elif (now := fold(seen, event)) is None:
-                self.known.gone(seen.id)
-                self._poke((seen.task,))
+                self._lose(seen)
             elif now != seen:
                 self.known.saw(now)
                 self._poke((seen.task,))
+
+    def _lose(self, seen: Observed) -> None:
+        """A container is gone, and not by a step of ours; what led to it has yet to go."""
+        self.known.gone(seen.id)
+        self._poke((seen.task,))
+        self._to_clean = True
+        self._to_apply.set()
 
     async def _meet(self, event: Event) -> None:
         """A container that starts unknown to us: the answer to its create call was lost."""
@@ -366,7 +375,7 @@ class Runner:
         for container, seen in before.items():
             if container not in there and seen.task not in self._under_way:
                 log.warning("container %s of task %s has gone unnoticed", container[:12], seen.task)
-                self.known.gone(container)
+                self._lose(seen)
         for container, phase in there.items():
             known = self.known.containers.get(container)
             if known is None or (known.phase is not phase and known.task not in self._under_way):
@@ -398,13 +407,14 @@ class Runner:
                     arrived, self._applied = [t for t in known.tasks if t in tasks - self._applied], tasks
                     self._poke(arrived)
                 if complete and self._to_clean:
+                    self._to_clean = False  # before it is done: what comes up meanwhile asks for another round
                     in_use = known.in_use() | self._under_way.keys()
                     # The containers are given as they are at any time: one may be linked while this runs.
                     await self._network.clean(in_use, known.containers.keys())
                     self._steps.clean_files(in_use)
-                    self._to_clean = False
                 self._troubles.pop("network", None)
             except (StackyardError, OSError) as error:
                 log.warning("the node's networks cannot be brought up to date, tried again: %s", error)
                 self._troubles["network"] = f"networks cannot be brought up to date: {error}"
+                self._to_clean = True
                 asyncio.get_running_loop().call_later(NETWORK_RETRY, self._to_apply.set)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
-from typing import NoReturn
+from collections.abc import Callable, Coroutine
+from typing import Any, NoReturn
 
 import aiohttp
 import msgspec
@@ -132,13 +132,11 @@ class Session:
             self._runner.meet(welcome.managers)
             self._socket = socket
             log.info("session %d with %s", welcome.epoch, url)
-            try:
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(self._beat(socket, welcome.beat_interval), name="beats")
-                    group.create_task(self._report(socket), name="statuses")
-                    group.create_task(self._receive(socket, welcome, url), name="frames")
-            except* StackyardError as ended:
-                raise ended.exceptions[0] from None
+            await _until_one_ends(
+                self._beat(socket, welcome.beat_interval),
+                self._report(socket),
+                self._receive(socket, welcome, url),
+            )
         raise AssertionError("a session does not end by itself")
 
     async def _greet(self, socket: aiohttp.ClientWebSocketResponse) -> Welcome:
@@ -215,3 +213,19 @@ class Session:
             await socket.send_bytes(encode(message))
         except (aiohttp.ClientError, OSError) as error:
             raise Unavailable(f"the connection broke: {error}") from error
+
+
+async def _until_one_ends(*work: Coroutine[Any, Any, NoReturn]) -> None:
+    """Run all until one of them ends, and end the others; what it ended with is raised.
+
+    Not a TaskGroup: in Python 3.11 that loses the cancellation of a task whose group ends at the same moment.
+    """
+    tasks = [asyncio.create_task(each) for each in work]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    for task in done:
+        task.result()

@@ -126,6 +126,13 @@ S = TaskState
             None,
             id="the engine gave it up: away with it",
         ),
+        pytest.param(
+            view(sandbox=False, memory=replace(MEMORY, ran=True)),
+            world(),
+            None,
+            S.FAILED,
+            id="its container was taken away behind our back: a task runs once",
+        ),
         # Its end by command.
         pytest.param(view(RUNNING, task=wanted(Desired.SHUTDOWN)), world(), Stop("c1"), None, id="shut down: stop it"),
         pytest.param(

@@ -106,6 +106,11 @@ class History(RuleBasedStateMachine):
         assert self.container is not None
         self.container = replace(self.container, health=health)
 
+    @precondition(lambda self: self.container is not None and self.memory.ran)
+    @rule()
+    def somebody_removes_its_container(self) -> None:
+        self.container = None
+
     @precondition(lambda self: self.life)
     @rule(kills=booleans())
     def the_engine_goes_away(self, kills: bool) -> None:
@@ -135,7 +140,7 @@ class History(RuleBasedStateMachine):
     def the_agent_restarts(self) -> None:
         """It keeps what the journal says: the assignments and what was told to have ended."""
         outcome = self.memory.outcome if self.told and self.told.state.terminal else None
-        self.memory = Memory(self.now, outcome, outcome.state if outcome else None)
+        self.memory = Memory(self.now, outcome=outcome, announced=outcome.state if outcome else None)
         self.complete, self.offline_since = False, self.now
         self.unsent = None
 
@@ -240,6 +245,7 @@ class History(RuleBasedStateMachine):
         assert self.container is not None
         self.used = True
         self.container = Observed("c1", TASK.id, Phase.RUNNING, started_at=self.now)
+        self.memory = replace(self.memory, ran=True)
 
     def ends(self, code: int) -> None:
         assert self.container is not None

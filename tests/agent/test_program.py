@@ -76,6 +76,12 @@ class Site:
         nodes = self.ask("GET", "/v1/nodes")
         return nodes[0] if nodes else {"status": "none"}
 
+    def left_over(self) -> list[str]:
+        """What there is of sandboxes, networks, links and files of tasks."""
+        files = self.host.home / "agent" / "tasks"
+        listed = self.host.run("ls", "/run/netns", "/run/stackyard/netns", str(files)).split()
+        return [name for name in listed if not name.startswith("/")]
+
     def running(self) -> list[dict[str, Any]]:
         return [t for t in self.ask("GET", "/v1/tasks") if t["state"] == "running"]
 
@@ -150,8 +156,7 @@ def test_the_way_of_an_agent_from_its_joining_to_its_end(site: Site) -> None:
     site.ask("DELETE", "/v1/stacks/shop")
     eventually(lambda: not site.ask("GET", "/v1/stacks"), "the stack does not go")
     eventually(lambda: not site.host.containers(), "containers are left")
-    left = site.host.run("ls", "/run/netns", "/run/stackyard/netns", str(site.host.home / "agent/tasks"))
-    assert [line for line in left.split() if not line.startswith("/")] == []
+    eventually(lambda: site.left_over() == [], "traces are left")
     assert "Traceback" not in agent.said()
     agent.send(signal.SIGTERM)
     assert agent.wait() == 0

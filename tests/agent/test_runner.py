@@ -224,6 +224,17 @@ async def test_a_container_of_another_cluster_is_never_touched(node: Node, host:
         host.call("DELETE", f"/containers/{foreign}?force=1")
 
 
+async def test_a_container_that_somebody_removes_is_its_tasks_failure(node: Node, host: EngineHost) -> None:
+    item = an_item()
+    task = a_task(item)
+    node.assign(item, task)
+    status = await node.reach(task, S.RUNNING)
+    host.call("DELETE", f"/containers/{status.container}?force=1")
+    failed = await node.reach(task, S.FAILED)
+    assert failed.container == ""
+    assert host.containers() == []
+
+
 async def test_a_container_whose_create_was_never_answered_is_taken_over(node: Node, host: EngineHost) -> None:
     item = an_item()
     task = a_task(item)
