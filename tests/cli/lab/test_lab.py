@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -233,7 +234,7 @@ def test_a_killed_build_is_cleaned_up_by_down(tmp_path: Path) -> None:
     lab = Lab("tkill", "10.88.0.0/24")
     lab.down()
     (tmp_path / "compose.yml").write_text("services: {a: {image: 'tkill-image:1', build: .}}")
-    (tmp_path / "Dockerfile").write_text(f"FROM busybox:1\nRUN touch /{tmp_path.name} && sleep 300\n")
+    (tmp_path / "Dockerfile").write_text(f"FROM busybox:1\nRUN echo {uuid4()} && sleep 300\n")  # never built before
     try:
         lab.up(nodes=1, programs=["engine"])
         lab.ensure_images()
