@@ -6,7 +6,8 @@ After every step, in the true state of etcd:
     without owner, one wanted task per slot, tasks with their service and revision, volumes where their tasks are;
  2. no record went back: states and desired states only grow, a task keeps its node and addresses, epochs only grow;
  3. no two leaders: whatever was written with a fence was written by the one whose key is the oldest;
- 4. a node is called down only after its agent has not been heard of for long enough.
+ 4. a node is called down only after its agent has not been heard of for long enough, and a task is made for the newest
+    spec of its service and given to a node that takes tasks, as these are at that very revision.
 
 And on the hosts:
 
@@ -27,8 +28,8 @@ from collections.abc import Iterator, Sequence
 
 from cluster.codec import PREFIX, encode, key_of
 from cluster.model.cluster import ClockMark, Cluster
-from cluster.model.node import Node, NodeState, NodeStatus, Session, SessionState
-from cluster.model.task import Desired, TaskState, TaskStatus
+from cluster.model.node import Availability, Node, NodeState, NodeStatus, Session, SessionState
+from cluster.model.task import Desired, Task, TaskState, TaskStatus
 from manager.decide.restarts import Rests, after_end
 from manager.decide.scheduler import local_volumes
 from manager.decide.slots import slots_of
@@ -149,11 +150,23 @@ class World:
             case (NodeState() as old, NodeState() as new):
                 if new.status is NodeStatus.DOWN and old.status is not NodeStatus.DOWN:
                     self._check_down(new.node)
+            case (Task() | None as old, Task() as new):
+                self._check_task(old, new)
         if isinstance(change.new, TaskStatus) and change.new.state.terminal:
             self.ended.add(change.new.task)
             if change.new.state is TaskState.ORPHANED and change.new.task not in self.orphaned:
                 self.orphaned.add(change.new.task)
                 self._check_orphan(change.new.task)
+
+    def _check_task(self, old: Task | None, new: Task) -> None:
+        if old is None:
+            wanted = self.truth.wanted(self.truth.services[new.service_uid])
+            newest = wanted is not None and wanted[1].version == new.version
+            self.hold(newest, f"{new.id} is made for version {new.version}, which is not the newest")
+        if new.node is not None and (old is None or old.node is None):
+            node = self.truth.nodes.get(new.node)
+            able = node is not None and node.availability is Availability.ACTIVE
+            self.hold(able, f"{new.id} is given to {new.node}, which takes none")
 
     def _check_down(self, node: str) -> None:
         session = self.truth.sessions.get(node)
