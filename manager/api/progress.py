@@ -53,6 +53,7 @@ def _service(
     tasks = [state.tasks[task] for task in state.tasks_of.get(version.uid, ())]
     occupants = [slot.occupant for slot in slots_of(tasks) if slot.occupant is not None]
     current = [task for task in occupants if task.version == version.version]
+    counted = {task.id for task in current}
     done, ended = 0, []
     for task in current:
         status = state.statuses.get(task.id)
@@ -71,7 +72,7 @@ def _service(
         states=dict(Counter(str(state.state_of(task)) for task in occupants)),
         failures=sum(task.version == version.version and _failed(state, task) for task in tasks),
         message="" if done >= spec.replicas else problem(state, version.uid),
-        leaving=sum(_lingers(state, task) for task in tasks if task not in current),
+        leaving=sum(_lingers(state, task) for task in tasks if task.id not in counted),
     )
     return one, ended[0] if ended and done + len(ended) >= spec.replicas else ""
 
