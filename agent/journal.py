@@ -101,7 +101,7 @@ class Journal:
                 return
             self._changed.clear()
             try:
-                await asyncio.to_thread(self._write, encode(self._entry()))
+                await asyncio.to_thread(self._write, self._entry())
             except OSError as error:
                 log.warning("the journal %s cannot be written: %s", self._path, error)
 
@@ -113,7 +113,8 @@ class Journal:
             await asyncio.sleep(SETTLE)
             await self.flush()
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, entry: Entry) -> None:
+        data = encode(entry)  # here, as thousands of items take longer than the event loop can be spared
         fresh = self._path.with_suffix(".new")
         with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(data)

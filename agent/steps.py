@@ -155,8 +155,9 @@ class Steps:
         folder = self._files / task.id
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in task_files(item, task, host).items():
-            # In place: a container that exists has this very file bound.
+            # In place, as a container that exists has this very file bound; and readable to whoever runs in it.
             (folder / name).write_text(text)
+            (folder / name).chmod(0o644)
         name = container_name(item, task)
         try:
             made = await self._engine.create(name, create_request(item, task, image, host))
