@@ -7,7 +7,7 @@ session of the node raises the epoch in that record, and from then on nothing of
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from cluster import codec
 from cluster.errors import NotFound
 from cluster.model.node import Node, NodeDescription, Session, SessionState
 from cluster.model.task import Task, TaskStatus
-from manager.etcd import Etcd, KeyValue, UnknownOutcome, exists, get, put, unchanged
+from manager.etcd import Etcd, KeyValue, UnknownOutcome, delete, exists, get, put, unchanged
 from manager.picture import ClusterState
 
 log = logging.getLogger(__name__)
@@ -93,6 +93,26 @@ class Ledger:
             self._learn(result.revision, zip(left, found[len(tasks) :], strict=True))
             left = {key: left[key] for key, task in zip(tuple(left), found[: len(tasks)], strict=True) if task}
 
+    async def forget(self, records: Mapping[str, int]) -> None:
+        """Delete these records, by key, unless they have changed since the revision given with each.
+
+        Raises Fenced, and EtcdUnavailable.
+        """
+        for key, revision in records.items():
+            while True:
+                guards = [unchanged(self._key, self._mod_revision), unchanged(key, revision)]
+                try:
+                    result = await self._etcd.txn(guards, [delete(key)], [get(self._key), get(key)])
+                except UnknownOutcome as error:
+                    log.info("deleting %s once more: %s", key, error.message)
+                    continue  # if it was done, or is done later, the record is gone: nothing else can follow
+                if result.succeeded:
+                    break
+                self._adopt(result.responses[0])
+                stored = result.responses[1]
+                if not isinstance(stored, KeyValue) or stored.mod_revision != revision:
+                    break
+
     def _known(self, key: str) -> _Known:
         """Give what the picture shows, or what was seen in etcd after that."""
         if key in self._newer:
@@ -161,6 +181,8 @@ def merge(before: TaskStatus | None, after: TaskStatus) -> TaskStatus | None:
         merged = replace(before, container=after.container)
     elif after.state.rank < before.state.rank:
         return None
+    elif (after.state, after.restarts) == (before.state, before.restarts):
+        merged = replace(after, at=before.at)  # an agent that found a task again does not make it younger
     else:
         merged = after
     return None if merged == before else merged
