@@ -1,0 +1,147 @@
+"""Who gets which VXLAN id, subnet and address."""
+
+from __future__ import annotations
+
+import ipaddress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.model.cluster import Claim
+from cluster.model.network import NetworkSpec
+from cluster.model.task import TaskState
+from manager.decide.allocator import FIRST_VNI, AddressAllocator, NoRoom, _in_turn
+from tests.manager.decide.builders import Lab, a_service, a_stack
+
+
+def a_network(*subnets: str) -> NetworkSpec:
+    return NetworkSpec("default", "app_default", subnets=subnets)
+
+
+def test_networks_get_ids_and_subnets_in_turn_and_not_the_last_ones_again() -> None:
+    lab = Lab("n1")
+    seen = []
+    for name in ("a", "b", "a"):
+        lab.deploy(a_stack(name, a_service("web")))
+        lab.run_all()
+        [network] = lab.state.networks.values()
+        seen.append((network.vni - FIRST_VNI, network.subnets[0]))
+        lab.remove(name)
+        lab.run_all()
+    assert seen == [(0, "10.128.0.0/20"), (1, "10.128.16.0/20"), (2, "10.128.32.0/20")]
+
+
+def test_the_pool_begins_again_at_its_start_and_passes_over_what_is_in_use() -> None:
+    lab = Lab("n1", address_pool="10.128.0.0/26", subnet_prefix=28)
+    for name in ("a", "b", "c", "d"):
+        lab.deploy(a_stack(name, a_service("web")))
+        lab.run_all()
+    lab.remove("b")
+    lab.run_all()
+    lab.deploy(a_stack("e", a_service("web")))
+    lab.run_all()
+    names = {network.name: network.subnets[0] for network in lab.state.networks.values()}
+    assert names["e_default"] == "10.128.0.16/28"
+    lab.deploy(a_stack("f", a_service("api")))
+    lab.settle()
+    assert lab.task("api").reason == "network f_default: no /28 is left in the address pool 10.128.0.0/26"
+    lab.remove("c")
+    lab.run_all()
+    assert lab.task("api").node == "id-n1"
+
+
+@pytest.mark.parametrize(
+    ("subnet", "reason"),
+    [
+        pytest.param("10.128.0.0/24", "overlaps with network a_default", id="another network's"),
+        pytest.param("10.192.7.0/24", "overlaps with network ingress", id="that of published ports"),
+        pytest.param("10.9.0.1/24", "has host bits set", id="no subnet"),
+    ],
+)
+def test_a_subnet_that_cannot_be_had_is_told_to_the_tasks_that_wait(subnet: str, reason: str) -> None:
+    lab = Lab("n1")
+    lab.deploy(a_stack("a", a_service("web")))
+    lab.run_all()
+    lab.deploy(a_stack("b", a_service("api"), networks=(a_network(subnet),)))
+    lab.settle()
+    assert reason in lab.task("api").reason
+
+
+def test_a_subnet_that_was_asked_for_is_passed_over_by_the_pool() -> None:
+    lab = Lab("n1")
+    lab.deploy(a_stack("a", a_service("web"), networks=(a_network("10.128.0.0/24"),)))
+    lab.deploy(a_stack("b", a_service("web")))
+    lab.run_all()
+    assert {n.name: n.subnets for n in lab.state.networks.values()}["b_default"] == ("10.128.16.0/20",)
+
+
+def test_an_external_network_is_found_by_name_or_told_missing() -> None:
+    lab = Lab("n1")
+    external = NetworkSpec("default", "a_default", external=True)
+    lab.deploy(a_stack("b", a_service("api"), networks=(external,)))
+    lab.settle()
+    assert lab.task("api").reason == "external network a_default does not exist"
+    lab.deploy(a_stack("a", a_service("web")))
+    lab.run_all()
+    assert lab.task("api").endpoints[0].network == lab.task("web").endpoints[0].network
+
+
+def test_addresses_are_given_in_turn_and_a_freed_one_comes_last() -> None:
+    lab = Lab("n1")
+    small = (a_network("10.9.0.0/29"),)
+    lab.deploy(a_stack("app", a_service("web"), networks=small))
+    lab.run_all()
+    seen = [lab.task().endpoints[0].addresses[0]]
+    for _ in range(6):
+        lab.report(lab.task(), TaskState.FAILED, exit_code=1)
+        lab.wait(120.0)
+        lab.run_all()
+        seen.append(lab.task().endpoints[0].addresses[0])
+    assert seen == [f"10.9.0.{last}" for last in (2, 3, 4, 5, 6, 2, 3)]
+
+
+def test_a_full_network_makes_tasks_wait_and_a_freed_address_lets_them_go() -> None:
+    lab = Lab("n1")
+    small = (a_network("10.9.0.0/29"),)
+    lab.deploy(a_stack("app", a_service("web", replicas=7), networks=small))
+    lab.run_all()
+    waiting = [task for task in lab.tasks() if task.node is None]
+    assert len(waiting) == 2
+    assert {t.reason for t in waiting} == {"network app_default has no free address left in 10.9.0.0/29"}
+    lab.deploy(a_stack("app", a_service("web", replicas=5), networks=small))
+    lab.run_all()
+    assert all(task.node for task in lab.tasks())
+
+
+def test_both_families_are_given_out_together() -> None:
+    lab = Lab("n1")
+    lab.deploy(a_stack("app", a_service("web", replicas=2), networks=(a_network("10.9.0.0/24", "fd00:9::/64"),)))
+    lab.run_all()
+    assert [task.endpoints[0].addresses for task in lab.tasks()] == [
+        ("10.9.0.2", "fd00:9::2"),
+        ("10.9.0.3", "fd00:9::3"),
+    ]
+
+
+@given(used=st.sets(st.integers(2, 14)), newest=st.none() | st.integers(0, 20))
+def test_each_free_address_is_given_once_and_none_other(used: set[int], newest: int | None) -> None:
+    given_out = list(_in_turn(2, 14, used, None if newest is None else (1, newest)))
+    assert sorted(given_out) == sorted(set(range(2, 15)) - used)
+    if newest is not None and 2 <= newest < 14:
+        after = [n for n in range(newest + 1, 15) if n not in used]
+        assert given_out[: len(after)] == after
+
+
+def test_gateway_network_and_broadcast_addresses_are_never_given_out() -> None:
+    lab = Lab("n1")
+    lab.deploy(a_stack("app", a_service("web"), networks=(a_network("10.9.0.0/28"),)))
+    lab.settle()
+    [network] = lab.state.networks.values()
+    allocator, seen = AddressAllocator(lab.state), set()
+    with pytest.raises(NoRoom):
+        while True:
+            endpoint, claims = allocator.endpoint(network, "me")
+            assert claims == [Claim("address", f"{network.id}/{endpoint.addresses[0]}", "me")]
+            seen.add(int(ipaddress.ip_address(endpoint.addresses[0])) - int(ipaddress.ip_address("10.9.0.0")))
+    assert seen == set(range(3, 15))
