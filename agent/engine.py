@@ -41,7 +41,7 @@ _NO_PROGRESS = 120.0
 _CHUNK = 2**15
 _EVENTS = "start die destroy oom health_status reload pull load import tag untag delete".split()
 _GOING = re.compile(
-    r"shutting down|containerd.*(not running|connection)|transport is closing|connection error|"
+    r"shutting down|containerd.*(not running|connection)|transport is closing|connection error: desc|"
     r"cannot connect to the docker daemon|containerd\.sock",
     re.IGNORECASE,
 )
@@ -176,6 +176,27 @@ class Engine:
         with self._sorted("list containers"):
             listed = await self._api.containers.list(all=True, filters=filters)
         return {c.id: phase_from(c["State"]) for c in listed}
+
+    async def volume(self, name: str) -> dict[str, str] | None:
+        """Give a volume's labels; None when there is no such volume."""
+        with self._sorted(f"inspect volume {name}"):
+            try:
+                found = await self._api._query_json(f"volumes/{name}")
+            except DockerError as error:
+                if error.status == 404:
+                    return None
+                raise
+        return dict(found.get("Labels") or {})
+
+    async def remove_volume(self, name: str) -> None:
+        """Remove a volume with its data; one that is not there is no error. Raises EngineTrouble while it is in use."""
+        with self._sorted(f"remove volume {name}"):
+            try:
+                async with self._api._query(f"volumes/{name}", method="DELETE"):
+                    pass
+            except DockerError as error:
+                if error.status != 404:
+                    raise
 
     async def image(self, reference: str) -> Image | None:
         """Say what the engine has under this name, if anything."""

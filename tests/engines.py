@@ -7,6 +7,7 @@ away when the next host of that name boots.
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import io
 import json
@@ -98,20 +99,20 @@ class EngineHost:
 
     def __init__(self, version: str, name: str) -> None:
         self._root = require_engine(version)
-        self.home = BASE / name
+        self._lock, self.home = _claim(name)
         self.socket = self.home / "docker.sock"
         self.netns = self.home / "netns"
         self.links = self.home / "links"
         self.files = self.home / "files"
-        self.cgroup = f"stackyard-tests-{name}"
+        self.cgroup = f"stackyard-tests-{self.home.name}"
         self._init: subprocess.Popen[bytes] | None = None
         self._pid = 0
         self._programs: list[subprocess.Popen[bytes]] = []
 
-    def boot(self) -> None:
-        """Make the host; its disk is empty if it was ended before."""
-        if self._init is None:
-            self._wipe()
+    def boot(self, *, empty: bool = True) -> None:
+        """Make the host, with an empty disk or with what a power cut left on it."""
+        if empty:
+            _wipe(self.home)
         for each in (self.netns, self.links, self.files):
             each.mkdir(parents=True, exist_ok=True)
         _run("mount", "--bind", str(self.netns), str(self.netns))
@@ -194,8 +195,8 @@ class EngineHost:
     def network_namespace(self) -> Path:
         return Path(f"/proc/{self._pid}/ns/net")
 
-    def end(self) -> None:
-        """Cut the power and take everything away."""
+    def cut_power(self) -> None:
+        """End everything at once; only the disk is left."""
         if self._init is not None:
             self._init.kill()
             self._init.wait()
@@ -203,7 +204,15 @@ class EngineHost:
         for program in self._programs:
             program.wait()
         self._programs.clear()
-        self._wipe()
+        _unmount(self.home)
+        for memory in (self.netns, self.links):
+            shutil.rmtree(memory, ignore_errors=True)
+
+    def end(self) -> None:
+        """Cut the power and take everything away."""
+        self.cut_power()
+        _wipe(self.home)
+        os.close(self._lock)
 
     def run(self, *argv: str) -> str:
         """Run a program on the host to its end."""
@@ -286,21 +295,6 @@ class EngineHost:
         except (OSError, AssertionError):
             return False
 
-    def _wipe(self) -> None:
-        """Unmount and remove what there is of this host, from this life of it or an earlier one."""
-        if not self.home.exists():
-            return
-        mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-        for point in sorted((m for m in mounts if Path(m).is_relative_to(self.home)), reverse=True):
-            _run("umount", "--lazy", point)
-        shutil.rmtree(self.home)
-        for controller in Path("/sys/fs/cgroup").glob("*/") if Path("/sys/fs/cgroup").exists() else ():
-            for root in (controller / self.cgroup, controller.parent / self.cgroup):
-                for folder in sorted(root.rglob("*/"), reverse=True):
-                    folder.rmdir()
-                if root.exists():
-                    root.rmdir()
-
 
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: Path) -> None:
@@ -311,6 +305,45 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
         self.sock.connect(str(self._path))
+
+
+def _claim(name: str) -> tuple[int, Path]:
+    """Take a place that no living run has, and take away what dead ones left there. The lock ends with its holder."""
+    BASE.mkdir(parents=True, exist_ok=True)
+    taken: tuple[int, Path] | None = None
+    for n in range(100):
+        home = BASE / f"{name}.{n}"
+        if taken is not None and not home.exists():
+            return taken
+        handle = os.open(BASE / f"{name}.{n}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            continue
+        _wipe(home)
+        if taken is None:
+            taken = handle, home
+        else:
+            os.close(handle)
+    raise AssertionError(f"a hundred hosts {name} in {BASE}")
+
+
+def _unmount(home: Path) -> None:
+    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    for point in sorted((m for m in mounts if Path(m).is_relative_to(home)), reverse=True):
+        _run("umount", "--lazy", point)
+
+
+def _wipe(home: Path) -> None:
+    """Unmount and remove what there is of a host that does not run."""
+    if home.exists():
+        _unmount(home)
+        shutil.rmtree(home)
+    cgroup = f"stackyard-tests-{home.name}"
+    for root in (*Path("/sys/fs/cgroup").glob(f"*/{cgroup}"), Path("/sys/fs/cgroup") / cgroup):
+        for folder in (*sorted(root.rglob("*/"), reverse=True), root) if root.exists() else ():
+            folder.rmdir()
 
 
 def _box() -> bytes:

@@ -101,6 +101,26 @@ async def test_agent_and_engine_restart_together(host: EngineHost) -> None:
         await second.leave_nothing()
 
 
+async def test_tasks_survive_a_power_cut_of_their_host(host: EngineHost) -> None:
+    """Without a manager in reach: what the journal and the engine's disk hold is started again, freshly wired."""
+    tasks, others = two_tasks()
+    async with running(host) as first:
+        first.assign(*tasks, *others)
+        containers = await both_run(first, tasks)
+        await first.journal.flush()
+    host.cut_power()
+    host.boot(empty=False)
+    host.start_engine()
+    async with running(host, listening=False) as second:
+        second.runner.resume(second.journal.read(CLUSTER))
+        for task in tasks:
+            await second.until_true(lambda c=containers[task.id]: host.runs(c))  # type: ignore[misc]
+            assert task.endpoints[0].addresses[0] in host.inside(task.id, "ip", "-4", "addr")
+        assert no_failure(second)
+        second.runner.online()
+        await second.leave_nothing()
+
+
 async def test_an_agent_that_starts_before_its_engine_waits_for_it(host: EngineHost) -> None:
     host.stop_engine()
     try:
