@@ -9,7 +9,7 @@ from dataclasses import replace
 from agent.container import Image, Observed, Phase
 from agent.converge import Memory, View
 from cluster.model.task import Task, TaskState, TaskStatus
-from cluster.protocol import Assignments, NetworkItem, ServiceItem, TaskItem
+from cluster.protocol import Assignments, NetworkItem, ServiceItem, TaskItem, VolumeItem
 
 
 class Known:
@@ -20,6 +20,8 @@ class Known:
         self.complete = False
         self.tasks: dict[str, Task] = {}
         self.networks: frozenset[str] = frozenset()
+        self.volumes: frozenset[str] = frozenset()
+        """Volumes that are to be removed; none before a manager gave all of a set."""
         self.containers: dict[str, Observed] = {}
         self.sandboxes: set[str] = set()
         self.unused: set[str] = set()
@@ -37,6 +39,8 @@ class Known:
             changed += self.everything()
         self.assignments, self.tasks, self.complete = assignments, tasks, complete or self.complete
         self.networks = frozenset(i.network.id for i in assignments.items.values() if isinstance(i, NetworkItem))
+        if self.complete:
+            self.volumes = frozenset(i.name for i in assignments.items.values() if isinstance(i, VolumeItem))
         for task in tasks.keys() & changed:
             memory = self.memory.get(task)
             # What is wanted has changed: a back-off of the earlier wish must not hold it up.

@@ -35,6 +35,7 @@ from agent.journal import Entry, Journal
 from agent.known import Known
 from agent.outbox import Outbox
 from agent.steps import AT_ONCE, Network, Steps
+from agent.volumes import Volumes
 from cluster.errors import StackyardError
 from cluster.model.task import Desired, TaskStatus
 from cluster.protocol import Assignments
@@ -67,6 +68,7 @@ class Runner:
         self._outbox, self._journal = outbox, journal
         self._cluster, self._files, self._address = cluster, files, address
         self.known = Known()
+        self.volumes = Volumes(engine, self.known)
         self.managers: tuple[str, ...] = ()
         self._troubles: dict[str, str] = {"engine": "the Docker Engine has not been reached yet"}
         self.facts: EngineFacts | None = None
@@ -92,6 +94,7 @@ class Runner:
     def assign(self, assignments: Assignments, *, complete: bool) -> None:
         """Work from this set from now on; `complete` if a manager gave all of it, which allows to remove things."""
         changed = self.known.assign(assignments, complete=complete, now=time.time())
+        self.volumes.assigned()
         self._to_apply.set()
         self._journal.changed()
         for task in changed:
@@ -121,7 +124,8 @@ class Runner:
     def conditions(self) -> dict[str, str]:
         """The node's troubles by name, for the beats."""
         facts = self._engine.facts
-        return {**self._troubles, **(facts.troubles if facts else {})}
+        volumes = {"volumes": self.volumes.trouble} if self.volumes.trouble else {}
+        return {**self._troubles, **volumes, **(facts.troubles if facts else {})}
 
     async def announce(self, statuses: Collection[TaskStatus]) -> None:
         """Call before statuses are sent: what was told to have ended must never be started again, by no later life."""
@@ -150,6 +154,7 @@ class Runner:
             group.create_task(self._follow_engine())
             group.create_task(self._apply())
             group.create_task(self._look_again())
+            group.create_task(self.volumes.run())
             while True:
                 await self._wake.wait()
                 self._wake.clear()

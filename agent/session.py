@@ -1,7 +1,8 @@
 """The connection to a manager, to any of them, again and again.
 
-Inside a session four things run apart, so that none waits for another: frames come in, statuses and beats go out, and
-streams are dialled. Which manager holds it does not matter; what it gives is checked against what was acted on.
+Inside a session these run apart, so that none waits for another: frames come in, statuses, beats and word of removed
+volumes go out, and streams are dialled. Which manager holds it does not matter; what it gives is checked against what
+was acted on.
 """
 
 from __future__ import annotations
@@ -135,6 +136,7 @@ class Session:
             await _until_one_ends(
                 self._beat(socket, welcome.beat_interval),
                 self._report(socket),
+                self._tell_removed(socket),
                 self._receive(socket, welcome, url),
             )
         raise AssertionError("a session does not end by itself")
@@ -163,6 +165,7 @@ class Session:
     async def _receive(self, socket: aiohttp.ClientWebSocketResponse, welcome: Welcome, url: str) -> NoReturn:
         assembler = Assembler(welcome.epoch, self._runner.known.assignments)
         self._outbox.send_again()
+        self._runner.volumes.tell_again()
         self._runner.online()
         while True:
             match await self._next_message(socket):
@@ -194,6 +197,10 @@ class Session:
             statuses = await self._outbox.take(STATUSES_AT_ONCE, UNANSWERED)
             await self._runner.announce(statuses.statuses)
             await self._send(socket, statuses)
+
+    async def _tell_removed(self, socket: aiohttp.ClientWebSocketResponse) -> NoReturn:
+        while True:
+            await self._send(socket, await self._runner.volumes.take())
 
     async def _beat(self, socket: aiohttp.ClientWebSocketResponse, interval: float) -> NoReturn:
         loop = asyncio.get_running_loop()

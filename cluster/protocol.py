@@ -106,7 +106,18 @@ class PortItem:
         return f"port/{self.port.protocol}/{self.port.published}"
 
 
-Item = ServiceItem | TaskItem | NetworkItem | PeerItem | PortItem
+@dataclass(frozen=True, slots=True)
+class VolumeItem:
+    """A volume that is to be removed from this node, with its data. The agent answers with VolumesRemoved."""
+
+    name: str
+
+    @property
+    def ident(self) -> str:
+        return f"volume/{self.name}"
+
+
+Item = ServiceItem | TaskItem | NetworkItem | PeerItem | PortItem | VolumeItem
 
 
 # The wire form of items is one optional field a type, so that msgspec can tell them apart without a tag in the types.
@@ -129,10 +140,11 @@ class Page(msgspec.Struct, tag="assignments", omit_defaults=True, frozen=True):
     peers: tuple[PeerItem, ...] = ()
     ports: tuple[PortItem, ...] = ()
     removed: tuple[str, ...] = ()
+    volumes: tuple[VolumeItem, ...] = ()
 
     @property
     def items(self) -> tuple[Item, ...]:
-        return (*self.services, *self.tasks, *self.networks, *self.peers, *self.ports)
+        return (*self.services, *self.tasks, *self.networks, *self.peers, *self.ports, *self.volumes)
 
 
 class Hello(msgspec.Struct, tag="hello", frozen=True):
@@ -186,6 +198,12 @@ class Recorded(msgspec.Struct, tag="recorded", frozen=True):
     sequence: int
 
 
+class VolumesRemoved(msgspec.Struct, tag="volumes-removed", frozen=True):
+    """These volumes of VolumeItems are gone from the node. Said in each session for as long as the items are there."""
+
+    names: tuple[str, ...]
+
+
 class Goodbye(msgspec.Struct, tag="goodbye", frozen=True):
     """The agent goes down by plan and means to be back within `seconds`."""
 
@@ -212,7 +230,7 @@ class OpenStream(msgspec.Struct, tag="open-stream", frozen=True):
     request: LogsRequest
 
 
-ToManager = Hello | Beat | Statuses | Goodbye
+ToManager = Hello | Beat | Statuses | VolumesRemoved | Goodbye
 ToAgent = Welcome | Refused | Page | Recorded | OpenStream
 
 
@@ -263,7 +281,7 @@ def paginate(
         pages.append(
             Page(
                 epoch, revision, full, last,
-                of(ServiceItem), of(TaskItem), of(NetworkItem), of(PeerItem), of(PortItem), gone,
+                of(ServiceItem), of(TaskItem), of(NetworkItem), of(PeerItem), of(PortItem), gone, of(VolumeItem),
             )
         )  # fmt: skip
         batch.clear()

@@ -59,6 +59,7 @@ class ClusterState:
         self.networks_of: dict[str, set[str]] = {}  # by stack uid
         self.networks_named: dict[str, set[str]] = {}
         self.volumes: dict[str, Volume] = {}
+        self.volumes_leaving: dict[str, set[str]] = {}  # by node: the names of those to be removed from it
         self.tasks: dict[str, Task] = {}
         self.statuses: dict[str, TaskStatus] = {}
         self.tasks_of: dict[str, set[str]] = {}  # by service uid
@@ -86,7 +87,7 @@ class ClusterState:
             StackRevision: self._put_revision,
             ServiceState: self._put_service,
             Network: self._put_network,
-            Volume: lambda old, new: _replace(self.volumes, lambda r: r.name, old, new),
+            Volume: self._put_volume,
             Task: self._put_task,
             TaskStatus: self._put_status,
             Node: lambda old, new: _replace(self.nodes, lambda r: r.id, old, new),
@@ -260,6 +261,13 @@ class ClusterState:
         if new is not None:
             self.networks_of.setdefault(new.stack_uid, set()).add(new.id)
             self.networks_named.setdefault(new.name, set()).add(new.id)
+
+    def _put_volume(self, old: Volume | None, new: Volume | None) -> None:
+        _replace(self.volumes, lambda r: r.name, old, new)
+        if old is not None and old.removing:
+            _discard(self.volumes_leaving, old.node, old.name)
+        if new is not None and new.removing:
+            self.volumes_leaving.setdefault(new.node, set()).add(new.name)
 
     def _put_task(self, old: Task | None, new: Task | None) -> None:
         if old is not None:

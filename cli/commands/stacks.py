@@ -32,7 +32,7 @@ def ls(form: Form) -> None:
 
 @click.command()
 @click.argument("stacks", nargs=-1, required=True, metavar="STACK...")
-@click.option("--volumes", is_flag=True, help="Also forget where its volumes are, so that new ones are made next time.")
+@click.option("--volumes", is_flag=True, help="Also remove its volumes, with their data.")
 @click.option("--detach", "-d", is_flag=True, help="Do not wait until everything is gone.")
 @timeout_option
 def rm(stacks: tuple[str, ...], volumes: bool, detach: bool, timeout: float) -> None:

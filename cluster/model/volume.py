@@ -19,9 +19,14 @@ class VolumeSpec:
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """The leader's record of a local volume: bound to the first node that got it, never made anew elsewhere."""
+    """The leader's record of a local volume: bound to the first node that got it, never made anew elsewhere.
+
+    `removing` is final: its data is to go, no task gets it any more, and the manager that holds the node's session
+    deletes the record when the agent says that the volume is gone.
+    """
 
     name: str
     node: str
     stack_uid: str
     bound_at: float
+    removing: bool = False

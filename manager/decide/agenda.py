@@ -123,6 +123,7 @@ class Agenda:
                 node = record.id if isinstance(record, Node) else record.node
                 self.mark(About.NODE, node)
                 self.mark(About.SERVICE, *{state.tasks[t].service_uid for t in state.tasks_on.get(node, ())})
+                self.mark(About.STACK, *{state.volumes[v].stack_uid for v in state.volumes_leaving.get(node, ())})
                 self._waiting()
             case Session():
                 self.mark(About.NODE, record.node)

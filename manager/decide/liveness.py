@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from cluster.codec import key_for, key_of
 from cluster.model.network import INGRESS
 from cluster.model.node import Manager, Node, NodeState, NodeStatus, Session, SessionState
+from cluster.model.volume import Volume
 from manager.decide.allocator import AddressAllocator, NoRoom
 from manager.decide.plan import Draft, Plan
 from manager.decide.stacks import wants_ingress
@@ -93,6 +94,7 @@ def _forget(state: ClusterState, draft: Draft, node_id: str) -> None:
     records = [state.get(key_for(kind, node_id)) for kind in (NodeState, Session)]
     deletes = [key_of(record) for record in records if record is not None]
     deletes += sorted(state.claims_of.get(node_id, ()))
+    deletes += [key_for(Volume, name) for name in sorted(state.volumes_leaving.get(node_id, ()))]
     if deletes:
         draft.step(f"forget node {node_id}", deletes=deletes, guards=[key_for(Node, node_id)])
 

@@ -85,6 +85,9 @@ class Scheduler:
     def _pick_bound(self) -> str:
         places = sorted((volume, self._name(node)) for volume, node in self._bound.items())
         volume, name = places[0]
+        for going in self.volumes:
+            if going in self._state.volumes and self._state.volumes[going].removing:
+                raise NoRoom(f"volume {going} is being removed on node {self._name(self._bound[going])}")
         if len(set(self._bound.values())) > 1:
             where = ", ".join(f"{volume} on {name}" for volume, name in places)
             raise NoRoom(f"its volumes are on different nodes: {where}")

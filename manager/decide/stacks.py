@@ -9,8 +9,10 @@ import dataclasses
 
 from cluster.codec import key_for, key_of
 from cluster.model.network import INGRESS, Network, network_id
+from cluster.model.node import Node, NodeStatus
 from cluster.model.service import ServiceState
 from cluster.model.stack import Stack, StackRevision
+from cluster.model.volume import Volume
 from manager.decide.allocator import NetworkAllocator, NoRoom
 from manager.decide.plan import Draft, Plan
 from manager.picture import ClusterState
@@ -76,16 +78,57 @@ def forget_network(state: ClusterState, draft: Draft, ident: str) -> None:
 
 
 def _remove(state: ClusterState, draft: Draft, stack: Stack, head: StackRevision) -> None:
-    """Forget a stack whose services and networks have gone; its head goes in the same step, the last one."""
+    """Forget a stack whose services, networks and volumes have gone; its head goes in the same step, the last one."""
     if state.services_of.get(stack.uid) or state.networks_of.get(stack.uid):
         return
-    if stack.remove_volumes:
-        for name in sorted(name for name, volume in state.volumes.items() if volume.stack_uid == stack.uid):
-            draft.step(f"forget where volume {name} is", deletes=[key_of(state.volumes[name])])
+    if stack.remove_volumes and _remove_volumes(state, draft, stack):
+        return
     for n, revision in sorted(state.revisions.get(stack.uid, {}).items()):
         if n != head.n:
             draft.step(f"forget revision {n} of {stack.name}", deletes=[key_of(revision)], guards=[key_of(stack)])
     draft.step(f"forget stack {stack.name}", deletes=[key_of(head), key_of(stack)])
+
+
+def _remove_volumes(state: ClusterState, draft: Draft, stack: Stack) -> bool:
+    """Have a stack's volumes removed from their nodes; tell whether that is worth waiting for.
+
+    A node that is down removes them when it is back, perhaps long after the stack is gone. External volumes are only
+    forgotten, and one that another stack uses stays.
+    """
+    revisions = sorted(state.revisions.get(stack.uid, {}).items())
+    specs = {spec.name: spec for _, revision in revisions for spec in revision.spec.volumes.values()}
+    external = {name for name, spec in specs.items() if spec.external}
+    waits = False
+    for volume in _volumes_of(state, stack, set(specs) - external):
+        verdict = state.node_states.get(volume.node)
+        going = dataclasses.replace(volume, removing=True, stack_uid=stack.uid)
+        if volume.node not in state.nodes or volume.name in external:
+            draft.step(f"forget where volume {volume.name} is", deletes=[key_of(volume)])
+            continue
+        if going != volume:
+            guards = [key_of(stack), key_for(Node, volume.node)]
+            draft.step(f"remove volume {volume.name} from {volume.node}", puts=[going], guards=guards)
+        waits |= verdict is None or verdict.status is not NodeStatus.DOWN
+    return waits
+
+
+def _volumes_of(state: ClusterState, stack: Stack, own: set[str]) -> list[Volume]:
+    """Give the volumes that go with a stack: those it had made, and those of its specs left by a stack that is gone."""
+    elsewhere = {
+        name
+        for other in state.stacks.values()
+        if other.uid != stack.uid and not other.removing
+        for n in {other.head, *state.versions_used.get(other.uid, ())}
+        if (revision := state.revisions.get(other.uid, {}).get(n)) is not None
+        for service in revision.spec.services.values()
+        for name in service.volume_names
+    }
+    return [
+        volume
+        for name, volume in sorted(state.volumes.items())
+        if volume.stack_uid == stack.uid or (name in own and volume.stack_uid not in state.stack_names)
+        if volume.removing or name not in elsewhere
+    ]
 
 
 def _prune(state: ClusterState, draft: Draft, stack: Stack, head: StackRevision) -> None:

@@ -1,7 +1,7 @@
 """What each agent is to be given, worked out from the picture. Pure.
 
-A node's set has three parts: what is its own (its tasks, their specs, its networks), the endpoints in each of its
-networks, and the published ports. The latter two are the same for many nodes, so that `board` keeps them once.
+A node's set has three parts: what is its own (tasks, their specs, networks, volumes to remove), the endpoints in each
+of its networks, and the published ports. The latter two are the same for many nodes, so that `board` keeps them once.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from cluster.model.network import INGRESS
 from cluster.model.task import Task
-from cluster.protocol import Item, NetworkItem, PeerItem, PortItem, ServiceItem, TaskItem
+from cluster.protocol import Item, NetworkItem, PeerItem, PortItem, ServiceItem, TaskItem, VolumeItem
 from manager.picture import ClusterState
 
 
@@ -24,7 +24,7 @@ def assignments(state: ClusterState, node: str) -> dict[str, Item]:
 
 
 def own(state: ClusterState, node: str) -> dict[str, Item]:
-    """Give what only this node needs: its tasks, the specs that they run, the networks that they are in."""
+    """Give what only this node needs: its tasks with their specs and networks, the volumes that it is to remove."""
     items: dict[str, Item] = {}
     for task_id in state.tasks_on.get(node, ()):
         task = state.tasks[task_id]
@@ -41,6 +41,8 @@ def own(state: ClusterState, node: str) -> dict[str, Item]:
             addresses = verdict.ingress.addresses
         network = NetworkItem(state.networks[network_id], addresses)
         items[network.ident] = network
+    for volume in map(VolumeItem, state.volumes_leaving.get(node, ())):
+        items[volume.ident] = volume
     return items
 
 

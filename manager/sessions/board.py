@@ -15,6 +15,7 @@ from cluster.model.network import INGRESS, Network
 from cluster.model.node import Node, NodeState, Session
 from cluster.model.stack import Stack
 from cluster.model.task import Task, TaskStatus
+from cluster.model.volume import Volume
 from cluster.protocol import Item
 from manager.picture import Change, ClusterState
 from manager.sessions.assignments import memberships, own, peer, peers, ports
@@ -130,6 +131,8 @@ class Board:
                     nodes.update(self.state.node_states)
             case Stack():
                 stacks.add(record.name)
+            case Volume(removing=True):
+                nodes.add(record.node)
             case _:
                 pass
 

@@ -13,10 +13,11 @@ from dataclasses import replace
 import msgspec
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from cluster import protocol
+from cluster import codec, protocol
 from cluster.errors import Unavailable
 from cluster.model.node import SessionState
 from cluster.model.task import TaskStatus
+from cluster.model.volume import Volume
 from cluster.protocol import (
     Beat,
     Goodbye,
@@ -25,6 +26,7 @@ from cluster.protocol import (
     Statuses,
     ToAgent,
     ToManager,
+    VolumesRemoved,
     decode_to_manager,
     encode,
     paginate,
@@ -86,6 +88,7 @@ class AgentSession:
         self.talks = True
         self._outbox: deque[ToAgent] = deque()
         self._pending: dict[str, TaskStatus] = {}
+        self._removed: dict[str, int] = {}  # keys of volumes that are gone, with the revisions that said to remove them
         self._sequence = 0
         self._acknowledged = 0
 
@@ -169,6 +172,10 @@ class AgentSession:
                 for status in statuses:
                     self._report(status)
                 self._to_record.set()
+            case VolumesRemoved(names):
+                for name in names:
+                    self._forget_volume(name)
+                self._to_record.set()
             case Goodbye(seconds):
                 back_by = self._clock() + min(seconds, LONGEST_GOODBYE)
                 self._want = replace(self._want, back_by=back_by)
@@ -186,6 +193,13 @@ class AgentSession:
         merged = merge(self._pending.get(task.id), replace(status, at=min(status.at, self._clock())))
         if merged is not None:
             self._pending[task.id] = merged
+
+    def _forget_volume(self, name: str) -> None:
+        volume, key = self._state.volumes.get(name), codec.key_for(Volume, name)
+        if volume is None or volume.node != self.node or not volume.removing:
+            log.debug("node %s says that volume %s is gone, which nobody asked of it", self.node, name)
+            return
+        self._removed[key] = self._state.revision_of(key)
 
     async def _send(self) -> None:
         try:
@@ -246,7 +260,7 @@ class AgentSession:
                 await asyncio.sleep(ETCD_PAUSE)
                 self._to_record.set()
             else:
-                if self._finishing and not self._pending:
+                if self._finishing and not self._pending and not self._removed:
                     return
                 if not self._finishing:
                     await asyncio.sleep(PACE)
@@ -264,6 +278,9 @@ class AgentSession:
         if not self._pending and self._sequence > self._acknowledged:
             self._acknowledged = self._sequence
             self.send(Recorded(self._sequence))
+        removed = dict(self._removed)
+        await self._ledger.forget(removed)
+        self._removed = {key: at for key, at in self._removed.items() if removed.get(key) != at}
 
     async def _ask_witness(self) -> None:
         """While the agent is not heard, note whether its host answers; returns when that has been asked long enough."""

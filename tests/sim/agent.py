@@ -19,6 +19,10 @@ class Assignment(NamedTuple):
     epoch: int
     revision: int
     tasks: dict[str, Task]
+    mounts: dict[str, tuple[str, ...]]
+    """The volumes of each task."""
+    leaving: frozenset[str]
+    """The volumes to be removed."""
 
 
 @dataclass
@@ -27,6 +31,7 @@ class Container:
 
     task: Task
     state: TaskState
+    volumes: tuple[str, ...] = ()
     sandbox: bool = True
     stopping: bool = False
     ended: bool = False
@@ -40,9 +45,14 @@ class Agent:
     up: bool = True
     cut: bool = False
     containers: dict[str, Container] = field(default_factory=dict)
-    journal: Assignment = field(default_factory=lambda: Assignment(0, 0, {}))
+    journal: Assignment = field(default_factory=lambda: Assignment(0, 0, {}, {}, frozenset()))
     ends: dict[str, TaskStatus] = field(default_factory=dict)
     """How tasks ended, as the stopped containers would tell."""
+
+    volumes: set[str] = field(default_factory=set)
+    """Those with data on this host."""
+    removed: set[str] = field(default_factory=set)
+    """Those of the set that were to be removed, and are."""
 
     session: tuple[str, int] | None = None
     heard_in_session: bool = False
@@ -64,6 +74,7 @@ class Agent:
     def crash(self) -> None:
         """The agent's process ends; containers run on."""
         self.up = False
+        self.removed.clear()
         self.forget_session()
 
     def power_off(self) -> None:
@@ -93,6 +104,7 @@ class Agent:
         if assignment.revision < self.journal.revision:
             return False  # this manager's picture is behind the one that was acted on
         self.journal = assignment
+        self.removed &= assignment.leaving
         self.heard_in_session = True
         return True
 
@@ -105,6 +117,9 @@ class Agent:
                 del self.containers[ident]
             for ident in [i for i in self.ends if i not in self.journal.tasks]:
                 del self.ends[ident]
+            used = {name for container in self.containers.values() for name in container.volumes}
+            self.removed |= self.journal.leaving - used
+            self.volumes -= self.removed
 
     def _converge(self, task: Task, now: float, step: int) -> None:
         container = self.containers.get(task.id)
@@ -123,7 +138,9 @@ class Agent:
                     del self.containers[task.id]
             self._end(task, TaskState.SHUTDOWN, now)
         elif container is None:
-            self.containers[task.id] = Container(task, TaskState.PREPARING)
+            volumes = self.journal.mounts.get(task.id, ())
+            self.containers[task.id] = Container(task, TaskState.PREPARING, volumes)
+            self.volumes.update(volumes)
             self._report(TaskStatus(task.id, TaskState.PREPARING, now))
         else:
             order = list(TaskState)

@@ -12,9 +12,10 @@ from cluster.codec import PREFIX, decode, encode, key_for, key_of
 from cluster.model.node import Manager as ManagerRecord
 from cluster.model.node import NodeDescription, Session, SessionState
 from cluster.model.task import Task, TaskStatus
+from cluster.model.volume import Volume
 from manager.clock import ClusterClock
 from manager.commit import Commit, Transaction
-from manager.etcd.records import Compare, Put, absent, created_at, exists, put, unchanged
+from manager.etcd.records import Compare, Put, absent, created_at, delete, exists, put, unchanged
 from manager.leader import Leader
 from manager.picture import Change, ClusterState, Event
 from manager.sessions.ledger import merge
@@ -171,7 +172,10 @@ class Manager:
         if opened is None or self.state.revision < opened[1]:
             return None
         tasks = {ident: self.state.tasks[ident] for ident in self.state.tasks_on.get(agent.node, ())}
-        return Assignment(opened[0], self.state.revision, tasks)
+        specs = {ident: self.state.spec_of(task) for ident, task in tasks.items()}
+        mounts = {ident: spec.volume_names for ident, spec in specs.items() if spec is not None}
+        leaving = frozenset(self.state.volumes_leaving.get(agent.node, ()))
+        return Assignment(opened[0], self.state.revision, tasks, mounts, leaving)
 
     def change_session(self, node: str, **changes: object) -> None:
         key = key_for(Session, node)
@@ -187,8 +191,17 @@ class Manager:
             self.sessions[node] = result.revision
 
     def record(self, agent: Agent, rng: random.Random) -> None:
-        """Store what an agent reports, never a state back, only under the newest session and for tasks still there."""
+        """Store what an agent reports, never a state back, only under the newest session and for tasks still there.
+
+        Volumes that it has removed are forgotten, as they were when it was asked.
+        """
         key = key_for(Session, agent.node)
+        for name in sorted(agent.removed & self.state.volumes_leaving.get(agent.node, set())):
+            volume = key_for(Volume, name)
+            as_asked = unchanged(volume, self.state.revision_of(volume))
+            self.world.unreliable_txn(
+                (unchanged(key, self.sessions.get(agent.node, -1)), as_asked), [delete(volume)], rng
+            )
         for ident, status in list(agent.unreported.items()):
             task_key, status_key = key_for(Task, ident), key_for(TaskStatus, ident)
             stored = self.world.store.keys.get(status_key)

@@ -14,7 +14,8 @@ And on the hosts:
  5. every sandbox that exists has its addresses claimed for its task, so nothing was freed early (unless the task was
     given up: its node has been down for a day, or is down when its service is removed);
  6. no two containers use one local volume from different nodes, or for one slot at the same time;
- 7. a task that ended is never run again.
+ 7. a task that ended is never run again;
+ 8. a volume that was to be removed is forgotten only when its data is gone.
 
 When all is healed, within ROUNDS rounds: each service has its replicas, each ready, at rest by its policy, or waiting
 with a reason; the containers that run are exactly those; asking every question again changes nothing. When then all
@@ -30,6 +31,7 @@ from cluster.codec import PREFIX, encode, key_of
 from cluster.model.cluster import ClockMark, Cluster
 from cluster.model.node import Availability, Node, NodeState, NodeStatus, Session, SessionState
 from cluster.model.task import Desired, Task, TaskState, TaskStatus
+from cluster.model.volume import Volume
 from manager.decide.restarts import Rests, after_end
 from manager.decide.scheduler import local_volumes
 from manager.decide.slots import slots_of
@@ -152,6 +154,9 @@ class World:
                     self._check_down(new.node)
             case (Task() | None as old, Task() as new):
                 self._check_task(old, new)
+            case (Volume(removing=True) as old, None):
+                kept = any(agent.node == old.node and old.name in agent.volumes for agent in self.agents)
+                self.hold(not kept, f"volume {old.name} is forgotten, and still there")
         if isinstance(change.new, TaskStatus) and change.new.state.terminal:
             self.ended.add(change.new.task)
             if change.new.state is TaskState.ORPHANED and change.new.task not in self.orphaned:
@@ -368,6 +373,8 @@ class World:
         for task in truth.tasks.values():
             if task.desired is Desired.REMOVE:
                 return f"{task.id} is still there"
+        if truth.volumes_leaving:
+            return f"volumes are still there: {truth.volumes_leaving}"
         return ""
 
     def _service_unsettled(self, uid: str) -> str:

@@ -181,6 +181,9 @@ class Lab:
                 if task.node is None or not until(task):
                     continue
                 self._obey(task)
+            leaving = [volume for volume in self.state.volumes.values() if volume.removing]
+            if leaving:
+                self.write(delete=tuple(leaving))
             if self.state.revision == before:
                 return
 

@@ -16,7 +16,8 @@ from cluster.model.node import NodeState, NodeStatus, Session, SessionState
 from cluster.model.service import PortSpec
 from cluster.model.stack import ServiceVersion, Stack, StackRevision, StackSpec
 from cluster.model.task import Desired, TaskState
-from cluster.protocol import Item, NetworkItem, PeerItem, TaskItem, paginate
+from cluster.model.volume import Volume
+from cluster.protocol import Item, NetworkItem, PeerItem, TaskItem, VolumeItem, paginate
 from manager.picture import ClusterState, Event
 from manager.sessions import board as board_module
 from manager.sessions.assignments import assignments
@@ -77,7 +78,7 @@ def publishing(ports: tuple[int, ...], n: int) -> list[Record]:
 def operations(draw: st.DrawFn) -> Operation:
     where = draw(st.sampled_from(NODES))
     one = task(draw(st.integers(1, 6)), where, network=draw(st.sampled_from(["f1", "f2", INGRESS])))
-    choice = draw(st.integers(0, 9))
+    choice = draw(st.integers(0, 10))
     match choice:
         case 0 | 1:
             return [replace(one, desired=draw(st.sampled_from(Desired)))], []
@@ -97,6 +98,9 @@ def operations(draw: st.DrawFn) -> Operation:
         case 8:
             ports = draw(st.lists(st.sampled_from([8080, 8081, 8082]), unique=True))
             return publishing(tuple(ports), draw(st.integers(2, 9))), []
+        case 9:
+            volume = Volume(draw(st.sampled_from(["shop_a", "shop_b"])), where, "s1", 1.0, removing=draw(st.booleans()))
+            return ([volume], []) if draw(st.booleans()) else ([], [codec.key_of(volume)])
         case _:
             gone: list[Record] = [node(where), Stack("s1", "shop", 1, "op1")]
             return [], [codec.key_of(draw(st.sampled_from(gone)))]
@@ -216,6 +220,13 @@ def test_a_node_without_tasks_in_a_network_learns_nothing_of_it() -> None:
 def test_a_node_learns_of_no_other_nodes_tasks() -> None:
     items = assignments(picture(*MEMBERS, *shop(), HERE, THERE), "n1").values()
     assert [item.task.id for item in items if isinstance(item, TaskItem)] == [HERE.id]
+
+
+def test_a_node_learns_which_volumes_it_is_to_remove() -> None:
+    kept, going = (Volume(name, "n1", "s1", 1.0, removing=name == "shop_b") for name in ("shop_a", "shop_b"))
+    found = picture(*MEMBERS, *shop(), kept, going)
+    assert assignments(found, "n1") == {"volume/shop_b": VolumeItem("shop_b")}
+    assert assignments(found, "n2") == {}
 
 
 def test_a_nodes_own_address_among_published_ports_comes_with_the_network() -> None:

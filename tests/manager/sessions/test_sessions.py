@@ -18,6 +18,7 @@ from cluster.errors import Unavailable
 from cluster.model.node import SessionState
 from cluster.model.service import PortSpec
 from cluster.model.task import TaskState, TaskStatus
+from cluster.model.volume import Volume
 from cluster.protocol import (
     MAX_FRAME,
     STDOUT,
@@ -34,13 +35,17 @@ from cluster.protocol import (
     Recorded,
     Refused,
     TaskItem,
+    VolumeItem,
+    VolumesRemoved,
     encode,
 )
 from manager.etcd import TxnResult, put
 from manager.sessions.assignments import assignments
+from manager.sessions.ledger import Fenced, open_session
 from manager.sessions.session import OVERTAKEN
 from manager.sessions.witness import PORT, answers
 from tests.etcd_server import Servers, loopback_address
+from tests.manager.managers import description
 from tests.manager.sessions.stage import Stage, node, service, shop, staged, status, task
 
 pytestmark = pytest.mark.etcd
@@ -457,3 +462,32 @@ async def test_no_stream_from_a_node_that_is_not_here(stage: Stage) -> None:
     with pytest.raises(Unavailable):
         async with stage.sessions.open_stream("n1", LogsRequest("t1")):
             pass
+
+
+async def test_a_volume_is_forgotten_when_its_node_says_that_it_is_gone(stage: Stage) -> None:
+    going, kept = (Volume(name, "n1", "s1", 1.0, removing=name == "shop_a") for name in ("shop_a", "shop_b"))
+    elsewhere = Volume("shop_c", "n2", "s1", 1.0, removing=True)
+    await stage.write(node("n1"), going, kept, elsewhere)
+    agent = await stage.agent("n1")
+    assert agent.items == {"volume/shop_a": VolumeItem("shop_a")}
+    await agent.say(VolumesRemoved(("shop_a", "shop_b", "shop_c", "never_heard_of")))
+    await agent.next_set()
+    assert agent.items == {}
+    assert await stage.read(Volume, "shop_a") is None
+    assert await stage.read(Volume, "shop_b") == kept, "nobody asked for it"
+    assert await stage.read(Volume, "shop_c") == elsewhere, "another node has it"
+
+
+async def test_an_overtaken_session_forgets_no_volume(stage: Stage) -> None:
+    going = Volume("shop_a", "n1", "s1", 1.0, removing=True)
+    await stage.write(node("n1"), going)
+    state, key = stage.follower.state, codec.key_of(going)
+    older, newer = [
+        await open_session(stage.etcd, state, "n1", "m1", description("n1", "10.0.0.1"), time.time) for _ in range(2)
+    ]
+    with pytest.raises(Fenced):
+        await older.forget({key: state.revision_of(key)})
+    await newer.forget({key: state.revision_of(key) - 1})
+    assert await stage.read(Volume, "shop_a") == going, "it was asked for anew since then"
+    await newer.forget({key: state.revision_of(key)})
+    assert await stage.read(Volume, "shop_a") is None
