@@ -15,14 +15,11 @@ from typing import Protocol
 
 from manager.decide.agenda import Question
 from manager.decide.plan import Plan
-from manager.etcd import Compare, Etcd, EtcdUnavailable, Lease, Operation, TxnResult, UnknownOutcome
-from manager.follow import Follower
+from manager.etcd import Compare, EtcdUnavailable, Operation, TxnResult, UnknownOutcome
 from manager.leader import Leader
 from manager.picture import Change, ClusterState
 
 log = logging.getLogger(__name__)
-
-ELECTION = "/stackyard/leader"
 
 ASK_ALL_EVERY = 60.0
 STALL = 1.0
@@ -126,16 +123,3 @@ class Control:
         refused = self._refused[question] = self._refused.get(question, 0) + 1
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(refused - 1, 8))
         self._leader.agenda.wake(question, self._clock() + pause)
-
-
-async def lead(etcd: Etcd, follower: Follower, lease: Lease, manager: str, clock: Callable[[], float]) -> None:
-    """Stand for election, and lead while elected; ends when leadership is lost. Raises LeaseLost."""
-    async with etcd.campaign(ELECTION, manager.encode(), lease) as leadership:
-        await follower.loaded.wait()
-        control = Control(etcd, follower, leadership.fence, clock)
-        with follower.listening(control.changed):
-            async with asyncio.TaskGroup() as group:
-                leading = group.create_task(control.run(), name="control")
-                await leadership.lost.wait()
-                log.warning("leadership is lost")
-                leading.cancel()

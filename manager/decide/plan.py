@@ -33,7 +33,7 @@ class Plan:
     wake_at: float | None = None
 
 
-LONGEST = 500
+LONGEST = 250
 """Steps after which a plan is cut off and the rest is left for the next one, so that deciding never takes long."""
 
 

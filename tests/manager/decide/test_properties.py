@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cluster.codec import encode, key_of
 from cluster.model.cluster import Claim
 from cluster.model.service import PortSpec, RestartCondition, RestartPolicy
-from cluster.model.task import TaskState
+from cluster.model.task import TaskState, TaskStatus
 from manager.decide.agenda import Question
 from manager.decide.plan import Plan, Step
 from manager.invariants import broken
@@ -38,7 +38,7 @@ def labs(draw: st.DrawFn) -> Lab:
                 lab.settle()
             case "run":
                 silent = {s.node for s in lab.state.sessions.values() if not lab.state.is_heard(s)}
-                lab.run_all(until=lambda task, silent=silent: task.node not in silent)  # type: ignore[misc]
+                lab.run_all(until=lambda task, silent=silent: task.node not in silent)
             case "silent":
                 lab.fall_silent(draw(st.sampled_from(NODES)), reachable=draw(st.sampled_from([None, True, False])))
             case "back":
@@ -120,7 +120,7 @@ def test_the_order_in_which_records_came_makes_no_difference(lab: Lab, seed: int
 @given(labs())
 def test_what_a_task_may_still_use_is_not_freed(lab: Lab) -> None:
     for _, plan in questions(lab):
-        given_up = {record.task for step in plan.steps for record in step.puts if hasattr(record, "exit_code")}
+        given_up = {record.task for step in plan.steps for record in step.puts if isinstance(record, TaskStatus)}
         for step in plan.steps:
             for key in step.deletes:
                 claim = lab.state.get(key)
