@@ -106,3 +106,28 @@ def test_rm_leaves_nothing(cluster: Cluster, probe: str) -> None:
         "n1", ["sh", "-c", "ETCDCTL_API=3 etcdctl --endpoints http://127.0.0.1:2379 get --prefix /stackyard/ "]
     ).stdout
     assert probe not in keys
+
+
+def test_a_volume_outlives_its_stack_unless_it_is_to_go_too(cluster: Cluster, probe: str, tmp_path: Any) -> None:
+    (tmp_path / "c.yml").write_text(
+        "services:\n"
+        "  db:\n"
+        "    image: 'stackyard-probe:1'\n"
+        "    volumes: ['data:/data']\n"
+        "    deploy: {placement: {constraints: ['node.hostname == n2']}}\n"
+        "volumes: {data: {}}\n"
+    )
+
+    def inside(*words: str) -> str:
+        [container] = cluster.docker("n2", "ps", "-q", "--filter", f"label=com.stackyard.stack={probe}").split()
+        return cluster.docker("n2", "exec", container, *words)
+
+    cluster.deploy(tmp_path / "c.yml", probe)
+    inside("touch", "/data/mark")
+    cluster.stack("rm", probe)
+    cluster.deploy(tmp_path / "c.yml", probe)
+    assert inside("ls", "/data").split() == ["mark"]
+    cluster.stack("rm", "--volumes", probe)
+    assert f"{probe}_data" not in cluster.docker("n2", "volume", "ls", "-q").split()
+    cluster.deploy(tmp_path / "c.yml", probe)
+    assert inside("ls", "/data").split() == []
