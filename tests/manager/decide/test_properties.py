@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import random
 from collections.abc import Iterator
 
@@ -11,8 +12,8 @@ from hypothesis import strategies as st
 
 from cluster.codec import encode, key_of
 from cluster.model.cluster import Claim
-from cluster.model.service import PortSpec, RestartCondition, RestartPolicy
-from cluster.model.task import TaskState, TaskStatus
+from cluster.model.service import PortSpec, RestartCondition, RestartPolicy, ServiceSpec
+from cluster.model.task import Task, TaskState, TaskStatus
 from manager.decide.agenda import Question
 from manager.decide.plan import Plan, Step
 from manager.invariants import broken
@@ -21,6 +22,10 @@ from manager.picture import ClusterState, Event
 from tests.manager.decide.builders import Lab, a_service, a_stack
 
 NODES = ("n1", "n2", "n3")
+
+
+def is_heard(lab: Lab, task: Task) -> bool:
+    return lab.state.is_heard(lab.state.sessions.get(task.node or ""))
 
 
 @st.composite
@@ -37,8 +42,7 @@ def labs(draw: st.DrawFn) -> Lab:
             case "settle":
                 lab.settle()
             case "run":
-                silent = {s.node for s in lab.state.sessions.values() if not lab.state.is_heard(s)}
-                lab.run_all(until=lambda task, silent=silent: task.node not in silent)
+                lab.run_all(until=functools.partial(is_heard, lab))
             case "silent":
                 lab.fall_silent(draw(st.sampled_from(NODES)), reachable=draw(st.sampled_from([None, True, False])))
             case "back":
@@ -52,7 +56,7 @@ def labs(draw: st.DrawFn) -> Lab:
     return lab
 
 
-def services() -> st.SearchStrategy:  # type: ignore[type-arg]
+def services() -> st.SearchStrategy[ServiceSpec]:
     ports = st.sampled_from([(), (PortSpec(80, 8080),), (PortSpec(80, 9090, mode="host"),)])
     policies = st.sampled_from([None, RestartPolicy(RestartCondition.NONE), RestartPolicy(max_attempts=1)])
     return st.builds(
