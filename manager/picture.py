@@ -303,6 +303,8 @@ class ClusterState:
         _toggle(self.tasks_on, task.node, task.id, by)
         if live:
             self.load[task.node] = self.load.get(task.node, 0) + by
+            if not self.load[task.node]:
+                del self.load[task.node]
         if not self.has_ended(task):
             for endpoint in task.endpoints:
                 _toggle(self.tasks_in, endpoint.network, task.id, by)

@@ -2,35 +2,46 @@
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Callable
 
 from cluster.model.node import Node, NodeDescription
 
 _FORM = re.compile(r"\s*(?P<left>[\w.\-/]+)\s*(?P<operator>==|!=)\s*(?P<right>.+?)\s*")
 
+Test = Callable[[Node, NodeDescription | None], bool]
+Reading = Callable[[Node, NodeDescription | None], str]
 
-def matches(constraint: str, node: Node, description: NodeDescription | None) -> bool:
-    """Tell whether a node meets a constraint; case does not matter, and what cannot be read is met by no node."""
+_READINGS: dict[str, Reading] = {
+    "node.id": lambda node, description: node.id,
+    "node.hostname": lambda node, description: node.name,
+    "node.role": lambda node, description: node.role,
+    "node.platform.os": lambda node, description: description.os if description else "",
+    "node.platform.arch": lambda node, description: description.architecture if description else "",
+}
+
+
+@functools.lru_cache(maxsize=1024)
+def test_for(constraint: str) -> Test:
+    """Give the test of whether a node meets a constraint; case does not matter.
+
+    What cannot be read is met by no node; a label that a node does not have is like an empty one.
+    """
     form = _FORM.fullmatch(constraint)
-    if form is None:
-        return False
-    value = _value(form["left"], node, description)
-    if value is None:
-        return False
-    return (value.casefold() == form["right"].casefold()) is (form["operator"] == "==")
+    reading = None if form is None else _reading(form["left"])
+    if form is None or reading is None:
+        return lambda node, description: False
+    right, equal = form["right"].casefold(), form["operator"] == "=="
+    return lambda node, description: (reading(node, description).casefold() == right) is equal
 
 
-def _value(attribute: str, node: Node, description: NodeDescription | None) -> str | None:
-    """Give what a node has for an attribute, "" for a label that it does not have, None for an unknown attribute."""
+def _reading(attribute: str) -> Reading | None:
+    """Give what reads an attribute of a node, None for one that nobody knows."""
     if attribute.startswith("node.labels."):
-        return node.labels.get(attribute.removeprefix("node.labels."), "")
-    engine_labels = {} if description is None else description.engine_labels
+        label = attribute.removeprefix("node.labels.")
+        return lambda node, description: node.labels.get(label, "")
     if attribute.startswith("engine.labels."):
-        return engine_labels.get(attribute.removeprefix("engine.labels."), "")
-    return {
-        "node.id": node.id,
-        "node.hostname": node.name,
-        "node.role": node.role,
-        "node.platform.os": "" if description is None else description.os,
-        "node.platform.arch": "" if description is None else description.architecture,
-    }.get(attribute)
+        engine_label = attribute.removeprefix("engine.labels.")
+        return lambda node, description: description.engine_labels.get(engine_label, "") if description else ""
+    return _READINGS.get(attribute)

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 from cluster.codec import key_of
 from cluster.model.cluster import Claim
-from cluster.model.node import Availability, Node, NodeStatus
+from cluster.model.node import Availability, Node, NodeStatus, SessionState
 from cluster.model.service import PortSpec, ServiceSpec
 from cluster.model.stack import StackSpec
 from cluster.model.task import Task, TaskState
 from cluster.model.volume import Volume, VolumeSpec
 from manager.decide.allocator import NoRoom
-from manager.decide.constraints import matches
+from manager.decide.constraints import test_for
 from manager.picture import ClusterState
 
 ENGINE = "engine"
@@ -49,7 +49,8 @@ class Scheduler:
                 self._own[task.node] += 1
             elif task.node is not None and state.reported_state(task) is TaskState.REJECTED:
                 self._rejected[task.node] += 1
-        self._filters = _filters(state, spec)
+        self._special = _special_filters(state, spec)
+        self._filters = [*_general_filters(state), *self._special]
         self._once_a_node = any(port.mode == "host" for port in spec.ports)
         self.volumes = local_volumes(stack, spec)
         self._bound = {name: state.volumes[name].node for name in self.volumes if name in state.volumes}
@@ -108,10 +109,10 @@ class Scheduler:
 
     def _fill(self) -> None:
         state, failed = self._state, Counter[int]()
+        special = [test.passes for test in self._special]
         for node in state.nodes.values():
-            refused = next((i for i, test in enumerate(self._filters) if not test.passes(node)), None)
-            if refused is not None:
-                failed[refused] += 1
+            if not _takes_tasks(state, node) or not all(passes(node) for passes in special):
+                failed[next(i for i, test in enumerate(self._filters) if not test.passes(node))] += 1
                 continue
             troubled = bool(state.sessions[node.id].conditions)
             rejected, own = self._rejected[node.id], self._own[node.id]
@@ -139,8 +140,23 @@ def _is_local(volume: VolumeSpec | None) -> bool:
     return volume.driver in ("", "local") and volume.driver_options.get("type") not in SHARED_FILE_SYSTEMS
 
 
-def _filters(state: ClusterState, spec: ServiceSpec) -> list[Filter]:
-    """Give the filters in the order in which a node's first reason is told."""
+def _takes_tasks(state: ClusterState, node: Node) -> bool:
+    """Tell at once what the general filters tell one by one: on a thousand nodes that is the most of the work."""
+    session = state.sessions.get(node.id)
+    verdict = state.node_states.get(node.id)
+    return (
+        session is not None
+        and verdict is not None
+        and verdict.status is NodeStatus.READY
+        and node.availability is Availability.ACTIVE
+        and session.state is SessionState.OPEN
+        and session.manager in state.managers
+        and ENGINE not in session.conditions
+    )
+
+
+def _general_filters(state: ClusterState) -> list[Filter]:
+    """Give the filters that are the same for all services, in the order in which a node's first reason is told."""
 
     def is_up(node: Node) -> bool:
         verdict = state.node_states.get(node.id)
@@ -163,15 +179,23 @@ def _filters(state: ClusterState, spec: ServiceSpec) -> list[Filter]:
         Filter(has_engine, "has a Docker Engine that does not answer", "have a Docker Engine that does not answer"),
         Filter(is_not(Availability.DRAIN), "is drained", "are drained"),
         Filter(is_not(Availability.PAUSE), "is paused", "are paused"),
+    ]
+
+
+def _special_filters(state: ClusterState, spec: ServiceSpec) -> list[Filter]:
+    """Give the filters that a service brings along."""
+    return [
         *(_constraint(state, constraint) for constraint in spec.constraints),
         *(_host_port(state, port) for port in spec.ports if port.mode == "host"),
     ]
 
 
 def _constraint(state: ClusterState, constraint: str) -> Filter:
+    meets = test_for(constraint)
+
     def passes(node: Node) -> bool:
         session = state.sessions.get(node.id)
-        return matches(constraint, node, None if session is None else session.description)
+        return meets(node, None if session is None else session.description)
 
     return Filter(passes, f"does not match {constraint}", f"do not match {constraint}")
 

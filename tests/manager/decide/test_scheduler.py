@@ -8,7 +8,7 @@ from cluster.model.node import Availability, Node, NodeDescription
 from cluster.model.stack import StackSpec
 from cluster.model.task import TaskState
 from cluster.model.volume import VolumeSpec
-from manager.decide.constraints import matches
+from manager.decide import constraints
 from manager.decide.scheduler import local_volumes
 from tests.manager.decide.builders import NOW, Lab, a_description, a_service, a_stack
 
@@ -184,10 +184,10 @@ DESCRIPTION = NodeDescription("h", "a", "1", "b", os="linux", architecture="x86_
     ],
 )
 def test_constraints(constraint: str, met: bool) -> None:
-    assert matches(constraint, NODE, DESCRIPTION) is met
+    assert constraints.test_for(constraint)(NODE, DESCRIPTION) is met
 
 
 def test_constraints_on_a_node_that_never_connected_use_what_is_known() -> None:
-    assert matches("node.hostname == n1", NODE, None)
-    assert not matches("node.platform.os == linux", NODE, None)
+    assert constraints.test_for("node.hostname == n1")(NODE, None)
+    assert not constraints.test_for("node.platform.os == linux")(NODE, None)
     assert a_description("n1").os == "linux"
