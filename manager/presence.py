@@ -77,6 +77,7 @@ class Presence:
         log.info("manager %s leads", self.manager.name)
         control = Control(self._etcd, self._follower, leadership.fence, self._clock)
         self.leading = True
+        trouble: BaseException | None = None
         try:
             with self._follower.listening(control.changed):
                 async with asyncio.TaskGroup() as group:
@@ -84,7 +85,9 @@ class Presence:
                     await leadership.lost.wait()
                     leading.cancel()
         except* Refused as refused:  # etcd is full, say: leading is given up and tried again
-            raise refused.exceptions[0] from None
+            trouble = refused.exceptions[0]  # raised below: Python 3.11.2 would wrap it in a group again here
         finally:
             self.leading = False
             log.info("manager %s does not lead any more", self.manager.name)
+        if trouble is not None:
+            raise trouble

@@ -28,6 +28,9 @@ def own(state: ClusterState, node: str) -> dict[str, Item]:
     items: dict[str, Item] = {}
     for task_id in state.tasks_on.get(node, ()):
         task = state.tasks[task_id]
+        status = state.statuses.get(task_id)
+        if status is not None and status.state.terminal and not status.container:
+            continue  # an agent that lost its memory must not take it for one that is yet to run
         service = _service(state, task)
         if service is None:
             continue  # without its spec the agent could do nothing with it; both come in one txn
