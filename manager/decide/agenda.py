@@ -183,7 +183,8 @@ class Agenda:
                 self.mark(About.STACK, service.stack_uid)
 
     def _attached(self, network: Network) -> set[str]:
-        """Give the services whose tasks are in a network, or may wait for it."""
+        """Give the services whose tasks are in a network, in another one of its name, or may wait for it."""
         state = self._state
-        attached = {state.tasks[ident].service_uid for ident in state.tasks_in.get(network.id, ())}
+        alike = {network.id, *state.networks_named.get(network.name, ())}
+        attached = {state.tasks[t].service_uid for ident in alike for t in state.tasks_in.get(ident, ())}
         return attached | set(state.unbound) | state.services_of.get(network.stack_uid, set())

@@ -10,6 +10,7 @@ import ipaddress
 from collections.abc import Iterator
 from itertools import chain
 
+from cluster.codec import key_for
 from cluster.model.cluster import Claim, Cluster
 from cluster.model.network import INGRESS, Endpoint, Network, NetworkSpec, network_id
 from cluster.model.service import ServiceSpec
@@ -26,11 +27,12 @@ class NoRoom(Exception):
 
 
 def find_network(state: ClusterState, stack_uid: str, spec: NetworkSpec) -> Network | None:
-    """Give the network that a stack means, an external one by its full name."""
+    """Give the network that a stack means, an external one by its full name: the newest, if another is just going."""
     if not spec.external:
         return state.networks.get(network_id(stack_uid, spec))
     named = state.networks_named.get(spec.name, set())
-    return state.networks[min(named)] if named else None
+    newest = max(named, key=lambda ident: state.revision_of(key_for(Network, ident)), default="")
+    return state.networks.get(newest)
 
 
 def attachments(

@@ -87,6 +87,19 @@ def test_an_external_network_is_found_by_name_or_told_missing() -> None:
     assert lab.task("api").endpoints[0].network == lab.task("web").endpoints[0].network
 
 
+def test_tasks_in_an_external_network_follow_when_another_takes_its_place() -> None:
+    lab = Lab("n1")
+    lab.deploy(a_stack("a", a_service("web")))
+    lab.deploy(a_stack("b", a_service("api"), networks=(NetworkSpec("default", "a_default", external=True),)))
+    lab.run_all()
+    for subnet in ("10.9.0.0/24", "10.9.1.0/24", "10.9.2.0/24"):
+        lab.deploy(a_stack("a", a_service("web"), networks=(NetworkSpec("default", "a_default", subnets=(subnet,)),)))
+        lab.run_all()
+        [network] = lab.state.networks.values()
+        assert network.subnets == (subnet,)
+        assert {lab.task(name).endpoints[0].network for name in ("web", "api")} == {network.id}
+
+
 def test_addresses_are_given_in_turn_and_a_freed_one_comes_last() -> None:
     lab = Lab("n1")
     small = (a_network("10.9.0.0/29"),)
