@@ -7,6 +7,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -54,6 +55,8 @@ def main() -> None:
     logging.basicConfig(
         level=os.environ.get("STACKYARD_LOG", "INFO"), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each sandbox takes two sockets for its names
     try:
         with only_agent_of(settings.data_dir):
             uvloop.run(run(settings))
