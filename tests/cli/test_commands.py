@@ -253,19 +253,26 @@ async def losing_answers(manager: RunningManager, path: Path, losses: int) -> As
 
     async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_unix_connection(str(manager.settings.socket))
-        try:
+
+        async def requests() -> None:
             while data := await reader.read(65536):
-                if data.startswith((b"PUT", b"GET", b"DELETE")):
+                if data.startswith((b"PUT", b"GET", b"DELETE")):  # the body may come by itself
                     asked.append(data)
                 back.write(data)
-                if data.startswith(b"GET"):
-                    writer.write(await there.read(65536))
-                    continue
-                answer = await there.read(65536)
-                if len([one for one in asked if one.startswith(b"PUT")]) <= losses:
+
+        async def answers() -> None:
+            while data := await there.read(65536):
+                puts = [one for one in asked if one.startswith(b"PUT")]
+                if asked[-1].startswith(b"PUT") and len(puts) <= losses:
                     return
-                writer.write(answer)
+                writer.write(data)
+
+        both = [asyncio.create_task(requests()), asyncio.create_task(answers())]
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            for one in both:
+                one.cancel()
             back.close()
             writer.close()
 
