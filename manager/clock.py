@@ -24,16 +24,21 @@ class ClusterClock:
 
     def now(self, wall: float, monotonic: float) -> float:
         """Tell the time."""
-        passed = max(0.0, monotonic - self._read_at)
-        steady = self._now + passed
-        ahead = wall - steady
+        passed = self._pass(monotonic)
+        ahead = wall - self._now
         self.held = ahead if ahead > JUMP else 0.0
         if not self.held:
-            steady += max(0.0, min(ahead, passed * CATCH_UP))
-        self._now = steady
-        self._read_at = max(self._read_at, monotonic)
+            self._now += max(0.0, min(ahead, passed * CATCH_UP))
         return self._now
 
-    def learn(self, stored: float) -> None:
+    def learn(self, stored: float, monotonic: float) -> None:
         """Take in an instant that a leader stored."""
+        self._pass(monotonic)
         self._now = max(self._now, stored)
+
+    def _pass(self, monotonic: float) -> float:
+        """Let the time pass since the last reading, and give how much that was."""
+        passed = max(0.0, monotonic - self._read_at)
+        self._now += passed
+        self._read_at += passed
+        return passed

@@ -163,7 +163,7 @@ def _cluster_time(follower: Follower) -> Iterator[Callable[[], float]]:
     def learn(changes: list[Change]) -> None:
         for change in changes:
             if isinstance(change.new, ClockMark):
-                clock.learn(change.new.now)
+                clock.learn(change.new.now, time.monotonic())
 
     with follower.listening(learn):
         yield lambda: clock.now(time.time(), time.monotonic())

@@ -183,8 +183,12 @@ class Agenda:
                 self.mark(About.STACK, service.stack_uid)
 
     def _attached(self, network: Network) -> set[str]:
-        """Give the services whose tasks are in a network, in another one of its name, or may wait for it."""
+        """Give the services whose tasks are in a network, in another one of its name, or mean it without being there."""
         state = self._state
         alike = {network.id, *state.networks_named.get(network.name, ())}
         attached = {state.tasks[t].service_uid for ident in alike for t in state.tasks_in.get(ident, ())}
+        for uid in state.stack_names:
+            head = state.head(uid)
+            if head is not None and any(n.external and n.name == network.name for n in head.spec.networks.values()):
+                attached |= state.services_of.get(uid, set())
         return attached | set(state.unbound) | state.services_of.get(network.stack_uid, set())

@@ -99,9 +99,7 @@ def _forget(state: ClusterState, draft: Draft, node_id: str) -> None:
         draft.step(f"forget node {node_id}", deletes=deletes, guards=[key_for(Node, node_id)])
 
 
-def _judge(
-    state: ClusterState, draft: Draft, node: Node, before: NodeState, hearing: Hearing, now: float
-) -> NodeState:
+def _judge(state: ClusterState, draft: Draft, node: Node, before: NodeState, hearing: Hearing, now: float) -> NodeState:
     session = state.sessions.get(node.id)
     if session is None:
         return before

@@ -166,9 +166,7 @@ class Rounds:
 class Endpoints:
     """All endpoints, of which one is in use by every call and watch until it fails."""
 
-    def __init__(
-        self, urls: Sequence[str], tls: Tls | None, credentials: Credentials | None, patience: float
-    ) -> None:
+    def __init__(self, urls: Sequence[str], tls: Tls | None, credentials: Credentials | None, patience: float) -> None:
         if not urls:
             raise UserError("no endpoint of etcd was given")
         self.tls = tls

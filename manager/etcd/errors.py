@@ -1,14 +1,14 @@
 """What can go wrong with etcd, as a branch of the errors in `cluster.errors`.
 
-    Unavailable
-    ├── EtcdUnavailable    nobody answered; nothing was written
-    ├── UnknownOutcome     a write was sent and no answer came: it may have happened, or may still happen
-    └── LeaseLost          the lease ran out or was revoked, and what was bound to it is gone
-    Failed
-    ├── Refused            etcd understood the request and said no; nothing was written
-    │   ├── WatchDenied    no permission to watch those keys
-    │   └── Compacted      the revision asked for is no longer kept: list again
-    └── UnsupportedServer  a version of etcd known to lose or mix up data
+Unavailable
+├── EtcdUnavailable    nobody answered; nothing was written
+├── UnknownOutcome     a write was sent and no answer came: it may have happened, or may still happen
+└── LeaseLost          the lease ran out or was revoked, and what was bound to it is gone
+Failed
+├── Refused            etcd understood the request and said no; nothing was written
+│   ├── WatchDenied    no permission to watch those keys
+│   └── Compacted      the revision asked for is no longer kept: list again
+└── UnsupportedServer  a version of etcd known to lose or mix up data
 """
 
 from __future__ import annotations

@@ -36,10 +36,16 @@ def test_jumps_of_the_wall_clock(wall: float, expected: float, held: float) -> N
 
 def test_what_another_leader_stored_is_learnt() -> None:
     clock = ClusterClock(1000.0, 0.0)
-    clock.learn(2000.0)
+    clock.learn(2000.0, 0.0)
     assert clock.now(1001.0, 1.0) == 2001.0
-    clock.learn(1500.0)
+    clock.learn(1500.0, 1.0)
     assert clock.now(1002.0, 2.0) == 2002.0
+
+
+def test_time_that_was_not_read_passes_once() -> None:
+    clock = ClusterClock(1000.0, 0.0)
+    clock.learn(4600.0, 3600.0)
+    assert clock.now(4601.0, 3601.0) == 4601.0
 
 
 @given(st.lists(st.tuples(st.floats(-1e5, 1e5), st.floats(0, 1e4)), max_size=30))

@@ -135,9 +135,7 @@ async def test_a_waiting_task_is_started_when_its_instant_comes(server: Servers)
             assert (time.monotonic() - began >= 0.9) is (failures == 2)
 
 
-async def test_a_leader_that_was_put_aside_decides_in_vain(
-    server: Servers, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_leader_that_was_put_aside_decides_in_vain(server: Servers, caplog: pytest.LogCaptureFixture) -> None:
     async with leading(server) as lead:
         await lead.etcd.txn((), [delete(LEADER)])
         refused = _logged(caplog, "looking again")

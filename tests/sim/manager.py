@@ -85,7 +85,7 @@ class Manager:
 
     def _learn(self, changes: list[Change]) -> None:
         if self.state.clock is not None:
-            self.clock.learn(self.state.clock.now)
+            self.clock.learn(self.state.clock.now, self.world.time)
         if self.leader is not None:
             self.leader.note(changes, self.now())
 

@@ -426,5 +426,3 @@ class World:
         left = kinds - {"cluster", "clock", "node", "nodestate", "session", "manager", "volume"}
         self.hold(not left, f"left after removal: {left}")
         self.hold(not any(agent.containers for agent in self.agents), "containers are left after removal")
-
-
