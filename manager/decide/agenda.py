@@ -183,7 +183,7 @@ class Agenda:
                 self.mark(About.STACK, service.stack_uid)
 
     def _attached(self, network: Network) -> set[str]:
-        """Give the services whose tasks are in a network, in another one of its name, or mean it without being there."""
+        """Give the services whose tasks are in a network, or in another of its name, or mean it without being there."""
         state = self._state
         alike = {network.id, *state.networks_named.get(network.name, ())}
         attached = {state.tasks[t].service_uid for ident in alike for t in state.tasks_in.get(ident, ())}
