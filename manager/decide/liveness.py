@@ -112,7 +112,7 @@ def _judge(state: ClusterState, draft: Draft, node: Node, before: NodeState, hea
         draft.wake(until)
         return _verdict(before, NodeStatus.AGENT_LOST, now, "its agent is being restarted and means to be back soon")
     if session.reachable:
-        return _agent_lost(state, draft, before, now)
+        return _agent_lost(state, draft, before, hearing, now)
     if session.manager not in state.managers and session.reachable is None:
         reason = "its agent's manager is gone, and the agent came to no other"
     else:
@@ -125,10 +125,10 @@ def _judge(state: ClusterState, draft: Draft, node: Node, before: NodeState, hea
     return _down(state, before, now, reason)
 
 
-def _agent_lost(state: ClusterState, draft: Draft, before: NodeState, now: float) -> NodeState:
+def _agent_lost(state: ClusterState, draft: Draft, before: NodeState, hearing: Hearing, now: float) -> NodeState:
     assert state.cluster is not None
     after = _verdict(before, NodeStatus.AGENT_LOST, now, "its host answers, its agent does not")
-    until = after.since + state.cluster.agent_grace
+    until = max(after.since, hearing.listening_since) + state.cluster.agent_grace
     if now < until:
         draft.wake(until)
         return after

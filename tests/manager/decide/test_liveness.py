@@ -128,6 +128,18 @@ def test_a_new_leader_counts_silence_from_when_it_listens() -> None:
     assert status(lab, "n1") is NodeStatus.DOWN
 
 
+def test_a_new_leader_whose_clock_is_ahead_gives_lost_agents_their_grace() -> None:
+    lab = a_lab("n1")
+    lab.fall_silent("n1", reachable=True)
+    lab.settle()
+    lab.now += 600.0
+    lab.leader = Leader(lab.state, lab.now)
+    lab.wait(29.0)
+    assert status(lab, "n1") is NodeStatus.AGENT_LOST
+    lab.wait(1.0)
+    assert status(lab, "n1") is NodeStatus.DOWN
+
+
 def test_a_leader_that_slept_counts_anew() -> None:
     lab = a_lab("n1")
     lab.fall_silent("n1")
