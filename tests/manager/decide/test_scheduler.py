@@ -134,7 +134,9 @@ def test_a_volume_outlives_its_stack_and_is_found_again() -> None:
 )
 def test_volumes_that_cannot_be_had_together_are_named(volumes: tuple[str, ...], reason: str) -> None:
     lab = Lab("n1", "n2")
-    lab.deploy(a_stack("app", a_service("a", volumes=("app_a",)), a_service("b", volumes=("app_b",))))
+    first = a_service("a", volumes=("app_a",), constraints=("node.hostname == n1",))
+    second = a_service("b", volumes=("app_b",), constraints=("node.hostname == n2",))
+    lab.deploy(a_stack("app", first, second))
     lab.settle()
     assert lab.places() == {"n1": 1, "n2": 1}
     constraints = ("node.hostname == n1",) if len(volumes) == 1 else ()
