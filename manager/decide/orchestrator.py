@@ -128,10 +128,10 @@ def _dissolve(state: ClusterState, draft: Draft, service: ServiceState) -> None:
                     puts=[dataclasses.replace(task, desired=Desired.REMOVE, reason=reason)],
                 )
     if not tasks:
+        for key in sorted(state.claims_of.get(service.uid, ())):
+            draft.step(f"give up {key}", deletes=[key])
         draft.step(
-            f"forget service {service.full_name}",
-            deletes=[key_of(service), *sorted(state.claims_of.get(service.uid, ()))],
-            guards=[key_for(Stack, service.stack)],
+            f"forget service {service.full_name}", deletes=[key_of(service)], guards=[key_for(Stack, service.stack)]
         )
 
 

@@ -36,6 +36,9 @@ class Plan:
 LONGEST = 250
 """Steps after which a plan is cut off and the rest is left for the next one, so that deciding never takes long."""
 
+LARGEST = 90
+"""Keys of one step: what etcd takes in a transaction, less what every transaction carries."""
+
 
 class Draft:
     """A plan in the making, against one state of the cluster. A record is written at most once in a plan."""
@@ -57,6 +60,8 @@ class Draft:
                 raise Inconsistent(f"a plan writes {key} twice (the second time to {why})")
             self._written.add(key)
         expects = {key: self._state.revision_of(key) for key in (*keys, *guards)}
+        if len(expects) > LARGEST:
+            raise Inconsistent(f"{len(expects)} records belong together, {LARGEST} is the most: {why}")
         self._steps.append(Step(why, puts, deletes, tuple(expects.items())))
 
     def wake(self, at: float) -> None:

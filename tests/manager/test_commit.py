@@ -9,7 +9,7 @@ from cluster.errors import Inconsistent
 from cluster.model.cluster import Claim, ClockMark
 from cluster.model.stack import Stack
 from manager.commit import CLOCK, Commit, Transaction
-from manager.decide.plan import Draft, Plan
+from manager.decide.plan import Draft, Plan, Step
 from manager.etcd.records import MAX_OPERATIONS, Delete, Put, absent, created_at, unchanged
 from manager.picture import ClusterState, Event
 from tests.sim.store import Store
@@ -95,10 +95,12 @@ def test_a_step_is_never_torn_apart() -> None:
 
 
 def test_a_step_that_fits_no_transaction_is_a_bug() -> None:
-    draft = Draft(a_state())
-    draft.step("far too big", puts=[a_claim(number) for number in range(2, 110)])
+    claims = tuple(a_claim(number) for number in range(2, 110))
     with pytest.raises(Inconsistent, match="far too big"):
-        Commit(draft.plan(), FENCE, ClockMark(1.0), 0).next()
+        Draft(a_state()).step("far too big", puts=claims)
+    plan = Plan((Step("far too big", claims, (), tuple((key_of(claim), 0) for claim in claims)),))
+    with pytest.raises(Inconsistent, match="far too big"):
+        Commit(plan, FENCE, ClockMark(1.0), 0).next()
 
 
 def test_a_record_written_twice_in_a_plan_is_a_bug() -> None:

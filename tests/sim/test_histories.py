@@ -12,7 +12,7 @@ import pytest
 from tests.sim.chance import happenings
 from tests.sim.world import World
 
-HISTORIES = int(os.environ.get("STACKYARD_HISTORIES", "2000"))
+HISTORIES = int(os.environ.get("STACKYARD_HISTORIES", "1200"))
 FIRST_SEED = int(os.environ.get("STACKYARD_SEED", "0"))
 GROUPS = min(20, HISTORIES)
 

@@ -322,6 +322,26 @@ def test_ports_published_on_every_node_bring_their_network_and_take_it_away() ->
     assert {verdict.ingress for verdict in lab.state.node_states.values()} == {None}
 
 
+def test_many_published_ports_come_and_go() -> None:
+    lab = Lab("n1")
+    lab.deploy(a_stack("app", a_service("web", ports=tuple(PortSpec(port, port) for port in range(8000, 8300)))))
+    lab.run_all()
+    assert sum(claim.kind == "port" for claim in lab.state.claims.values()) == 300
+    lab.remove("app")
+    lab.run_all()
+    assert not lab.state.claims and not lab.state.services
+
+
+def test_more_host_ports_than_one_transaction_holds_are_a_problem_of_that_service_alone() -> None:
+    lab = Lab("n1")
+    ports = tuple(PortSpec(port, port, mode="host") for port in range(8000, 8100))
+    lab.deploy(a_stack("app", a_service("web", ports=ports), a_service("db")))
+    lab.settle()
+    problems = {service.name: service.problem for service in lab.state.services.values()}
+    assert "belong together" in problems["web"] and problems["db"] == ""
+    assert lab.task("db").node == "id-n1"
+
+
 def test_a_host_port_is_used_once_on_each_node() -> None:
     lab = Lab("n1", "n2")
     port = (PortSpec(80, 8080, mode="host"),)
