@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from cluster.model.service import ContainerSpec, Healthcheck, Mount
+from cluster.model.container import ContainerSpec, Healthcheck, Mount
 from cluster.model.task import Task
 from cluster.model.volume import VolumeSpec
 from cluster.protocol import ServiceItem

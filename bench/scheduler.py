@@ -14,9 +14,10 @@ import time
 
 from cluster.codec import encode, key_of
 from cluster.model.cluster import Cluster
+from cluster.model.container import ContainerSpec
 from cluster.model.network import NetworkSpec
 from cluster.model.node import Manager, Node, NodeDescription, NodeState, NodeStatus, Session, SessionState
-from cluster.model.service import ContainerSpec, NetworkAttachment, ServiceSpec
+from cluster.model.service import NetworkAttachment, ServiceSpec
 from cluster.model.stack import ServiceVersion, Stack, StackRevision, StackSpec
 from manager.decide import orchestrator, stacks
 from manager.decide.plan import Plan

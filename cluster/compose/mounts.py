@@ -6,7 +6,7 @@ import posixpath
 
 from cluster.compose import units, values
 from cluster.compose.tree import Mapping, Node, Scalar, ScalarValue, Where
-from cluster.model.service import Mount
+from cluster.model.container import Mount
 
 _PROPAGATION = ("rprivate", "private", "rshared", "shared", "rslave", "slave")
 _CONSISTENCY = ("cached", "delegated", "consistent")

@@ -11,16 +11,8 @@ from cluster.compose import mounts, names, ports, units, values
 from cluster.compose.deploy import labels, replicas, resources, restart_policy
 from cluster.compose.placement import constraints
 from cluster.compose.tree import Mapping, Node, Scalar
-from cluster.model.service import (
-    ContainerSpec,
-    Healthcheck,
-    Logging,
-    Mount,
-    NetworkAttachment,
-    PortSpec,
-    ServiceSpec,
-    Ulimit,
-)
+from cluster.model.container import ContainerSpec, Healthcheck, Logging, Mount, Ulimit
+from cluster.model.service import NetworkAttachment, PortSpec, ServiceSpec
 
 DEFAULT_NETWORK = "default"
 DEFAULT_GRACE = 10.0

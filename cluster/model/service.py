@@ -1,4 +1,4 @@
-"""What a service wants to run: the spec as converted from Compose, in the engine's terms where there is one."""
+"""What a service wants to run: its container, and how many of it, where, and how they are replaced."""
 
 from __future__ import annotations
 
@@ -6,80 +6,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
+from cluster.model.container import ContainerSpec
+
 Protocol = Literal["tcp", "udp"]
-
-
-@dataclass(frozen=True, slots=True)
-class Healthcheck:
-    """A container's health check; an empty `test` keeps the image's own, `("NONE",)` switches it off.
-
-    A duration or count of None takes the engine's default.
-    """
-
-    test: tuple[str, ...] = ()
-    interval: float | None = None
-    timeout: float | None = None
-    start_period: float | None = None
-    start_interval: float | None = None
-    retries: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Mount:
-    """A file system in the container. `source` of a volume is its full name (`stack_key`), "" for an anonymous one."""
-
-    type: Literal["volume", "bind", "tmpfs"]
-    target: str
-    source: str = ""
-    read_only: bool = False
-    nocopy: bool = False
-    propagation: str = ""
-    create_host_path: bool = False
-    tmpfs_size: int | None = None
-    tmpfs_mode: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Ulimit:
-    soft: int
-    hard: int
-
-
-@dataclass(frozen=True, slots=True)
-class Logging:
-    driver: str = ""
-    options: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class ContainerSpec:
-    """What the engine is asked to create. None for `command` or `entrypoint` keeps the image's, `()` clears it."""
-
-    image: str
-    command: tuple[str, ...] | None = None
-    entrypoint: tuple[str, ...] | None = None
-    environment: dict[str, str] = field(default_factory=dict)
-    labels: dict[str, str] = field(default_factory=dict)
-    hostname: str = ""
-    user: str = ""
-    working_dir: str = ""
-    mounts: tuple[Mount, ...] = ()
-    healthcheck: Healthcheck | None = None
-    stop_signal: str = ""
-    stop_grace_period: float = 10.0
-    init: bool = False
-    tty: bool = False
-    stdin_open: bool = False
-    read_only: bool = False
-    cap_add: tuple[str, ...] = ()
-    cap_drop: tuple[str, ...] = ()
-    sysctls: dict[str, str] = field(default_factory=dict)
-    ulimits: dict[str, Ulimit] = field(default_factory=dict)
-    extra_hosts: tuple[tuple[str, str], ...] = ()
-    dns: tuple[str, ...] = ()
-    dns_search: tuple[str, ...] = ()
-    dns_options: tuple[str, ...] = ()
-    logging: Logging | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +50,60 @@ class RestartPolicy:
     window: float = 0.0
 
 
+class ServiceMode(StrEnum):
+    """How many tasks there are: a number, one a node, or runs that end (SwarmKit's four modes)."""
+
+    REPLICATED = "replicated"
+    GLOBAL = "global"
+    REPLICATED_JOB = "replicated-job"
+    GLOBAL_JOB = "global-job"
+
+
+class FailureAction(StrEnum):
+    """What an update does when too many of its new tasks fail; a rollback never rolls back."""
+
+    PAUSE = "pause"
+    CONTINUE = "continue"
+    ROLLBACK = "rollback"
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateConfig:
+    """How tasks are replaced by those of a new spec; the defaults are SwarmKit's.
+
+    `parallelism` 0 is all at once. A new task counts as failed if it fails within `monitor` seconds;
+    `max_failure_ratio` is of the tasks that the update touches.
+    """
+
+    parallelism: int = 1
+    delay: float = 0.0
+    monitor: float = 5.0
+    failure_action: FailureAction = FailureAction.PAUSE
+    max_failure_ratio: float = 0.0
+    order: Literal["stop-first", "start-first"] = "stop-first"
+
+
+@dataclass(frozen=True, slots=True)
+class Dependency:
+    """What a service waits for before its tasks start. `restart` replaces its tasks when the other one is updated.
+
+    One that is not `required` is passed over if the stack has no such service.
+    """
+
+    condition: Literal["service_started", "service_healthy", "service_completed_successfully"] = "service_started"
+    restart: bool = False
+    required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Reservations:
+    """What the scheduler keeps free for one task on its node; `generic` counts named resources of the nodes."""
+
+    nano_cpus: int = 0
+    memory: int = 0
+    generic: dict[str, int] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
 class PortSpec:
     """A published port. Mode `ingress` answers on every node, `host` on the task's own node only."""
@@ -137,6 +120,9 @@ class ServiceSpec:
     """One service of a stack; `name` is its key in the Compose file.
 
     The loader gives a service without networks the stack's default one; an empty tuple means no network at all.
+    `replicas` of a replicated job are its completions, of which `max_concurrent` run at a time (None: all); the global
+    modes have no number. `spread` are the spread preferences (`node.labels.zone`); `max_replicas_per_node` 0 is no
+    bound.
     """
 
     name: str
@@ -148,6 +134,15 @@ class ServiceSpec:
     restart: RestartPolicy = RestartPolicy()
     constraints: tuple[str, ...] = ()
     labels: dict[str, str] = field(default_factory=dict)
+    mode: ServiceMode = ServiceMode.REPLICATED
+    max_concurrent: int | None = None
+    update: UpdateConfig = UpdateConfig()
+    rollback: UpdateConfig = UpdateConfig()
+    reservations: Reservations = Reservations()
+    spread: tuple[str, ...] = ()
+    max_replicas_per_node: int = 0
+    endpoint_mode: Literal["vip", "dnsrr"] = "vip"
+    depends_on: dict[str, Dependency] = field(default_factory=dict)
 
     @property
     def has_ingress(self) -> bool:

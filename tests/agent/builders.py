@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from cluster.model.container import ContainerSpec
 from cluster.model.network import Endpoint, Network
-from cluster.model.service import ContainerSpec, ServiceSpec
+from cluster.model.service import ServiceSpec
 from cluster.model.task import Task, task_id
 from cluster.protocol import Assignments, Item, NetworkItem, PeerItem, ServiceItem, TaskItem
 

@@ -20,8 +20,9 @@ from agent.container import (
     started,
     task_files,
 )
+from cluster.model.container import ContainerSpec, Healthcheck, Logging, Mount, Ulimit
 from cluster.model.network import Endpoint
-from cluster.model.service import ContainerSpec, Healthcheck, Logging, Mount, Resources, Ulimit
+from cluster.model.service import Resources
 from cluster.model.volume import VolumeSpec
 from tests.agent.builders import CLUSTER, a_task, an_item
 

@@ -15,8 +15,9 @@ import pytest
 from agent.network.wiring import Wiring
 from agent.networks import Networks
 from agent.resolver import Resolver
+from cluster.model.container import ContainerSpec
 from cluster.model.network import Network
-from cluster.model.service import ContainerSpec, ServiceSpec
+from cluster.model.service import ServiceSpec
 from cluster.model.task import Task
 from cluster.protocol import Item, NetworkItem, ServiceItem, TaskItem
 from tests.agent.network import underlay

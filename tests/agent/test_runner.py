@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from agent.engine_facts import troubles_of
-from cluster.model.service import Healthcheck, Mount, Resources
+from cluster.model.container import Healthcheck, Mount
+from cluster.model.service import Resources
 from cluster.model.task import Desired, Task, TaskState
 from cluster.model.volume import VolumeSpec
 from cluster.protocol import Item

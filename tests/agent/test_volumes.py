@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from cluster.model.service import Mount
+from cluster.model.container import Mount
 from cluster.model.task import TaskState
 from cluster.model.volume import VolumeSpec
 from cluster.protocol import VolumeItem, VolumesRemoved

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cluster.codec import Record
 from cluster.model.cluster import Claim, ClockMark, Cluster
+from cluster.model.container import ContainerSpec, Healthcheck, Logging, Mount, Ulimit
 from cluster.model.network import Endpoint, Network, NetworkSpec
 from cluster.model.node import (
     Availability,
@@ -16,10 +17,6 @@ from cluster.model.node import (
     SessionState,
 )
 from cluster.model.service import (
-    ContainerSpec,
-    Healthcheck,
-    Logging,
-    Mount,
     NetworkAttachment,
     PortSpec,
     Resources,
@@ -27,7 +24,6 @@ from cluster.model.service import (
     RestartPolicy,
     ServiceSpec,
     ServiceState,
-    Ulimit,
 )
 from cluster.model.stack import ServiceVersion, Stack, StackRevision, StackSpec
 from cluster.model.task import Desired, Task, TaskState, TaskStatus

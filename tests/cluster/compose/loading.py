@@ -8,7 +8,8 @@ import pytest
 
 from cluster import compose
 from cluster.errors import ComposeError
-from cluster.model.service import ContainerSpec, ServiceSpec
+from cluster.model.container import ContainerSpec
+from cluster.model.service import ServiceSpec
 from cluster.model.stack import StackSpec
 
 FOLDER = "/srv/app"

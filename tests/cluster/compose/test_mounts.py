@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.model.service import Mount
+from cluster.model.container import Mount
 from tests.cluster.compose.loading import refused_service, service, stack
 
 TOP = "volumes: {data: {}, own: {name: exact}}\n"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.model.service import Healthcheck, Logging, Resources, RestartCondition, RestartPolicy, ServiceSpec, Ulimit
+from cluster.model.container import Healthcheck, Logging, Ulimit
+from cluster.model.service import Resources, RestartCondition, RestartPolicy, ServiceSpec
 from tests.cluster.compose.loading import container, refused, refused_service, service, stack
 
 

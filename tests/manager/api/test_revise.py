@@ -12,8 +12,9 @@ from cluster import codec
 from cluster.codec import Record
 from cluster.errors import Conflict, NotFound, UserError
 from cluster.model.cluster import Claim
+from cluster.model.container import ContainerSpec, Mount
 from cluster.model.network import INGRESS, Network, NetworkSpec
-from cluster.model.service import ContainerSpec, Mount, NetworkAttachment, PortSpec, ServiceSpec, ServiceState
+from cluster.model.service import NetworkAttachment, PortSpec, ServiceSpec, ServiceState
 from cluster.model.stack import StackSpec
 from cluster.model.volume import VolumeSpec
 from cluster.views import DeployRequest, RevisionReply, ScaleRequest

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from cluster.model.service import ContainerSpec, PortSpec, RestartCondition, RestartPolicy, ServiceSpec
+from cluster.model.container import ContainerSpec
+from cluster.model.service import PortSpec, RestartCondition, RestartPolicy, ServiceSpec
 from cluster.model.stack import StackSpec
 from cluster.model.task import TaskState
 from cluster.views import Progress

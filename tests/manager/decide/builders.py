@@ -8,9 +8,10 @@ from typing import Any
 
 from cluster.codec import PREFIX, Record, encode, key_of
 from cluster.model.cluster import Cluster
+from cluster.model.container import ContainerSpec, Mount
 from cluster.model.network import NetworkSpec
 from cluster.model.node import Availability, Manager, Node, NodeDescription, Session, SessionState
-from cluster.model.service import ContainerSpec, Mount, NetworkAttachment, PortSpec, RestartPolicy, ServiceSpec
+from cluster.model.service import NetworkAttachment, PortSpec, RestartPolicy, ServiceSpec
 from cluster.model.stack import ServiceVersion, Stack, StackRevision, StackSpec
 from cluster.model.task import Task, TaskState, TaskStatus
 from cluster.model.volume import VolumeSpec

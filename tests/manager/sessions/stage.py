@@ -14,9 +14,10 @@ import aiohttp
 
 from cluster import codec, pki
 from cluster.codec import Record
+from cluster.model.container import ContainerSpec
 from cluster.model.network import Endpoint, Network, NetworkSpec
 from cluster.model.node import Manager, Node, Session
-from cluster.model.service import ContainerSpec, NetworkAttachment, PortSpec, ServiceSpec, ServiceState
+from cluster.model.service import NetworkAttachment, PortSpec, ServiceSpec, ServiceState
 from cluster.model.stack import ServiceVersion, Stack, StackRevision, StackSpec
 from cluster.model.task import Task, TaskState, TaskStatus, task_id
 from cluster.protocol import (
