@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from cluster.model.network import NetworkSpec
+from cluster.model.secret import ConfigSpec, SecretSpec
 from cluster.model.service import ServiceSpec
 from cluster.model.volume import VolumeSpec
 
@@ -17,6 +18,8 @@ class StackSpec:
     services: dict[str, ServiceSpec]
     networks: dict[str, NetworkSpec] = field(default_factory=dict)
     volumes: dict[str, VolumeSpec] = field(default_factory=dict)
+    secrets: dict[str, SecretSpec] = field(default_factory=dict)
+    configs: dict[str, ConfigSpec] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
