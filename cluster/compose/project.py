@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import posixpath
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Mapping as Variables
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from cluster.compose import dotenv, keys, names, stack, values
 from cluster.compose.interpolate import interpolate
 from cluster.compose.merge import merge
 from cluster.compose.normalise import normalise
 from cluster.compose.parse import parse
-from cluster.compose.tree import Mapping, Node, Where
+from cluster.compose.tree import Mapping, Node, Sequence, Where
 from cluster.errors import ComposeError
 from cluster.model.stack import StackSpec
 
 Reader = Callable[[str], bytes]
 """Gives the content of a file by its path, or raises OSError."""
+
+
+Path = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,35 @@ class Project:
     variables: Variables[str, str]
     reader: Reader
     notes: tuple[Note, ...]
+    model: dict[str, Any] = field(default_factory=dict)
+    """What `docker compose config --format json` prints, with single dollars."""
+
+    @property
+    def used(self) -> Iterator[tuple[Path, Where]]:
+        """Each key and list item that the files wrote and that no later file took out, by its path."""
+        return _walk(self.tree, ())
+
+    def where(self, *path: str | int) -> Where:
+        """Say where a path of the model was written, or the nearest part of it that was."""
+        node: Node = self.tree
+        best = self.tree.where
+        for step in path:
+            inner = node.entries.get(str(step)) if isinstance(node, Mapping) else None
+            if isinstance(node, Sequence) and isinstance(step, int) and step < len(node.items):
+                inner = node.items[step]
+            if inner is None:
+                break
+            node, best = inner, inner.where
+        return Where(best.file, best.line, ".".join(map(str, path)))
+
+    def config(self, format: str = "json") -> str:
+        """Print the model as `docker compose config` does: `json` or `yaml`."""
+        if format == "json":
+            return json.dumps(self.model, indent=2).replace("$", "$$") + "\n"
+        import yaml
+
+        text: str = yaml.dump(self.model, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper))
+        return text.replace("$", "$$")
 
     def stack(self) -> StackSpec:
         """Convert to what the cluster runs. Raises ComposeError."""
@@ -127,6 +161,8 @@ def read(
     *,
     name: str | None = None,
     directory: str | None = None,
+    profiles: Iterable[str] = (),
+    env_files: Iterable[str] | None = None,
 ) -> Project:
     """Read Compose files, later ones laid over earlier ones. Raises ComposeError, and nothing else, for any content.
 
@@ -159,7 +195,27 @@ def read(
         tree = merge(tree, over)
     if (version := tree.get("version")) is not None:
         values.text(version)  # of no effect, as in Docker
-    return Project(_name(name, tree, folder, paths[0]), tree, folder, variables, reader, tuple(notes))
+    given = _name(name, tree, folder, paths[0])
+    return Project(given, tree, folder, variables, reader, tuple(notes), {"name": given, **_plain(tree)})
+
+
+def _plain(node: Node) -> Any:
+    if isinstance(node, Mapping):
+        return {key: _plain(value) for key, value in node.entries.items()}
+    if isinstance(node, Sequence):
+        return [_plain(item) for item in node.items]
+    return node.value
+
+
+def _walk(node: Node, path: Path) -> Iterator[tuple[Path, Where]]:
+    inner: Iterable[tuple[str | int, Node]] = ()
+    if isinstance(node, Mapping):
+        inner = node.entries.items()
+    elif isinstance(node, Sequence):
+        inner = enumerate(node.items)
+    for step, value in inner:
+        yield (*path, step), value.where
+        yield from _walk(value, (*path, step))
 
 
 def _content(path: str, reader: Reader) -> bytes:
