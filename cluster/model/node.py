@@ -21,7 +21,11 @@ class Availability(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """The spec of a node, written by the API when it joins and when an operator changes it."""
+    """The spec of a node, written by the API when it joins and when an operator changes it.
+
+    `resources` are named things that it offers besides what its engine tells of. When `drain_until` has come, what is
+    still on a drained node leaves at once, whatever that does to its services.
+    """
 
     id: str
     name: str
@@ -29,11 +33,16 @@ class Node:
     joined_at: float
     labels: dict[str, str] = field(default_factory=dict)
     availability: Availability = Availability.ACTIVE
+    resources: dict[str, int] = field(default_factory=dict)
+    drain_until: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NodeDescription:
-    """What an agent says of its host when a session opens. `address` carries the overlay (VTEP)."""
+    """What an agent says of its host when a session opens. `address` carries the overlay (VTEP).
+
+    `resources` are the generic resources that the engine is configured with (`node-generic-resources`), counted.
+    """
 
     hostname: str
     address: str
@@ -47,6 +56,7 @@ class NodeDescription:
     cpus: int = 0
     memory: int = 0
     engine_labels: dict[str, str] = field(default_factory=dict)
+    resources: dict[str, int] = field(default_factory=dict)
 
 
 class SessionState(StrEnum):
@@ -63,7 +73,7 @@ class Session:
 
     `reachable` is the second witness's word while SILENT or CLOSED: whether the host's address still answers (None: not
     asked yet). `back_by` is a goodbye: the agent goes down by plan and means to be back by then. `conditions` are
-    troubles of the node, such as "engine down", by name with a sentence each.
+    troubles of the node by name, such as "engine" or "disk", with a sentence each.
     """
 
     node: str

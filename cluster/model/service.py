@@ -105,6 +105,19 @@ class Reservations:
 
 
 @dataclass(frozen=True, slots=True)
+class OnDisconnect:
+    """What becomes of tasks on a node that falls silent, in seconds from the last that was heard of it.
+
+    They are replaced `replace_after` (None: as soon as the node is called down), unless `replace` is false; the node
+    itself stops its copies `stop_after` it lost the managers (None: never), so that one that must run only once does.
+    """
+
+    replace_after: float | None = None
+    replace: bool = True
+    stop_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PortSpec:
     """A published port. Mode `ingress` answers on every node, `host` on the task's own node only."""
 
@@ -143,6 +156,7 @@ class ServiceSpec:
     max_replicas_per_node: int = 0
     endpoint_mode: Literal["vip", "dnsrr"] = "vip"
     depends_on: dict[str, Dependency] = field(default_factory=dict)
+    on_disconnect: OnDisconnect = OnDisconnect()
 
     @property
     def has_ingress(self) -> bool:
