@@ -182,6 +182,10 @@ class ClusterState:
         return TaskState.PENDING if task.node is None else TaskState.ASSIGNED
 
     def state_of(self, task: Task) -> TaskState:
+    def all_of(self, service_uid: str) -> list[Task]:
+        """Give the tasks of a service, ended ones too, in the order of their ids."""
+        return [self.tasks[ident] for ident in sorted(self.tasks_of.get(service_uid, ()))]
+
         """Tell how far a task has come, for people.
 
         A wanted task whose node is down counts as PENDING: either its replacement is on the way, or it waits for that

@@ -10,7 +10,8 @@ from cluster.model.network import INGRESS, NetworkSpec
 from cluster.model.service import PortSpec, RestartCondition, RestartPolicy
 from cluster.model.task import Desired, TaskState
 from manager.decide.agenda import Question
-from manager.decide.orchestrator import HISTORY, ORPHANED_AFTER
+from manager.decide.orchestrator import HISTORY
+from manager.decide.reaper import ORPHANED_AFTER
 from tests.manager.decide.builders import Lab, a_service, a_stack
 
 

@@ -1,0 +1,154 @@
+"""From the tasks that a service needs to the steps that make them: a node and addresses each, or the reason to wait."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cluster.codec import key_for, key_of
+from cluster.model.cluster import Claim
+from cluster.model.network import Endpoint, Network
+from cluster.model.node import Node
+from cluster.model.service import ServiceState
+from cluster.model.stack import Stack
+from cluster.model.task import Task, task_id
+from cluster.model.volume import Volume
+from manager.decide.allocator import AddressAllocator, NoRoom, attachments
+from manager.decide.plan import Draft
+from manager.decide.restarts import Successor
+from manager.decide.scheduler import Scheduler, host_port_claim
+from manager.decide.slots import Opening, ServicePicture
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """A task to be made, and the task whose place it takes.
+
+    `replaced` is `replaces` as it is to be stored; None leaves it as it is, or drops one that never had a node.
+    """
+
+    opening: Opening
+    successor: Successor
+    replaces: Task | None = None
+    replaced: Task | None = None
+
+
+class Placement:
+    """Binds the tasks of one service within one plan."""
+
+    def __init__(self, picture: ServicePicture, draft: Draft) -> None:
+        self._picture, self._draft = picture, draft
+        self._rows = {slot.number: slot.tasks for slot in picture.slots}
+        tasks = [task for slot in picture.slots for task in slot.tasks]
+        self.scheduler = Scheduler(picture.state, picture.head.spec, picture.spec, tasks)
+        self._addresses = AddressAllocator(picture.state)
+        self._networks: list[tuple[Network, tuple[str, ...]]] | None = None
+        self._network_problem = ""
+        try:
+            self._networks = attachments(picture.state, picture.head, picture.spec)
+        except NoRoom as problem:
+            self._network_problem = str(problem)
+
+    def has_other_networks(self, task: Task) -> bool:
+        """Tell whether a task is in other networks than it should be; not while those are not all there."""
+        if task.node is None or self._networks is None:
+            return False
+        return {endpoint.network for endpoint in task.endpoints} != {network.id for network, _ in self._networks}
+
+    def pinned_by(self, task: Task) -> str:
+        """Give the volume that holds a task to its node, "" for none."""
+        volumes = self._picture.state.volumes
+        bound = (name for name in self.scheduler.volumes if name in volumes and volumes[name].node == task.node)
+        return next(bound, "")
+
+    def make(self, new: Sequence[NewTask], service: ServiceState) -> None:
+        """Write new tasks; the service's record, with their number in it, goes with the first."""
+        made = service.tasks_made
+        service = dataclasses.replace(service, tasks_made=made + len(new))
+        for n, one in enumerate(new, made + 1):
+            task = Task(
+                id=task_id(service.uid, one.opening.slot, n),
+                stack_uid=service.stack_uid,
+                service_uid=service.uid,
+                slot=one.opening.slot,
+                n=n,
+                version=self._picture.version,
+                created_at=self._picture.now,
+                not_before=one.successor.not_before,
+                failures=one.successor.failures,
+                first_failure_at=one.successor.first_failure_at,
+                reason=one.successor.reason,
+            )
+            self._bind(task, self._rows.get(one.opening.slot, ()), new=one, service=service if one is new[0] else None)
+
+    def bind(self, task: Task) -> None:
+        """Give a stored task that waits what it can have by now."""
+        before = tuple(other for other in self._rows[task.slot] if other.n < task.n)
+        self._bind(task, before, stored=task)
+
+    def _bind(
+        self,
+        task: Task,
+        before: Sequence[Task],
+        *,
+        stored: Task | None = None,
+        new: NewTask | None = None,
+        service: ServiceState | None = None,
+    ) -> None:
+        """Give a task its node and addresses if it can have them now, else the reason why it waits; write it."""
+        if self._draft.full:
+            return
+        volumes: list[Volume] = []
+        claims: list[Claim] = []
+        full_name, stack = self._picture.service.full_name, self._picture.service.stack
+        guards: list[str] = [key_for(Stack, stack), key_of(self._picture.service)]
+        if self._picture.now < task.not_before:
+            self._draft.wake(task.not_before)
+        elif self._must_wait(task, before):
+            task = dataclasses.replace(task, reason="waits until the task before it has ended")
+        else:
+            try:
+                task, claims = self._place(task)
+            except NoRoom as problem:
+                task = dataclasses.replace(task, reason=str(problem))
+            else:
+                assert task.node is not None
+                volumes = self.scheduler.bindings(task.node, task.stack_uid, self._picture.now)
+                guards += [key_for(Node, task.node), *(key_for(Volume, name) for name in self.scheduler.volumes)]
+                guards += [key_for(Network, endpoint.network) for endpoint in task.endpoints]
+        if stored == task:
+            return
+        puts: list[ServiceState | Task | Volume | Claim] = [task, *volumes, *claims]
+        deletes: list[str] = []
+        if new is not None and new.replaced is not None:
+            puts.append(new.replaced)
+        elif new is not None and new.replaces is not None and new.replaces.node is None:
+            deletes.append(key_of(new.replaces))
+        if service is not None:
+            puts.append(service)
+        where = f"on {task.node}" if task.node else f"waiting: {task.reason}"
+        self._draft.step(f"task {full_name}.{task.slot} {task.id} {where}", puts=puts, deletes=deletes, guards=guards)
+
+    def _must_wait(self, task: Task, before: Sequence[Task]) -> bool:
+        """Tell whether a task of its slot must end first: for a new version, and for the sake of a shared volume."""
+        state = self._picture.state
+        for old in before:
+            if old.node is None or state.has_ended(old) or state.is_lost(old.node):
+                continue
+            if old.version != task.version or self.scheduler.volumes:
+                return True
+        return False
+
+    def _place(self, task: Task) -> tuple[Task, list[Claim]]:
+        if self._networks is None:
+            raise NoRoom(self._network_problem)
+        node = self.scheduler.pick()
+        endpoints: list[Endpoint] = []
+        claims: list[Claim] = []
+        for network, aliases in self._networks:
+            endpoint, claimed = self._addresses.endpoint(network, task.id, aliases)
+            endpoints.append(endpoint)
+            claims += claimed
+        claims += [host_port_claim(port, node, task.id) for port in self._picture.spec.ports if port.mode == "host"]
+        return dataclasses.replace(task, node=node, endpoints=tuple(endpoints), reason=""), claims
