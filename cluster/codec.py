@@ -20,6 +20,7 @@ from cluster.model.node import Manager, Node, NodeState, Session
 from cluster.model.service import ServiceState
 from cluster.model.stack import Stack, StackRevision
 from cluster.model.task import Task, TaskStatus
+from cluster.model.update import Withdrawn
 from cluster.model.volume import Volume
 
 SCHEMA = 1
@@ -41,6 +42,7 @@ Record = (
     | Session
     | Manager
     | Claim
+    | Withdrawn
 )
 
 
@@ -67,6 +69,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("session", Session, lambda r: r.node),
     Kind("manager", Manager, lambda r: r.id),
     Kind("claim", Claim, lambda r: f"{r.kind}/{r.name}"),
+    Kind("withdrawn", Withdrawn, lambda r: r.manager),
 )
 _BY_TYPE = {kind.type: kind for kind in KINDS}
 _BY_NAME = {kind.name: kind for kind in KINDS}

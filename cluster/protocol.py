@@ -72,8 +72,9 @@ class NetworkItem:
 class PeerItem:
     """An endpoint, here or elsewhere, in a network of this node: what FDB, neighbours and names are made of.
 
-    `vtep` is the underlay address of its node. `ready` tells whether names and published ports may lead to it. A node's
-    own endpoint in the ingress network has no task, service or slot.
+    `vtep` is the underlay address of its node. `ready` tells whether names and published ports may lead to it; one that
+    is `leaving` was ready and ends once nobody sends to it any more. A node's own endpoint in the ingress network has
+    no task, service or slot.
     """
 
     network: str
@@ -88,10 +89,31 @@ class PeerItem:
     service_uid: str = ""
     slot: int = 0
     aliases: tuple[str, ...] = ()
+    leaving: bool = False
 
     @property
     def ident(self) -> str:
         return f"peer/{self.network}/{self.owner}"
+
+
+@dataclass(frozen=True, slots=True)
+class VipItem:
+    """The virtual address of a service in a network of this node: its names lead there, and it to the ready endpoints.
+
+    With `sticky` a client gets the same endpoint each time for as long as that endpoint is there.
+    """
+
+    network: str
+    service_uid: str
+    stack: str
+    service: str
+    addresses: tuple[str, ...]
+    aliases: tuple[str, ...] = ()
+    sticky: bool = False
+
+    @property
+    def ident(self) -> str:
+        return f"vip/{self.network}/{self.service_uid}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +139,7 @@ class VolumeItem:
         return f"volume/{self.name}"
 
 
-Item = ServiceItem | TaskItem | NetworkItem | PeerItem | PortItem | VolumeItem
+Item = ServiceItem | TaskItem | NetworkItem | PeerItem | VipItem | PortItem | VolumeItem
 
 
 # The wire form of items is one optional field a type, so that msgspec can tell them apart without a tag in the types.
@@ -141,10 +163,11 @@ class Page(msgspec.Struct, tag="assignments", omit_defaults=True, frozen=True):
     ports: tuple[PortItem, ...] = ()
     removed: tuple[str, ...] = ()
     volumes: tuple[VolumeItem, ...] = ()
+    vips: tuple[VipItem, ...] = ()
 
     @property
     def items(self) -> tuple[Item, ...]:
-        return (*self.services, *self.tasks, *self.networks, *self.peers, *self.ports, *self.volumes)
+        return (*self.services, *self.tasks, *self.networks, *self.peers, *self.ports, *self.volumes, *self.vips)
 
 
 class Hello(msgspec.Struct, tag="hello", frozen=True):
@@ -204,6 +227,12 @@ class VolumesRemoved(msgspec.Struct, tag="volumes-removed", frozen=True):
     names: tuple[str, ...]
 
 
+class Programmed(msgspec.Struct, tag="programmed", frozen=True):
+    """Names, published ports and networks of this node are as in the set of that revision, which has a leaving peer."""
+
+    revision: int
+
+
 class Goodbye(msgspec.Struct, tag="goodbye", frozen=True):
     """The agent goes down by plan and means to be back within `seconds`."""
 
@@ -230,7 +259,7 @@ class OpenStream(msgspec.Struct, tag="open-stream", frozen=True):
     request: LogsRequest
 
 
-ToManager = Hello | Beat | Statuses | VolumesRemoved | Goodbye
+ToManager = Hello | Beat | Statuses | VolumesRemoved | Programmed | Goodbye
 ToAgent = Welcome | Refused | Page | Recorded | OpenStream
 
 
@@ -282,6 +311,7 @@ def paginate(
             Page(
                 epoch, revision, full, last,
                 of(ServiceItem), of(TaskItem), of(NetworkItem), of(PeerItem), of(PortItem), gone, of(VolumeItem),
+                of(VipItem),
             )
         )  # fmt: skip
         batch.clear()

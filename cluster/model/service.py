@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Literal
 
 from cluster.model.container import ContainerSpec
+from cluster.model.update import UpdateStatus
 
 Protocol = Literal["tcp", "udp"]
 
@@ -187,6 +188,7 @@ class ServiceState:
 
     `quarantined_until` and `problem` tell of a bug met while deciding this service; other services go on. `quarantines`
     counts them in a row. `problem` alone is something that its owner can mend, such as a published port that is taken.
+    `update` is its newest update, None before the first.
     """
 
     uid: str
@@ -197,6 +199,7 @@ class ServiceState:
     quarantined_until: float | None = None
     problem: str = ""
     quarantines: int = 0
+    update: UpdateStatus | None = None
 
     @property
     def full_name(self) -> str:

@@ -24,15 +24,23 @@ class StackSpec:
 
 @dataclass(frozen=True, slots=True)
 class ServiceVersion:
-    """`uid` is random, made when the service first appears; `version` is the revision that last needed new tasks."""
+    """`uid` is random, made when the service first appears; `version` is the revision that last needed new tasks.
+
+    `rollback` tells that going back led to it. `attempt` is raised to have a paused update go on.
+    """
 
     uid: str
     version: int
+    rollback: bool = False
+    attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class StackRevision:
-    """One deploy, scale or rollback: immutable once written. `operation`, the caller's id, settles lost answers."""
+    """One deploy, scale or rollback: immutable once written. `operation`, the caller's id, settles lost answers.
+
+    If it is `atomic`, one service whose update fails takes all that it changed back with it.
+    """
 
     stack_uid: str
     n: int
@@ -45,6 +53,7 @@ class StackRevision:
     image_digests: dict[str, str] = field(default_factory=dict)
     secret_digests: dict[str, str] = field(default_factory=dict)
     config_digests: dict[str, str] = field(default_factory=dict)
+    atomic: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,9 @@ class Task:
 
     `version` is the stack revision whose spec of the service it runs. `failures` counts the failures in a row of its
     slot before it, and it is not to start before `not_before` (0: at once). `endpoints` belong to its sandbox.
+
+    A task that `yields` serves on until the newer one of its slot is ready. From `leaving_at` on, names and published
+    ports do not lead to it any more, while it runs on for those that have yet to hear of that and for open connections.
     """
 
     id: str
@@ -68,6 +71,8 @@ class Task:
     failures: int = 0
     first_failure_at: float | None = None
     reason: str = ""
+    yields: bool = False
+    leaving_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,7 @@ class TaskStatus:
 
     A terminal state is reported only when the sandbox is gone, so its addresses are free; an empty `container` with a
     terminal state means that nothing of the task is left on the node. `restarts` counts restarts in place.
+    `running_at` is when it was first RUNNING (None: never, or not known), and stays.
     """
 
     task: str
@@ -85,6 +91,7 @@ class TaskStatus:
     container: str = ""
     exit_code: int | None = None
     restarts: int = 0
+    running_at: float | None = None
 
 
 def task_id(service_uid: str, slot: int, n: int) -> str:

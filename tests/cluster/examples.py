@@ -27,6 +27,7 @@ from cluster.model.service import (
 )
 from cluster.model.stack import ServiceVersion, Stack, StackRevision, StackSpec
 from cluster.model.task import Desired, Task, TaskState, TaskStatus
+from cluster.model.update import Withdrawn
 from cluster.model.volume import Volume, VolumeSpec
 
 _CONTAINER = ContainerSpec(
@@ -151,4 +152,5 @@ EXAMPLES: dict[str, Record] = {
     ),
     "manager": Manager("m1", "n1", "https://10.77.0.1:2377", 1699990000.0),
     "claim": Claim("address", "net1/10.128.0.2", "0123456789abcdef012345678"),
+    "withdrawn": Withdrawn("m1", {"0123456789abcdef012345678": 1700000005.5}),
 }
