@@ -59,6 +59,14 @@ class ServiceMode(StrEnum):
     REPLICATED_JOB = "replicated-job"
     GLOBAL_JOB = "global-job"
 
+    @property
+    def is_global(self) -> bool:
+        return self in (ServiceMode.GLOBAL, ServiceMode.GLOBAL_JOB)
+
+    @property
+    def is_job(self) -> bool:
+        return self in (ServiceMode.REPLICATED_JOB, ServiceMode.GLOBAL_JOB)
+
 
 class FailureAction(StrEnum):
     """What an update does when too many of its new tasks fail; a rollback never rolls back."""

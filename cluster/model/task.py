@@ -52,6 +52,7 @@ class Task:
 
     `version` is the stack revision whose spec of the service it runs. `failures` counts the failures in a row of its
     slot before it, and it is not to start before `not_before` (0: at once). `endpoints` belong to its sandbox.
+    `meant_for` is the one node that a task of a global service may get ("": any), known before it gets it.
 
     A task that `yields` serves on until the newer one of its slot is ready. From `leaving_at` on, names and published
     ports do not lead to it any more, while it runs on for those that have yet to hear of that and for open connections.
@@ -73,6 +74,7 @@ class Task:
     reason: str = ""
     yields: bool = False
     leaving_at: float | None = None
+    meant_for: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,8 @@ class TaskStatus:
 
     A terminal state is reported only when the sandbox is gone, so its addresses are free; an empty `container` with a
     terminal state means that nothing of the task is left on the node. `restarts` counts restarts in place.
-    `running_at` is when it was first RUNNING (None: never, or not known), and stays.
+    `running_at` is when it was first RUNNING (None: never, or not known), and stays. `log` has the last lines that a
+    task printed before it failed.
     """
 
     task: str
@@ -92,6 +95,7 @@ class TaskStatus:
     exit_code: int | None = None
     restarts: int = 0
     running_at: float | None = None
+    log: tuple[str, ...] = ()
 
 
 def task_id(service_uid: str, slot: int, n: int) -> str:
