@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agent.container import RUNTIME
+from cluster.engine import troubles
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,34 +43,8 @@ def facts_from(info: Mapping[str, Any], api: tuple[int, int], started_at: float)
         cpus=info.get("NCPU", 0),
         memory=info.get("MemTotal", 0),
         labels={name: value for name, _, value in labels},
-        troubles=troubles_of(info),
+        troubles=troubles(info),
     )
-
-
-def troubles_of(info: Mapping[str, Any]) -> dict[str, str]:
-    """Name what keeps an engine from running containers in namespaces that the agent wired, and the remedy."""
-    options = {o.partition(",")[0].removeprefix("name=") for o in info.get("SecurityOptions") or ()}
-    root = str(info.get("DockerRootDir", ""))
-    found: dict[str, str] = {}
-    if "rootless" in options:
-        found["engine-rootless"] = (
-            "the Docker Engine is rootless and cannot use network namespaces of the host: run it as root"
-        )
-    if "userns" in options:
-        found["engine-userns"] = (
-            "the Docker Engine remaps users, so its containers cannot use network namespaces of the host: "
-            "remove userns-remap from daemon.json and restart it"
-        )
-    if root.startswith("/var/snap/"):
-        found["engine-snap"] = "the Docker Engine is a snap, which is confined: install docker.io instead"
-    if info.get("OperatingSystem") == "Docker Desktop":
-        found["engine-desktop"] = "Docker Desktop runs containers in a virtual machine: use Docker Engine on Linux"
-    if RUNTIME not in (info.get("Runtimes") or {}):
-        found["runtime"] = (
-            f"the Docker Engine does not know the runtime {RUNTIME!r}: register it in daemon.json under runtimes "
-            "and reload the engine (systemctl reload docker)"
-        )
-    return found
 
 
 def peer_started_at(path: Path) -> float:

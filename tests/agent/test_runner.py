@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from agent.engine_facts import troubles_of
 from cluster.model.container import Healthcheck, Mount
 from cluster.model.service import Resources
 from cluster.model.task import Desired, Task, TaskState
@@ -245,20 +244,3 @@ async def test_a_container_whose_create_was_never_answered_is_taken_over(node: N
     made = host.call("POST", f"/containers/create?name=shop_web.1.{task.id}", body)["Id"]
     node.assign(item, task)
     assert (await node.reach(task, S.RUNNING)).container == made
-
-
-def test_engines_that_cannot_take_wired_namespaces_are_named_with_the_remedy() -> None:
-    info = {
-        "SecurityOptions": ["name=seccomp,profile=default", "name=userns", "name=rootless"],
-        "DockerRootDir": "/var/snap/docker/common/var-lib-docker",
-        "OperatingSystem": "Docker Desktop",
-        "Runtimes": {"runc": {}},
-    }
-    assert set(troubles_of(info)) == {
-        "engine-userns",
-        "engine-rootless",
-        "engine-snap",
-        "engine-desktop",
-        "runtime",
-    }
-    assert troubles_of({"SecurityOptions": ["name=seccomp"], "Runtimes": {"stackyard": {}}}) == {}
