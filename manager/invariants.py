@@ -14,7 +14,8 @@ from cluster.codec import key_of
 from cluster.model.cluster import Claim, ClockMark
 from cluster.model.network import INGRESS
 from cluster.model.task import Desired, Task, TaskStatus, task_id
-from manager.decide.scheduler import host_port_claim, local_volumes
+from manager.decide.filters import host_port_claim
+from manager.decide.scheduler import local_volumes
 from manager.picture import Change, ClusterState, claim_key
 
 

@@ -18,6 +18,7 @@ from cluster.model.service import ServiceSpec, ServiceState
 from cluster.model.stack import ServiceVersion, Stack, StackRevision
 from cluster.model.task import Desired, Task, TaskState, TaskStatus
 from cluster.model.volume import Volume
+from manager.roster import Roster
 
 T = TypeVar("T")
 
@@ -43,7 +44,8 @@ class ClusterState:
 
     `unbound` holds the live tasks without a node by service, `load` the number of live tasks by node, `occupied` the
     claimed addresses by network as integers. `newest` is what was claimed last, with its revision: numbers are given
-    out in turn, so that one that was just freed is not given to somebody else at once.
+    out in turn, so that one that was just freed is not given to somebody else at once. `roster` has the nodes that take
+    tasks, in order.
     """
 
     def __init__(self) -> None:
@@ -78,6 +80,7 @@ class ClusterState:
         self.occupied: dict[str, set[int]] = {}
         self.vnis: set[int] = set()
         self.newest: dict[str, tuple[int, int]] = {}  # by "vni", "subnet" or network and version of IP
+        self.roster = Roster(self)
         self._records: dict[str, Record] = {}
         self._revisions: dict[str, int] = {}
         self._index: dict[type[Any], Callable[[Any, Any], None]] = {
@@ -90,10 +93,10 @@ class ClusterState:
             Volume: self._put_volume,
             Task: self._put_task,
             TaskStatus: self._put_status,
-            Node: lambda old, new: _replace(self.nodes, lambda r: r.id, old, new),
-            NodeState: lambda old, new: _replace(self.node_states, lambda r: r.node, old, new),
+            Node: self._put_node,
+            NodeState: self._put_node_state,
             Session: self._put_session,
-            Manager: lambda old, new: _replace(self.managers, lambda r: r.id, old, new),
+            Manager: self._put_manager,
             Claim: self._put_claim,
         }
 
@@ -236,6 +239,7 @@ class ClusterState:
 
     def _put_stack(self, old: Stack | None, new: Stack | None) -> None:
         _replace(self.stacks, lambda r: r.name, old, new)
+        self.roster.forget_reserved()
         if old is not None:
             self.stack_names.pop(old.uid, None)
         if new is not None:
@@ -249,9 +253,12 @@ class ClusterState:
                 del self.revisions[old.stack_uid]
         if new is not None:
             self.revisions.setdefault(new.stack_uid, {})[new.n] = new
+        self.roster.forget_reserved()
 
     def _put_service(self, old: ServiceState | None, new: ServiceState | None) -> None:
         _replace(self.services, lambda r: r.uid, old, new)
+        if old is None or new is None:
+            self.roster.forget_reserved()
         if old is not None:
             _discard(self.services_of, old.stack_uid, old.uid)
         if new is not None:
@@ -305,6 +312,7 @@ class ClusterState:
                 _toggle(self.unbound, task.service_uid, task.id, by)
             return
         _toggle(self.tasks_on, task.node, task.id, by)
+        self.roster.touch(task.node)
         if live:
             self.load[task.node] = self.load.get(task.node, 0) + by
             if not self.load[task.node]:
@@ -313,8 +321,21 @@ class ClusterState:
             for endpoint in task.endpoints:
                 _toggle(self.tasks_in, endpoint.network, task.id, by)
 
+    def _put_node(self, old: Node | None, new: Node | None) -> None:
+        _replace(self.nodes, lambda r: r.id, old, new)
+        self.roster.touch(*(record.id for record in (old, new) if record is not None))
+
+    def _put_node_state(self, old: NodeState | None, new: NodeState | None) -> None:
+        _replace(self.node_states, lambda r: r.node, old, new)
+        self.roster.touch(*(record.node for record in (old, new) if record is not None))
+
+    def _put_manager(self, old: Manager | None, new: Manager | None) -> None:
+        _replace(self.managers, lambda r: r.id, old, new)
+        self.roster.touch(*(n for record in (old, new) if record for n in self.sessions_at.get(record.id, ())))
+
     def _put_session(self, old: Session | None, new: Session | None) -> None:
         _replace(self.sessions, lambda r: r.node, old, new)
+        self.roster.touch(*(record.node for record in (old, new) if record is not None))
         if old is not None:
             _discard(self.sessions_at, old.manager, old.node)
         if new is not None:

@@ -15,9 +15,10 @@ from cluster.model.stack import Stack
 from cluster.model.task import Task, task_id
 from cluster.model.volume import Volume
 from manager.decide.allocator import AddressAllocator, NoRoom, attachments
+from manager.decide.filters import host_port_claim
 from manager.decide.plan import Draft
 from manager.decide.restarts import Successor
-from manager.decide.scheduler import Scheduler, host_port_claim
+from manager.decide.scheduler import Scheduler
 from manager.decide.slots import Opening, ServicePicture
 
 
@@ -41,7 +42,7 @@ class Placement:
         self._picture, self._draft = picture, draft
         self._rows = {slot.number: slot.tasks for slot in picture.slots}
         tasks = [task for slot in picture.slots for task in slot.tasks]
-        self.scheduler = Scheduler(picture.state, picture.head.spec, picture.spec, tasks)
+        self.scheduler = Scheduler(picture.state, picture.head.spec, picture.spec, tasks, picture.now, picture.version)
         self._addresses = AddressAllocator(picture.state)
         self._networks: list[tuple[Network, tuple[str, ...]]] | None = None
         self._network_problem = ""

@@ -1,87 +1,207 @@
-"""Which node a task runs on: filters that can say why a node does not fit, then the least used of those that fit.
+"""Which node a task runs on: the first, in the order of `ranking`, that passes the `filters`; or why there is none.
 
-Least used is: fewest tasks of the same service, then fewest tasks, then by name. A named local volume lives on one
-node, the first that got it, and its tasks go there or wait.
+A named local volume lives on one node, the first that got it, and its tasks go there or wait.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from itertools import zip_longest
 
-from cluster.codec import key_of
-from cluster.model.cluster import Claim
-from cluster.model.node import Availability, Node, NodeStatus, SessionState
-from cluster.model.service import PortSpec, ServiceSpec
+from cluster.model.node import Node
+from cluster.model.service import ServiceSpec
 from cluster.model.stack import StackSpec
 from cluster.model.task import Task, TaskState
 from cluster.model.volume import Volume, VolumeSpec
 from manager.decide.allocator import NoRoom
-from manager.decide.constraints import test_for
+from manager.decide.constraints import parsed, reading_of
+from manager.decide.filters import Filter, Use, general_filters, lasting_filters, room_filters
+from manager.decide.ranking import FAULTY, LATELY, Branch, Leaf, Rank, tree
 from manager.picture import ClusterState
-
-ENGINE = "engine"
-"""The condition of a node whose Docker Engine does not answer."""
+from manager.roster import Grouping, Place, Values, place_of
 
 SHARED_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs"})
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """`passes` tells whether a node fits; `one` and `many` say of nodes that they do not."""
-
-    passes: Callable[[Node], bool]
-    one: str
-    many: str
-
-
 class Scheduler:
-    """Picks nodes for the tasks of one service within one plan."""
+    """Picks nodes for the tasks of one service within one plan.
 
-    def __init__(self, state: ClusterState, stack: StackSpec, spec: ServiceSpec, tasks: Iterable[Task]) -> None:
-        self._state = state
+    `tasks` are those that the service has. Failures count for `version` alone (None: all), and only those of lately.
+    """
+
+    def __init__(
+        self,
+        state: ClusterState,
+        stack: StackSpec,
+        spec: ServiceSpec,
+        tasks: Iterable[Task],
+        now: float = 0.0,
+        version: int | None = None,
+    ) -> None:
+        self._state, self._spec = state, spec
         self._own = Counter[str]()
         self._rejected = Counter[str]()
+        self._failed = Counter[str]()
+        self._planned = Counter[str]()
         for task in tasks:
-            if task.node is not None and state.is_live(task):
-                self._own[task.node] += 1
-            elif task.node is not None and state.reported_state(task) is TaskState.REJECTED:
-                self._rejected[task.node] += 1
-        self._special = _special_filters(state, spec)
-        self._filters = [*_general_filters(state), *self._special]
-        self._once_a_node = any(port.mode == "host" for port in spec.ports)
+            if task.node is not None:
+                self._count(task, task.node, now, version)
+        use = Use(self._own.__getitem__, self._planned.__getitem__)
+        self._lasting, self._room = lasting_filters(state, spec), room_filters(state, spec, use)
         self.volumes = local_volumes(stack, spec)
         self._bound = {name: state.volumes[name].node for name in self.volumes if name in state.volumes}
         self._unbound = tuple(name for name in self.volumes if name not in state.volumes)
-        self._used: set[str] = set()
-        self._heap: list[tuple[bool, int, int, int, str, str]] = []
+        self._order: Branch | Leaf | None = None
         self._refusal = ""
 
     def pick(self) -> str:
         """Give the node for one more task, counting it there. Raises NoRoom with the reason for people."""
         if self._bound:
-            return self._pick_bound()
-        if not self._heap and not self._refusal:
-            self._fill()
-        if not self._heap:
-            raise NoRoom(self._refusal)
-        troubled, rejected, own, total, name, node = self._heap[0]
-        if self._once_a_node:
-            heapq.heappop(self._heap)
-            self._refusal = "no suitable node is left: the service's host port can be published once on each"
+            node: str | None = self._pick_bound()
         else:
-            heapq.heapreplace(self._heap, (troubled, rejected, own + 1, total + 1, name, node))
-        self._bound = dict.fromkeys(self.volumes, node)
-        self._used.add(node)
+            self._order = self._order or self._ordered()
+            node = self._order.take()
+        if node is None:
+            self._refusal = self._refusal or self._why_none()
+            raise NoRoom(self._refusal)
+        self._plan(node)
         return node
+
+    def pick_on(self, node: str) -> None:
+        """Count one more task on this very node. Raises NoRoom with the reason when it does not fit."""
+        why = self.why_not(node)
+        if why:
+            raise NoRoom(f"node {self._name(node)} {why}")
+        self._plan(node)
+
+    def why_not(self, node: str) -> str:
+        """Tell why a task does not fit a node, "" when it does: `is drained`."""
+        if node not in self._state.nodes:
+            return "is no longer in the cluster"
+        elsewhere = sorted(volume for volume, place in self._bound.items() if place != node)
+        if elsewhere:
+            return f"has no volume {elsewhere[0]}: that is on node {self._name(self._bound[elsewhere[0]])}"
+        refused = self.first_refusal(self._state.nodes[node])
+        return "" if refused is None else refused.say([self._state.nodes[node]])
+
+    def no_room(self) -> str:
+        """Tell why one more task would find no node, "" when it would find one."""
+        if self._bound:
+            try:
+                self._pick_bound()
+            except NoRoom as problem:
+                return str(problem)
+            return ""
+        self._order = self._order or self._ordered()
+        return "" if self._order.best() is not None else self._why_none()
+
+    def suits(self, node: str) -> bool:
+        """Tell whether a node is of the kind that the service asks for, whatever state it is in."""
+        return all(test.passes(self._state.nodes[node]) for test in self._lasting)
 
     def bindings(self, node: str, stack_uid: str, now: float) -> list[Volume]:
         """Give the records of the volumes that exist nowhere yet, for the first task that gets them."""
         made = [Volume(name, node, stack_uid, now) for name in self._unbound]
         self._unbound = ()
         return made
+
+    def first_refusal(self, node: Node) -> Filter | None:
+        """Give the first filter that a node does not pass."""
+        general = () if place_of(self._state, node.id) else general_filters(self._state)
+        return next((test for test in (*general, *self._lasting, *self._room) if not test.passes(node)), None)
+
+    def refusals(self, node: Node) -> list[Filter]:
+        """Give all filters that a node does not pass."""
+        return [test for test in self._all() if not test.passes(node)]
+
+    def _all(self) -> list[Filter]:
+        return [*general_filters(self._state), *self._lasting, *self._room]
+
+    def _count(self, task: Task, node: str, now: float, version: int | None) -> None:
+        state = self._state
+        if state.is_live(task):
+            self._own[node] += 1
+        status = state.statuses.get(task.id)
+        if status is None or status.state not in (TaskState.FAILED, TaskState.REJECTED):
+            return
+        if now - status.at < LATELY and version in (None, task.version):
+            self._failed[node] += 1
+            self._rejected[node] += status.state is TaskState.REJECTED
+
+    def _plan(self, node: str) -> None:
+        self._own[node] += 1
+        self._planned[node] += 1
+        self._refusal = ""
+        if self.volumes:
+            self._bound = dict.fromkeys(self.volumes, node)
+
+    # The order of nodes
+
+    def _ordered(self) -> Branch | Leaf:
+        chosen: dict[str, str] = {}
+        tests = []
+        for written, test in zip_longest(self._spec.constraints, self._lasting):
+            constraint = None if written is None else parsed(written)
+            if constraint is not None and constraint.groups and constraint.attribute not in chosen:
+                chosen[constraint.attribute] = constraint.value
+            else:
+                tests.append(test)
+        spread = tuple(attribute for attribute in self._spec.spread if reading_of(attribute) is not None)
+        grouping = self._state.roster.grouped(tuple(chosen), spread)
+        groups = grouping.groups.get(tuple(chosen.values()), {})
+        known = self._known(grouping)
+        fits = self._fits([*tests, *self._room])
+
+        def leaf(values: Values, places: list[Place]) -> Leaf:
+            here = (tuple(chosen.values()), values)
+            return Leaf(places, [rank for rank in known if grouping.found[rank.node] == here], fits)
+
+        return tree(groups, self._spread_counts(grouping, len(spread)) if spread else {}, leaf, len(spread))
+
+    def _fits(self, tests: list[Filter]) -> Callable[[str], bool]:
+        nodes, passes = self._state.nodes, [test.passes for test in tests]
+        if not passes:
+            return lambda node: True
+        return lambda node: all(test(nodes[node]) for test in passes)
+
+    def _known(self, grouping: Grouping) -> list[Rank]:
+        """Rank the nodes on which tasks of the service run or failed."""
+        ranks = []
+        for node in {*self._own, *self._failed}:
+            place = grouping.places.get(node)
+            if place is not None:
+                faulty = self._failed[node] >= FAULTY
+                troubled, load, name, _ = place
+                ranks.append(Rank(troubled, faulty, self._rejected[node], self._own[node], load, name, node))
+        return ranks
+
+    def _spread_counts(self, grouping: Grouping, depth: int) -> dict[Values, int]:
+        counts = Counter[Values]()
+        for node, own in self._own.items():
+            record = self._state.nodes.get(node)
+            if record is not None:
+                values = grouping.values(record)[1]
+                for level in range(1, depth + 1):
+                    counts[values[:level]] += own
+        return counts
+
+    def _why_none(self) -> str:
+        """Say for each reason how many nodes it keeps from fitting."""
+        refusing: dict[str, tuple[int, Filter, list[Node]]] = {}
+        tests = self._all()
+        for node in self._state.nodes.values():
+            place = next((i for i, test in enumerate(tests) if not test.passes(node)), None)
+            if place is not None:
+                refusing.setdefault(tests[place].one, (place, tests[place], []))[2].append(node)
+        if not refusing:
+            return "no node fits: the cluster has none"
+        told = [f"{len(nodes)} {test.say(nodes)}" for _, test, nodes in sorted(refusing.values(), key=lambda r: r[0])]
+        count = len(self._state.nodes)
+        first, _, rest = told[0].partition(" ")
+        return ", ".join([f"no node fits: {first} of {count} {rest}", *told[1:]])
+
+    # Volumes
 
     def _pick_bound(self) -> str:
         places = sorted((volume, self._name(node)) for volume, node in self._bound.items())
@@ -96,36 +216,13 @@ class Scheduler:
         node = self._state.nodes.get(ident)
         if node is None:
             raise NoRoom(f"volume {volume} is on node {ident}, which is no longer in the cluster")
-        refused = next((test for test in self._filters if not test.passes(node)), None)
+        refused = self.first_refusal(node)
         if refused is not None:
-            raise NoRoom(f"volume {volume} is on node {name}, which {refused.one}")
-        if self._once_a_node and ident in self._used:
-            raise NoRoom(f"volume {volume} is on node {name}, which has the service's host port in use")
-        self._used.add(ident)
+            raise NoRoom(f"volume {volume} is on node {name}, which {refused.say([node])}")
         return ident
 
     def _name(self, node: str) -> str:
         return self._state.nodes[node].name if node in self._state.nodes else node
-
-    def _fill(self) -> None:
-        state, failed = self._state, Counter[int]()
-        special = [test.passes for test in self._special]
-        for node in state.nodes.values():
-            if not _takes_tasks(state, node) or not all(passes(node) for passes in special):
-                failed[next(i for i, test in enumerate(self._filters) if not test.passes(node))] += 1
-                continue
-            troubled = bool(state.sessions[node.id].conditions)
-            rejected, own = self._rejected[node.id], self._own[node.id]
-            self._heap.append((troubled, rejected, own, state.load.get(node.id, 0), node.name, node.id))
-        heapq.heapify(self._heap)
-        tests = self._filters
-        reasons = [f"{n} {tests[i].one if n == 1 else tests[i].many}" for i, n in sorted(failed.items())]
-        self._refusal = f"no suitable node ({', '.join(reasons) or 'the cluster has none'})"
-
-
-def host_port_claim(port: PortSpec, node: str, task: str) -> Claim:
-    """Give the claim of a task on a port of its own node."""
-    return Claim("host-port", f"{node}/{port.protocol}/{port.published}", task)
 
 
 def local_volumes(stack: StackSpec, spec: ServiceSpec) -> tuple[str, ...]:
@@ -138,71 +235,3 @@ def _is_local(volume: VolumeSpec | None) -> bool:
     if volume is None:
         return True
     return volume.driver in ("", "local") and volume.driver_options.get("type") not in SHARED_FILE_SYSTEMS
-
-
-def _takes_tasks(state: ClusterState, node: Node) -> bool:
-    """Tell at once what the general filters tell one by one: on a thousand nodes that is the most of the work."""
-    session = state.sessions.get(node.id)
-    verdict = state.node_states.get(node.id)
-    return (
-        session is not None
-        and verdict is not None
-        and verdict.status is NodeStatus.READY
-        and node.availability is Availability.ACTIVE
-        and session.state is SessionState.OPEN
-        and session.manager in state.managers
-        and ENGINE not in session.conditions
-    )
-
-
-def _general_filters(state: ClusterState) -> list[Filter]:
-    """Give the filters that are the same for all services, in the order in which a node's first reason is told."""
-
-    def is_up(node: Node) -> bool:
-        verdict = state.node_states.get(node.id)
-        return verdict is None or verdict.status is not NodeStatus.DOWN
-
-    def is_ready(node: Node) -> bool:
-        verdict = state.node_states.get(node.id)
-        ready = verdict is not None and verdict.status is NodeStatus.READY
-        return ready and state.is_heard(state.sessions.get(node.id))
-
-    def has_engine(node: Node) -> bool:
-        return ENGINE not in state.sessions[node.id].conditions
-
-    def is_not(availability: Availability) -> Callable[[Node], bool]:
-        return lambda node: node.availability is not availability
-
-    return [
-        Filter(is_up, "is down", "are down"),
-        Filter(is_ready, "has no agent that answers", "have no agent that answers"),
-        Filter(has_engine, "has a Docker Engine that does not answer", "have a Docker Engine that does not answer"),
-        Filter(is_not(Availability.DRAIN), "is drained", "are drained"),
-        Filter(is_not(Availability.PAUSE), "is paused", "are paused"),
-    ]
-
-
-def _special_filters(state: ClusterState, spec: ServiceSpec) -> list[Filter]:
-    """Give the filters that a service brings along."""
-    return [
-        *(_constraint(state, constraint) for constraint in spec.constraints),
-        *(_host_port(state, port) for port in spec.ports if port.mode == "host"),
-    ]
-
-
-def _constraint(state: ClusterState, constraint: str) -> Filter:
-    meets = test_for(constraint)
-
-    def passes(node: Node) -> bool:
-        session = state.sessions.get(node.id)
-        return meets(node, None if session is None else session.description)
-
-    return Filter(passes, f"does not match {constraint}", f"do not match {constraint}")
-
-
-def _host_port(state: ClusterState, port: PortSpec) -> Filter:
-    def passes(node: Node) -> bool:
-        return key_of(host_port_claim(port, node.id, "")) not in state.claims
-
-    text = f"port {port.published}/{port.protocol} in use"
-    return Filter(passes, f"has {text}", f"have {text}")

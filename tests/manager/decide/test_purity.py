@@ -9,13 +9,27 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 PURE = sorted(
-    [*ROOT.glob("manager/decide/*.py"), *(ROOT / f"manager/{n}.py" for n in ("picture", "invariants", "clock"))]
+    [
+        *ROOT.glob("manager/decide/*.py"),
+        *(ROOT / f"manager/{n}.py" for n in ("picture", "roster", "invariants", "clock")),
+    ]
 )
 ALLOWED = {
-    *("__future__", "collections", "dataclasses", "enum", "functools", "hashlib", "heapq", "ipaddress", "itertools"),
+    *(
+        "__future__",
+        "bisect",
+        "collections",
+        "dataclasses",
+        "enum",
+        "functools",
+        "hashlib",
+        "heapq",
+        "ipaddress",
+        "itertools",
+    ),
     *("re", "typing"),
 }
-OWN = ("cluster.", "manager.decide", "manager.picture")
+OWN = ("cluster.", "manager.decide", "manager.picture", "manager.roster")
 
 
 @pytest.mark.parametrize("file", [pytest.param(path, id=str(path.relative_to(ROOT))) for path in PURE])

@@ -35,7 +35,7 @@ def test_a_node_that_rejected_the_service_is_tried_last() -> None:
 
 def test_a_troubled_node_is_taken_last_and_one_without_engine_not_at_all() -> None:
     lab = Lab("n1", "n2")
-    lab.session("n1", conditions={"disk": "the disk is nearly full"})
+    lab.session("n1", conditions={"clock": "its clock is wrong"})
     lab.deploy(a_stack("app", a_service("web", replicas=2)))
     lab.settle()
     assert lab.places() == {"n2": 2}
@@ -48,11 +48,13 @@ def test_a_troubled_node_is_taken_last_and_one_without_engine_not_at_all() -> No
 @pytest.mark.parametrize(
     ("prepare", "constraints", "reason"),
     [
-        pytest.param(lambda lab: None, ("node.labels.x == y",), "2 do not match node.labels.x == y", id="constraints"),
+        pytest.param(
+            lambda lab: None, ("node.labels.x == y",), "2 of 2 do not match node.labels.x == y", id="constraints"
+        ),
         pytest.param(
             lambda lab: lab.node("n1", labels={"x": "y"}, availability=Availability.DRAIN),
             ("node.labels.x == y",),
-            "no suitable node (1 is drained, 1 does not match node.labels.x == y)",
+            "no node fits: 1 of 2 is drained, 1 does not match node.labels.x == y",
             id="different reasons for different nodes",
         ),
         pytest.param(
@@ -64,13 +66,13 @@ def test_a_troubled_node_is_taken_last_and_one_without_engine_not_at_all() -> No
         pytest.param(
             lambda lab: (lab.fall_silent("n1"), lab.wait(3.0), lab.session("n2", conditions={"engine": "no answer"})),
             (),
-            "no suitable node (1 is down, 1 has a Docker Engine that does not answer)",
+            "no node fits: 1 of 2 is down, 1 has a Docker Engine that does not answer",
             id="a node that is down and one without engine",
         ),
         pytest.param(
             lambda lab: (lab.session("n1", manager="gone"), lab.session("n2", manager="gone")),
             (),
-            "2 have no agent that answers",
+            "2 of 2 have no agent that answers",
             id="agents whose manager has gone",
         ),
     ],
@@ -99,7 +101,7 @@ def test_an_empty_cluster_says_so() -> None:
     lab = Lab()
     lab.deploy(a_stack("app", a_service("web")))
     lab.settle()
-    assert lab.task().reason == "no suitable node (the cluster has none)"
+    assert lab.task().reason == "no node fits: the cluster has none"
 
 
 def test_a_volume_is_bound_to_the_first_node_that_gets_it_and_tasks_follow_it() -> None:
