@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from agent.container import Image, Observed, Phase
+from agent.container import Image, ImageWish, Observed, Phase, image_wish
 from cluster.model.service import RestartCondition, RestartPolicy
 from cluster.model.task import Desired, Task, TaskState, TaskStatus
 from cluster.protocol import ServiceItem
@@ -31,9 +31,9 @@ MAX_TRIES = 5
 
 @dataclass(frozen=True, slots=True)
 class Pull:
-    """Fetch the image."""
+    """Make the image known, and fetch it if it is wished so or not there."""
 
-    image: str
+    image: ImageWish
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,14 +220,13 @@ def _start(view: View, world: World, task: Task) -> Decision:
     if world.blocked:
         return Decision(status=report(TaskState.ACCEPTED, world.blocked))
     if container is None and view.image is None:
-        image = item.spec.container.image
-        return Decision(step=Pull(image), status=report(TaskState.PREPARING))
+        return Decision(step=Pull(image_wish(item)), status=report(TaskState.PREPARING))
     # Either clock may be wrong; the wait that the leader meant is also the distance of its two instants.
     start_at = min(task.not_before, memory.seen_at + max(0.0, task.not_before - task.created_at))
     if world.now >= start_at:
         state = TaskState.PREPARING if container is None else TaskState.STARTING
         return Decision(step=Launch(create=container is None, start=True), status=report(state))
-    if container is None or not view.sandbox:
+    if container is None or (item.spec.container.has_sandbox and not view.sandbox):
         return Decision(step=Launch(create=container is None, start=False), status=report(TaskState.PREPARING))
     return Decision(status=report(TaskState.READY, "waits for its time to start"), wake_at=start_at)
 

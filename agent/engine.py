@@ -126,11 +126,17 @@ class Engine:
         self.facts = facts_from(info, self.facts.api, self.facts.started_at)
         return self.facts
 
-    async def create(self, name: str, body: Json) -> str:
-        """Create a container and give its id. Raises NameTaken, ImageMissing, or EngineRefused in its words."""
+    async def create(self, name: str, body: Json, platform: str = "") -> str:
+        """Create a container and give its id. Raises NameTaken, ImageMissing, or EngineRefused in its words.
+
+        What the engine's own host cannot do it leaves out with a warning, which is logged.
+        """
+        params = {key: value for key, value in (("name", name), ("platform", platform)) if value}
         with self._sorted(f"create container {name}"):
-            container = await self._api.containers.create(body, name=name)
-        return container.id
+            made = await self._api._query_json("containers/create", method="POST", data=body, params=params)
+        for warning in made.get("Warnings") or ():
+            log.warning("container %s: the engine says: %s", name, warning)
+        return str(made["Id"])
 
     async def start(self, container: str) -> None:
         """Start a container; one that runs already is no error."""
@@ -188,6 +194,11 @@ class Engine:
                 raise
         return dict(found.get("Labels") or {})
 
+    async def create_volume(self, body: Json) -> None:
+        """Make a volume; one of that name that is there already stays as it is."""
+        with self._sorted(f"create volume {body['Name']}"):
+            await self._api._query_json("volumes/create", method="POST", data=body)
+
     async def remove_volume(self, name: str) -> None:
         """Remove a volume with its data; one that is not there is no error. Raises EngineTrouble while it is in use."""
         with self._sorted(f"remove volume {name}"):
@@ -208,12 +219,15 @@ class Engine:
                     return None
                 raise
 
-    async def pull(self, reference: str) -> None:
-        """Fetch an image. Raises EngineRefused when there is none for us, EngineTrouble when it may be had later."""
+    async def pull(self, reference: str, platform: str = "") -> None:
+        """Fetch an image, for another platform than this host's if one is given.
+
+        Raises EngineRefused when there is none for us, EngineTrouble when it may be had later.
+        """
         try:
             with self._sorted(f"pull image {reference}"):
                 async with asyncio.timeout(_NO_PROGRESS) as limit:
-                    async for _ in self._api.images.pull(reference, stream=True):
+                    async for _ in self._api.images.pull(reference, platform=platform or None, stream=True):
                         limit.reschedule(asyncio.get_running_loop().time() + _NO_PROGRESS)
         except (EngineRefused, EngineTrouble) as error:
             reason = error.message

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import replace
 
-from agent.container import Image, Observed, Phase
+from agent.container import Image, ImageWish, Observed, Phase, image_wish
 from agent.converge import Memory, View
 from cluster.model.task import Task, TaskState, TaskStatus
 from cluster.protocol import Assignments, NetworkItem, ServiceItem, TaskItem, VolumeItem
@@ -26,7 +26,9 @@ class Known:
         self.sandboxes: set[str] = set()
         self.unused: set[str] = set()
         """Sandboxes that this process made and that no container has run in."""
-        self.images: dict[str, Image] = {}
+        self.images: dict[ImageWish, Image] = {}
+        self.fetched: set[ImageWish] = set()
+        """Wishes that were fetched once and are not to be fetched again, whatever is told of images."""
         self.memory: dict[str, Memory] = {}
         self._containers_of: dict[str, set[str]] = {}
         self._watched: dict[str, asyncio.Event] = {}
@@ -99,7 +101,7 @@ class Known:
             item=item,
             container=self.container_of(task),
             sandbox=task in self.sandboxes,
-            image=self.images.get(item.spec.container.image) if item else None,
+            image=self.images.get(image_wish(item)) if item else None,
             memory=self.memory.get(task) or Memory(seen_at=0.0),
         )
 

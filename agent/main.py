@@ -31,12 +31,16 @@ from agent.session import Session
 from agent.streams import Streams
 from cluster.errors import Conflict, StackyardError, UserError
 from cluster.model.node import NodeDescription
+from cluster.templates import Place
 
 log = logging.getLogger("agent")
 T = TypeVar("T")
 
 BACK_WITHIN = 30.0
 """Seconds that a stopping agent asks for: who restarts it, restarts it sooner."""
+
+ONLY_JOIN_WITHIN = 20.0
+"""Seconds after which joining is given up where somebody waits for it; otherwise it never is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,7 @@ class Settings:
     token: str
     advertise: str
     engine: Path
+    only_join: bool = False
 
 
 def main() -> None:
@@ -73,7 +78,12 @@ def read_settings(arguments: Sequence[str]) -> Settings:
     parser.add_argument("--name", required=True, help="what this node is called")
     parser.add_argument("--data-dir", required=True, type=Path, help="for certificate and journal")
     parser.add_argument("--manager", required=True, help="URLs of managers, separated by commas")
-    parser.add_argument("--token", default="", help="join token, used while there is no certificate yet")
+    parser.add_argument(
+        "--token",
+        default=os.environ.get("STACKYARD_JOIN_TOKEN", ""),
+        help="join token, used while there is no certificate yet (or in STACKYARD_JOIN_TOKEN)",
+    )
+    parser.add_argument("--only-join", action="store_true", help="get the certificate with the token, and end")
     parser.add_argument("--advertise", required=True, help="address under which the other nodes reach this one")
     parser.add_argument("--engine", default=Path("/run/docker.sock"), type=Path, help="socket of the Docker Engine")
     given = parser.parse_args(arguments)
@@ -83,7 +93,9 @@ def read_settings(arguments: Sequence[str]) -> Settings:
             parser.error(f"a manager's URL looks like https://10.0.0.1:2377, not {url!r}")
     if not managers:
         parser.error("--manager names no manager")
-    return Settings(given.name, given.data_dir, managers, given.token, given.advertise, given.engine)
+    return Settings(
+        given.name, given.data_dir, managers, given.token, given.advertise, given.engine, given.only_join
+    )
 
 
 @contextmanager
@@ -119,6 +131,8 @@ async def run(settings: Settings) -> None:
         who = await _unless(stop, _join(settings))
         if who is None:
             return
+    if settings.only_join:
+        return
     engine = Engine(settings.engine)
     wiring = Wiring(who.identity.name, settings.advertise)
     networks = Networks(wiring, Resolver(wiring))
@@ -131,6 +145,7 @@ async def run(settings: Settings) -> None:
         cluster=who.identity.cluster,
         files=settings.data_dir / "tasks",
         address=settings.advertise,
+        place=Place(who.identity.name, settings.name),
     )
     runner.resume(journal.read(who.identity.cluster))
     streams = Streams(who, engine, runner.known)
@@ -155,9 +170,10 @@ async def _join(settings: Settings) -> credentials.Credentials:
     if not settings.token:
         raise UserError(
             f"this node has not joined a cluster: {settings.data_dir} holds no certificate",
-            hint="Give a join token with --token; on a manager, `stack node token` shows it.",
+            hint="Give a join token with --token; on a manager, `stack token show` shows it.",
         )
-    return await credentials.join(settings.data_dir, settings.managers, settings.token, settings.name)
+    patience = ONLY_JOIN_WITHIN if settings.only_join else None
+    return await credentials.join(settings.data_dir, settings.managers, settings.token, settings.name, patience)
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:

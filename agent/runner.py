@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from agent.container import Event, Host, Observed, fold
+from agent.container import Event, Observed, fold
 from agent.converge import (
     Decision,
     EngineLife,
@@ -29,6 +29,7 @@ from agent.converge import (
     decide,
     reportable,
 )
+from agent.create import Host, Unsupported
 from agent.engine import ContainerMissing, Engine, EngineDown, EngineRefused, ImageMissing
 from agent.engine_facts import EngineFacts
 from agent.journal import Entry, Journal
@@ -39,6 +40,7 @@ from agent.volumes import Volumes
 from cluster.errors import StackyardError
 from cluster.model.task import Desired, TaskStatus
 from cluster.protocol import Assignments
+from cluster.templates import Place, TemplateError
 
 log = logging.getLogger(__name__)
 
@@ -63,10 +65,11 @@ class Runner:
         cluster: str,
         files: Path,
         address: str,
+        place: Place,
     ) -> None:
         self._engine, self._network = engine, network
         self._outbox, self._journal = outbox, journal
-        self._cluster, self._files, self._address = cluster, files, address
+        self._cluster, self._files, self._address, self._place = cluster, files, address, place
         self.known = Known()
         self.volumes = Volumes(engine, self.known)
         self.managers: tuple[str, ...] = ()
@@ -242,9 +245,9 @@ class Runner:
             log.info("task %s: %s", task, error.message)
             self.known.images.clear()
             self._retry(task, step, error.message, passing=True)
-        except EngineRefused as error:
+        except (EngineRefused, Unsupported, TemplateError) as error:
             log.warning("task %s: %s was refused: %s", task, type(step).__name__, error.message)
-            self._retry(task, step, error.message, passing=False)
+            self._retry(task, step, " ".join(filter(None, (error.message, error.hint))), passing=False)
         except (StackyardError, OSError) as error:
             log.warning("task %s: %s failed and is tried again: %s", task, type(step).__name__, error)
             self._retry(task, step, str(error), passing=True)
@@ -267,8 +270,10 @@ class Runner:
     # Learning.
 
     def _host(self) -> Host:
-        assert self._engine.facts is not None
-        return Host(self._cluster, str(self._files), self._address, self._engine.facts.api)
+        facts = self._engine.facts
+        assert facts is not None
+        place = replace(self._place, os=facts.os, architecture=facts.architecture)
+        return Host(self._cluster, str(self._files), self._address, facts.api, place)
 
     async def _follow_engine(self) -> None:
         """Stay subscribed to the engine's events; whenever that broke, begin with a look at everything."""

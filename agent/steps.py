@@ -12,18 +12,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from agent.container import (
+from agent.container import Image, ImageWish, Observed, Phase, image_wish, started
+from agent.converge import Clean, Inspect, Launch, Memory, Pull, Restart, Step, Stop, after_restart
+from agent.create import (
     Host,
-    Image,
-    Observed,
-    Phase,
     container_name,
     create_request,
+    expanded,
     has_healthcheck,
-    started,
+    needed_sources,
     task_files,
+    volumes_to_make,
 )
-from agent.converge import Clean, Inspect, Launch, Memory, Pull, Restart, Step, Stop, after_restart
 from agent.engine import ContainerMissing, Engine, EngineDown, EngineRefused, EngineTrouble, NameTaken
 from agent.known import Known
 from cluster.model.network import Endpoint
@@ -69,7 +69,7 @@ class Steps:
         self._host, self._files, self._report, self._still_wanted = host, files, report, still_wanted
         self._starts = asyncio.Semaphore(AT_ONCE)
         self._removals = asyncio.Semaphore(AT_ONCE)
-        self._shared: dict[str, _Shared] = {}
+        self._shared: dict[tuple[str, ImageWish], _Shared] = {}
 
     async def do(self, task: str, step: Step) -> None:
         """Do one step of a task, once it is its turn."""
@@ -98,27 +98,41 @@ class Steps:
 
     # The image.
 
-    async def _pull(self, task: str, name: str) -> None:
-        """Make an image known: look for it, and fetch it only if it is not there. Tasks share both."""
-        image: Image | None = self._known.images.get(name) or await self._once(f"look {name}", self._engine.image, name)
+    async def _pull(self, task: str, wish: ImageWish) -> None:
+        """Make an image known: look for it, and fetch it if it is not there or wished anew. Tasks share both."""
+        image: Image | None = None
+        if wish.policy != "always" or wish in self._known.fetched:
+            image = self._known.images.get(wish) or await self._once(("look", wish), self._look)
         if image is None:
-            self._report(TaskStatus(task, TaskState.PREPARING, time.time(), f"pulls {name}"))
-            image = await self._once(f"pull {name}", self._fetch, name)
-        self._known.images[name] = image
+            if wish.policy == "never":
+                raise EngineRefused(f"image {wish.name} is not on this node, and pull_policy forbids to pull it")
+            self._report(TaskStatus(task, TaskState.PREPARING, time.time(), f"pulls {wish.name}"))
+            image = await self._once(("pull", wish), self._fetch)
+            if wish.policy == "always":
+                self._known.fetched.add(wish)
+        self._known.images[wish] = image
 
-    async def _fetch(self, name: str) -> Image:
-        log.info("pulling image %s", name)
-        await self._engine.pull(name)
-        image = await self._engine.image(name)
+    async def _look(self, wish: ImageWish) -> Image | None:
+        image = await self._engine.image(wish.name)
+        # A platform without its variant means any.
+        other = wish.platform and image and not f"{image.platform}/".startswith(f"{wish.platform}/")
+        return None if other else image
+
+    async def _fetch(self, wish: ImageWish) -> Image:
+        log.info("pulling image %s", wish.name)
+        await self._engine.pull(wish.name, wish.platform)
+        image = await self._engine.image(wish.name)
         if image is None:
-            raise EngineTrouble(f"image {name} was pulled, but the engine does not have it")
+            raise EngineTrouble(f"image {wish.name} was pulled, but the engine does not have it")
         return image
 
-    async def _once(self, key: str, work: Callable[[str], Coroutine[Any, Any, Image | None]], name: str) -> Any:
+    async def _once(
+        self, key: tuple[str, ImageWish], work: Callable[[ImageWish], Coroutine[Any, Any, Image | None]]
+    ) -> Any:
         """Let all who want the same at the same time wait for one call, which ends when nobody waits any more."""
         shared = self._shared.get(key)
         if shared is None:
-            shared = self._shared[key] = _Shared(asyncio.create_task(work(name), name=key))
+            shared = self._shared[key] = _Shared(asyncio.create_task(work(key[1]), name=f"{key[0]} {key[1].name}"))
         shared.waiting += 1
         try:
             return await asyncio.shield(shared.call)
@@ -132,7 +146,7 @@ class Steps:
 
     async def _launch(self, task: Task, item: ServiceItem, step: Launch) -> None:
         container = self._known.container_of(task.id)
-        sandbox = asyncio.create_task(self._sandbox(task))
+        sandbox = asyncio.create_task(self._sandbox(task, item))
         try:
             if step.create:
                 container = await self._create(task, item)
@@ -140,18 +154,25 @@ class Steps:
             await sandbox
         assert container is not None
         if step.start:
-            await self._start(container, task)
+            await self._start(container, task, item)
 
-    async def _sandbox(self, task: Task) -> None:
+    async def _sandbox(self, task: Task, item: ServiceItem) -> None:
         """Make the sandbox, or trust the one that this process made and no container has run in."""
-        if task.id not in self._known.unused:
+        if item.spec.container.has_sandbox and task.id not in self._known.unused:
             await self._network.create_sandbox(task.id, task.endpoints)
             self._known.sandboxes.add(task.id)
             self._known.unused.add(task.id)
 
     async def _create(self, task: Task, item: ServiceItem) -> Observed:
-        image = self._known.images[item.spec.container.image]
+        image = self._known.images[image_wish(item)]
         host = self._host()
+        item = expanded(item, task, host)
+        spec = item.spec.container
+        for source in needed_sources(item):
+            if not _is_there(source):
+                raise EngineRefused(f"bind source path does not exist: {source}")
+        for volume in volumes_to_make(item):
+            await self._engine.create_volume(volume)
         folder = self._files / task.id
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in task_files(item, task, host).items():
@@ -160,8 +181,8 @@ class Steps:
             (folder / name).chmod(0o644)
         name = container_name(item, task)
         try:
-            made = await self._engine.create(name, create_request(item, task, image, host))
-            health = "starting" if has_healthcheck(item.spec.container, image) else ""
+            made = await self._engine.create(name, create_request(item, task, image, host), spec.platform)
+            health = "starting" if has_healthcheck(spec, image) else ""
             container = Observed(made, task.id, Phase.CREATED, health=health)
         except NameTaken as error:
             # An earlier call was carried out although its answer never came.
@@ -171,8 +192,9 @@ class Steps:
         self._known.saw(container)
         return container
 
-    async def _start(self, container: Observed, task: Task) -> None:
-        await self._network.link_container(container.id, task.id)
+    async def _start(self, container: Observed, task: Task, item: ServiceItem) -> None:
+        if item.spec.container.has_sandbox:
+            await self._network.link_container(container.id, task.id)
         self._known.unused.discard(task.id)
         began = time.time()
         await self._engine.start(container.id)
@@ -187,8 +209,8 @@ class Steps:
             return
         log.info("task %s: starting container %s again", task.id, container.id[:12])
         self._known.unused.discard(task.id)
-        await self._sandbox(task)
-        await self._start(container, task)
+        await self._sandbox(task, item)
+        await self._start(container, task, item)
         memory = self._known.memory.get(task.id) or Memory(seen_at=time.time())
         self._known.memory[task.id] = after_restart(memory, container, counted=step.counted)
 
@@ -269,6 +291,10 @@ class Steps:
 
     def _remove_files(self, task: str) -> None:
         shutil.rmtree(self._files / task, ignore_errors=True)
+
+
+def _is_there(path: str) -> bool:
+    return os.path.exists(path)
 
 
 class _Shared:

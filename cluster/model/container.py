@@ -149,3 +149,8 @@ class ContainerSpec:
     oom_score_adj: int | None = None
     platform: str = ""
     pull_policy: Literal["", "always", "missing", "never"] = ""
+
+    @property
+    def has_sandbox(self) -> bool:
+        """Tell whether its tasks have a network namespace of ours; those in the host's network have none."""
+        return self.network_mode != "host"

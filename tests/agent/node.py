@@ -17,6 +17,7 @@ from agent.resolver import Resolver
 from agent.runner import Runner
 from cluster.model.task import Task, TaskState, TaskStatus
 from cluster.protocol import Item
+from cluster.templates import Place
 from tests.agent.builders import CLUSTER, NODE, a_set
 from tests.engines import ADDRESS, EngineHost
 
@@ -41,6 +42,7 @@ class Node:
             cluster=CLUSTER,
             files=host.files,
             address=ADDRESS,
+            place=Place(NODE, "host-1"),
         )
         self.statuses: dict[str, TaskStatus] = {}
         self.told: list[TaskStatus] = []

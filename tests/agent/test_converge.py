@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from agent.container import Image, Observed, Phase
+from agent.container import Image, ImageWish, Observed, Phase
 from agent.converge import (
     MAX_TRIES,
     OFFLINE_AFTER,
@@ -77,7 +77,9 @@ S = TaskState
     ("seen", "around", "step", "state"),
     [
         # The way up.
-        pytest.param(view(sandbox=False, image=None), world(), Pull("box:1"), S.PREPARING, id="first the image"),
+        pytest.param(
+            view(sandbox=False, image=None), world(), Pull(ImageWish("box:1")), S.PREPARING, id="first the image"
+        ),
         pytest.param(NOTHING, world(), Launch(True, True), S.PREPARING, id="then container, sandbox and start in one"),
         pytest.param(view(CREATED), world(), Launch(False, True), S.STARTING, id="a container is there: only start it"),
         pytest.param(view(RUNNING), world(), None, S.RUNNING, id="it runs, and nothing is to be done"),
@@ -399,12 +401,12 @@ def test_a_long_run_ends_a_row_of_quick_failures() -> None:
 def test_what_may_pass_is_tried_again_with_a_growing_pause_and_then_given_up() -> None:
     memory, pauses = MEMORY, []
     for _ in range(MAX_TRIES - 1):
-        memory = after_trouble(memory, Pull("x"), NOW, "registry away", passing=True)
+        memory = after_trouble(memory, Pull(ImageWish("x")), NOW, "registry away", passing=True)
         pauses.append(memory.retry_at - NOW)
     assert pauses == [1.0, 2.0, 4.0, 8.0]
     assert memory.refused == ""
     assert after_success(memory) == MEMORY
-    assert after_trouble(memory, Pull("x"), NOW, "registry away", passing=True).refused == "registry away"
+    assert after_trouble(memory, Pull(ImageWish("x")), NOW, "registry away", passing=True).refused == "registry away"
 
 
 def test_what_will_not_pass_is_given_up_at_once_but_taking_away_never_is() -> None:

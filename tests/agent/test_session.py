@@ -36,6 +36,7 @@ from cluster.protocol import (
     TaskItem,
     paginate,
 )
+from cluster.templates import Place
 from tests.agent.builders import CLUSTER, NODE, a_task, an_item
 from tests.agent.toy_manager import BEAT, ToyManager
 
@@ -68,7 +69,14 @@ class Agent:
         engine, folder = Engine(credentials.directory / "docker.sock"), credentials.directory
         self.journal = Journal(folder / "journal.json")
         self.runner = Runner(
-            engine, NoNetwork(), self.outbox, self.journal, cluster=CLUSTER, files=folder, address="10.0.0.1"
+            engine,
+            NoNetwork(),
+            self.outbox,
+            self.journal,
+            cluster=CLUSTER,
+            files=folder,
+            address="10.0.0.1",
+            place=Place(NODE, "host-1"),
         )
         self._streams = Streams(credentials, engine, self.runner.known)
         self.session = Session(credentials, managers, self.runner, self.outbox, self._streams, lambda: self.description)
