@@ -78,6 +78,7 @@ class ClusterState:
         self.claims: dict[str, Claim] = {}  # by key
         self.claims_of: dict[str, set[str]] = {}  # by owner
         self.occupied: dict[str, set[int]] = {}
+        self.holders: dict[str, set[tuple[str, str]]] = {}  # by network: owner and address of each claim
         self.vnis: set[int] = set()
         self.newest: dict[str, tuple[int, int]] = {}  # by "vni", "subnet" or network and version of IP
         self.roster = Roster(self)
@@ -178,6 +179,10 @@ class ClusterState:
         revision = self.revisions.get(task.stack_uid, {}).get(task.version)
         return None if service is None or revision is None else revision.spec.services.get(service.name)
 
+    def all_of(self, service_uid: str) -> list[Task]:
+        """Give the tasks of a service, ended ones too, in the order of their ids."""
+        return [self.tasks[ident] for ident in sorted(self.tasks_of.get(service_uid, ()))]
+
     def reported_state(self, task: Task) -> TaskState:
         """Tell how far a task has come by what is stored: this only ever grows."""
         if (status := self.statuses.get(task.id)) is not None:
@@ -185,10 +190,6 @@ class ClusterState:
         return TaskState.PENDING if task.node is None else TaskState.ASSIGNED
 
     def state_of(self, task: Task) -> TaskState:
-    def all_of(self, service_uid: str) -> list[Task]:
-        """Give the tasks of a service, ended ones too, in the order of their ids."""
-        return [self.tasks[ident] for ident in sorted(self.tasks_of.get(service_uid, ()))]
-
         """Tell how far a task has come, for people.
 
         A wanted task whose node is down counts as PENDING: either its replacement is on the way, or it waits for that
@@ -228,6 +229,16 @@ class ClusterState:
         verdict = self.node_states.get(node)
         down = verdict is not None and verdict.status is NodeStatus.DOWN
         return down and not self.is_heard(self.sessions.get(node))
+
+    def virtual_addresses(self, service_uid: str) -> dict[str, tuple[str, ...]]:
+        """Give a service's virtual addresses by network: the addresses that the service itself has claimed."""
+        found: dict[str, tuple[str, ...]] = {}
+        for key in sorted(self.claims_of.get(service_uid, ())):
+            claim = self.claims[key]
+            if claim.kind == "address":
+                network, _, address = claim.name.rpartition("/")
+                found[network] = (*found.get(network, ()), address)
+        return found
 
     # Indexes, one method a type; `old` or `new` is None when the record is made or deleted.
 
@@ -355,6 +366,7 @@ class ClusterState:
                 network, _, text = claim.name.rpartition("/")
                 address = ipaddress.ip_address(text)
                 _toggle(self.occupied, network, int(address), by)
+                _toggle(self.holders, network, (claim.owner, text), by)
                 self._note_newest(f"{network}/{address.version}", key, int(address))
             elif claim.kind == "vni":
                 (self.vnis.add if by > 0 else self.vnis.discard)(int(claim.name))

@@ -60,6 +60,7 @@ class _Reconciler:
 
     def run(self) -> None:
         problem = _claim_ports(self.picture, self.draft)
+        self.placement.settle_virtual_addresses()
         wanted = replicated.wanted(self.picture)
         kept = [slot for slot in self.picture.slots if wanted.fates[slot.number].act is Act.SETTLE]
         due = {slot.number: why for slot in kept if (why := self._due(slot.tasks[0])) is not None}
@@ -191,7 +192,7 @@ def _claim_ports(picture: ServicePicture, draft: Draft) -> str:
             other = state.services.get(holder.owner)
             problems.append(f"port {name} is published by {other.full_name if other else holder.owner}")
     for key in sorted(state.claims_of.get(service.uid, ())):
-        if state.claims[key].name not in wanted:
+        if state.claims[key].kind == "port" and state.claims[key].name not in wanted:
             draft.step(f"give up {key}", deletes=[key], guards=[key_for(Stack, service.stack)])
     return "; ".join(problems)
 

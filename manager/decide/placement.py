@@ -14,6 +14,7 @@ from cluster.model.service import ServiceState
 from cluster.model.stack import Stack
 from cluster.model.task import Task, task_id
 from cluster.model.volume import Volume
+from manager.decide import vips
 from manager.decide.allocator import AddressAllocator, NoRoom, attachments
 from manager.decide.filters import host_port_claim
 from manager.decide.plan import Draft
@@ -56,6 +57,11 @@ class Placement:
         if task.node is None or self._networks is None:
             return False
         return {endpoint.network for endpoint in task.endpoints} != {network.id for network, _ in self._networks}
+
+    def settle_virtual_addresses(self) -> None:
+        if self._networks is not None:
+            networks = [network for network, _ in self._networks]
+            vips.settle(self._picture, self._draft, networks, self._addresses)
 
     def pinned_by(self, task: Task) -> str:
         """Give the volume that holds a task to its node, "" for none."""

@@ -10,15 +10,19 @@ from collections.abc import Iterator
 
 from cluster.model.network import INGRESS
 from cluster.model.task import Task
-from cluster.protocol import Item, NetworkItem, PeerItem, PortItem, ServiceItem, TaskItem, VolumeItem
+from cluster.protocol import Item, NetworkItem, PeerItem, PortItem, ServiceItem, TaskItem, VipItem, VolumeItem
+from manager.decide.allocator import find_network
 from manager.picture import ClusterState
+
+STICKY = "com.stackyard.sticky"
+"""Label of a service (`deploy.labels`): with the value `client-ip` its VIP leads each client to one endpoint."""
 
 
 def assignments(state: ClusterState, node: str) -> dict[str, Item]:
     """Give a node's whole set, by ident."""
     items: dict[str, Item] = dict(own(state, node))
     for network in memberships(state, node):
-        items.update((item.ident, item) for item in peers(state, network))
+        items.update((item.ident, item) for item in shared(state, network))
     items.update((item.ident, item) for stack in state.stacks for item in ports(state, stack))
     return items
 
@@ -63,8 +67,11 @@ def memberships(state: ClusterState, node: str) -> set[str]:
     return {network for network in found if network in state.networks}
 
 
-def peers(state: ClusterState, network: str) -> Iterator[PeerItem]:
-    """Give every endpoint in a network."""
+def shared(state: ClusterState, network: str) -> Iterator[PeerItem | VipItem]:
+    """Give every endpoint and every virtual address in a network."""
+    for uid in {owner for owner, _ in state.holders.get(network, ()) if owner in state.services}:
+        if (found := vip(state, network, uid)) is not None:
+            yield found
     owners = [*state.tasks_in.get(network, ())]
     if network == INGRESS:
         owners += state.node_states
@@ -99,6 +106,25 @@ def peer(state: ClusterState, network: str, owner: str) -> PeerItem | None:
         slot=task.slot,
         aliases=endpoint.aliases,
     )
+
+
+def vip(state: ClusterState, network: str, service_uid: str) -> VipItem | None:
+    """Give the virtual address of a service in a network, with the names that the stack's head gives it there."""
+    service = state.services.get(service_uid)
+    addresses = state.virtual_addresses(service_uid).get(network)
+    if service is None or not addresses:
+        return None
+    aliases: tuple[str, ...] = ()
+    sticky = False
+    wanted, head = state.wanted(service), state.head(service.stack_uid)
+    if wanted is not None and head is not None:
+        sticky = wanted[0].labels.get(STICKY) == "client-ip"
+        for attachment in wanted[0].networks:
+            meant = head.spec.networks.get(attachment.network)
+            found = find_network(state, service.stack_uid, meant) if meant is not None else None
+            if found is not None and found.id == network:
+                aliases = attachment.aliases
+    return VipItem(network, service_uid, service.stack, service.name, addresses, aliases, sticky)
 
 
 def ports(state: ClusterState, stack_name: str) -> Iterator[PortItem]:

@@ -11,14 +11,16 @@ import asyncio
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from cluster.model.cluster import Claim
 from cluster.model.network import INGRESS, Network
 from cluster.model.node import Node, NodeState, Session
+from cluster.model.service import ServiceState
 from cluster.model.stack import Stack
 from cluster.model.task import Task, TaskStatus
 from cluster.model.volume import Volume
 from cluster.protocol import Item
 from manager.picture import Change, ClusterState
-from manager.sessions.assignments import memberships, own, peer, peers, ports
+from manager.sessions.assignments import memberships, own, peer, ports, shared, vip
 
 PORTS = "ports"
 """The topic of published ports; all others are called by the network's id."""
@@ -78,7 +80,7 @@ class Board:
         """Give a topic; a network's is made when the first agent needs it."""
         if name not in self._topics:
             topic = self._topics[name] = Topic()
-            for item in peers(self.state, name):
+            for item in shared(self.state, name):
                 topic.put(item.ident, item)
         return self._topics[name]
 
@@ -91,13 +93,18 @@ class Board:
         endpoints: set[tuple[str, str]] = set()
         nodes: set[str] = set()
         stacks: set[str] = set()
+        vips: set[tuple[str, str]] = set()
         for change in changes:
             for record in (change.old, change.new):
                 self._mark(record, endpoints, nodes, stacks)
+                vips.update(self._virtual(record))
         for network, owner in endpoints:
             if network in self._topics:
                 ident = f"peer/{network}/{owner}"
                 self._put(network, ident, peer(self.state, network, owner))
+        for network, uid in vips:
+            if network in self._topics:
+                self._put(network, f"vip/{network}/{uid}", vip(self.state, network, uid))
         for stack in stacks:
             self._publish(stack)
         for node in nodes:
@@ -133,6 +140,19 @@ class Board:
                 stacks.add(record.name)
             case Volume(removing=True):
                 nodes.add(record.node)
+            case _:
+                pass
+
+    def _virtual(self, record: object) -> Iterator[tuple[str, str]]:
+        """Name the virtual addresses, by network and service, that a record makes a difference to."""
+        match record:
+            case Claim(kind="address"):
+                yield record.name.rpartition("/")[0], record.owner
+            case ServiceState():
+                yield from ((network, record.uid) for network in self.state.virtual_addresses(record.uid))
+            case Stack():
+                for uid in self.state.services_of.get(record.uid, ()):
+                    yield from ((network, uid) for network in self.state.virtual_addresses(uid))
             case _:
                 pass
 

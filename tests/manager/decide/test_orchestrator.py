@@ -22,7 +22,7 @@ def test_a_deploy_gives_every_replica_a_node_and_an_address() -> None:
     tasks = lab.tasks()
     assert [task.slot for task in tasks] == [1, 2, 3]
     assert lab.places() == {"n1": 1, "n2": 1, "n3": 1}
-    assert [task.endpoints[0].addresses for task in tasks] == [("10.128.0.2",), ("10.128.0.3",), ("10.128.0.4",)]
+    assert [task.endpoints[0].addresses for task in tasks] == [("10.128.0.3",), ("10.128.0.4",), ("10.128.0.5",)]
     assert all(task.endpoints[0].aliases == ("web",) for task in tasks)
 
 
@@ -152,7 +152,7 @@ def test_a_network_with_another_subnet_is_another_network_and_tasks_move_to_it()
     lab.deploy(a_stack("app", a_service("web"), networks=(other,)))
     lab.run_all()
     assert lab.task().id != before.id
-    assert lab.task().endpoints[0].addresses == ("10.9.0.2",)
+    assert lab.task().endpoints[0].addresses == ("10.9.0.3",)
     assert len(lab.state.networks) == 1, "the old network goes with its last task"
 
 

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 
 from cluster import codec
 from cluster.codec import Record
-from cluster.model.network import INGRESS, Endpoint, Network
+from cluster.model.cluster import Claim
+from cluster.model.network import INGRESS, Endpoint, Network, NetworkSpec
 from cluster.model.node import NodeState, NodeStatus, Session, SessionState
-from cluster.model.service import PortSpec
+from cluster.model.service import NetworkAttachment, PortSpec
 from cluster.model.stack import ServiceVersion, Stack, StackRevision, StackSpec
 from cluster.model.task import Desired, TaskState
 from cluster.model.volume import Volume
-from cluster.protocol import Item, NetworkItem, PeerItem, TaskItem, VolumeItem, paginate
+from cluster.protocol import Item, NetworkItem, PeerItem, TaskItem, VipItem, VolumeItem, paginate
 from manager.picture import ClusterState, Event
 from manager.sessions import board as board_module
 from manager.sessions.assignments import assignments
@@ -78,7 +79,7 @@ def publishing(ports: tuple[int, ...], n: int) -> list[Record]:
 def operations(draw: st.DrawFn) -> Operation:
     where = draw(st.sampled_from(NODES))
     one = task(draw(st.integers(1, 6)), where, network=draw(st.sampled_from(["f1", "f2", INGRESS])))
-    choice = draw(st.integers(0, 10))
+    choice = draw(st.integers(0, 12))
     match choice:
         case 0 | 1:
             return [replace(one, desired=draw(st.sampled_from(Desired)))], []
@@ -101,6 +102,11 @@ def operations(draw: st.DrawFn) -> Operation:
         case 9:
             volume = Volume(draw(st.sampled_from(["shop_a", "shop_b"])), where, "s1", 1.0, removing=draw(st.booleans()))
             return ([volume], []) if draw(st.booleans()) else ([], [codec.key_of(volume)])
+        case 10 | 11:
+            claim = Claim(
+                "address", f"{draw(st.sampled_from(['f1', 'f2']))}/10.128.0.9", draw(st.sampled_from(["u1", one.id]))
+            )
+            return ([claim], []) if draw(st.booleans()) else ([], [codec.key_of(claim)])
         case _:
             gone: list[Record] = [node(where), Stack("s1", "shop", 1, "op1")]
             return [], [codec.key_of(draw(st.sampled_from(gone)))]
@@ -234,3 +240,25 @@ def test_a_nodes_own_address_among_published_ports_comes_with_the_network() -> N
     items = assignments(picture(*MEMBERS, network(INGRESS), verdict), "n1")
     assert items[f"network/{INGRESS}"] == NetworkItem(network(INGRESS), ("10.192.0.2",))
     assert peers_of(picture(*MEMBERS, network(INGRESS), verdict), "n1")["n1"].vtep == "10.0.0.1"
+
+
+def test_a_virtual_address_is_told_with_the_names_that_the_service_has_there() -> None:
+    attached = (NetworkAttachment("front", ("www",)),)
+    sticky = replace(service(), networks=attached, labels={"com.stackyard.sticky": "client-ip"})
+    spec = StackSpec("shop", {"web": sticky}, {"front": NetworkSpec("front", "shop_front", external=True)})
+    head = StackRevision("s1", 2, spec, {"web": ServiceVersion("u1", 1)}, "ann", "", 1.0, "op")
+    claim = Claim("address", "f1/10.128.0.9", "u1")
+    world = World()
+
+    def told() -> list[VipItem]:
+        world.read("n1")
+        return [item for item in world.told["n1"].values() if isinstance(item, VipItem)]
+
+    world.happen([*MEMBERS, *shop(), HERE])
+    assert told() == []
+    world.happen([claim])
+    assert [(item.addresses, item.sticky) for item in told()] == [(("10.128.0.9",), False)]
+    world.happen([head, Stack("s1", "shop", 2, "op2")])
+    assert told() == [VipItem("f1", "u1", "shop", "web", ("10.128.0.9",), ("www",), sticky=True)]
+    world.happen([], [codec.key_of(claim)])
+    assert told() == []
