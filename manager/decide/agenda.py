@@ -7,8 +7,6 @@ that the cost of deciding follows what changed; marking everything from time to 
 from __future__ import annotations
 
 import heapq
-import ipaddress
-from collections import Counter
 from collections.abc import Iterable
 from enum import IntEnum
 from typing import NamedTuple
@@ -20,7 +18,9 @@ from cluster.model.node import Manager, Node, NodeState, Session
 from cluster.model.service import ServiceState
 from cluster.model.stack import Stack, StackRevision
 from cluster.model.task import Desired, Task, TaskState, TaskStatus
+from cluster.model.update import Withdrawn
 from cluster.model.volume import Volume
+from manager.decide.dependencies import depended_on, dependents
 from manager.decide.stacks import wants_ingress
 from manager.picture import Change, ClusterState
 
@@ -94,14 +94,13 @@ class Agenda:
 
     def note(self, changes: Iterable[Change]) -> None:
         """Mark what changes, which the picture shows already, can make a difference to."""
-        freed: Counter[str] = Counter()
+        changes = list(changes)
         for change in changes:
             for record in (change.old, change.new):
                 if record is not None:
                     self._note(record, change)
-            if change.new is None and isinstance(change.old, Claim) and change.old.kind == "address":
-                freed[change.old.name.rpartition("/")[0]] += 1
-        self._note_room(freed)
+        if any(isinstance(change.new or change.old, Node | NodeState | Session) for change in changes):
+            self._everywhere()
         if self._open[About.INGRESS] and INGRESS in self._state.networks and not wants_ingress(self._state):
             self.mark(About.NODE, *(n for n, verdict in self._state.node_states.items() if verdict.ingress is not None))
 
@@ -110,6 +109,7 @@ class Agenda:
         match record:
             case Task():
                 self.mark(About.SERVICE, record.service_uid)
+                self._tied(record)
                 if change.new is None:
                     self.mark(About.STACK, record.stack_uid)
                     self._left(record)
@@ -149,6 +149,8 @@ class Agenda:
                 self._waiting()
             case Claim():
                 self._note_claim(record, change)
+            case Withdrawn():
+                self.mark(About.SERVICE, *{state.tasks[t].service_uid for t in record.tasks if t in state.tasks})
             case Cluster():
                 self.mark_all()
 
@@ -160,6 +162,24 @@ class Agenda:
             self._left(task)
         if status.state.terminal or status.state is TaskState.RUNNING or task.desired is not Desired.RUNNING:
             self.mark(About.SERVICE, task.service_uid)
+        if status.state.rank >= TaskState.STARTING.rank:
+            self._tied(task)
+
+    def _tied(self, task: Task) -> None:
+        """Mark the services that wait for a task to start, and, of a stack that goes, those that wait for its end."""
+        service = self._state.services.get(task.service_uid)
+        if service is not None:
+            self.mark(About.SERVICE, *dependents(self._state, service))
+            stack = self._state.stacks.get(service.stack)
+            if stack is not None and stack.removing:
+                self.mark(About.SERVICE, *depended_on(self._state, service))
+
+    def _everywhere(self) -> None:
+        """Mark the services that have a task on each node."""
+        for uid, service in self._state.services.items():
+            wanted = self._state.wanted(service)
+            if wanted is not None and wanted[0].mode.is_global:
+                self.mark(About.SERVICE, uid)
 
     def _left(self, task: Task) -> None:
         """Mark the network of published ports when a task that ended or was deleted used it."""
@@ -179,14 +199,6 @@ class Agenda:
                     self.mark(About.INGRESS, "")
                 else:
                     self.mark(About.STACK, network.stack_uid)
-
-    def _note_room(self, freed: Counter[str]) -> None:
-        """Mark who may lack an address of its own in networks that had no room before so many addresses came free."""
-        for network in filter(None, map(self._state.networks.get, freed)):
-            room = min(ipaddress.ip_network(subnet).num_addresses for subnet in network.subnets) - 3
-            held = len(self._state.occupied.get(network.id, ())) + freed[network.id]
-            if held >= room * len(network.subnets):
-                self.mark(About.SERVICE, *self._attached(network))
 
     def _waiting(self) -> None:
         """Mark the services with tasks that wait for a node, and their stacks, which may lack a network."""

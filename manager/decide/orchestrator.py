@@ -1,28 +1,37 @@
 """One service: which tasks it has, which end, and which follow them.
 
-Its mode (`replicated`, ...) says what is to become of each slot; here that is carried out, slot by slot. The questions
-of when to restart, which slots to update, and where a task runs are asked of the files of those names.
+Its mode (`replicated`, `global_mode`, `jobs`) says what is to become of each slot; here that is carried out, slot by
+slot. The questions of when to restart, which slots to update, what to wait for and where a task runs are asked of the
+files of those names.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from cluster.codec import key_for, key_of
+from cluster.errors import Inconsistent
 from cluster.model.cluster import Claim
 from cluster.model.node import Availability
-from cluster.model.service import PortSpec, ServiceState
+from cluster.model.service import PortSpec, ServiceMode, ServiceState
 from cluster.model.stack import Stack
 from cluster.model.task import Desired, Task
-from manager.decide import reaper, replicated, updater
+from manager.decide import dependencies, global_mode, jobs, reaper, replicated, updater
 from manager.decide.placement import NewTask, Placement
 from manager.decide.plan import Draft, Plan
 from manager.decide.reaper import ORPHANED_AFTER, is_forgotten
-from manager.decide.restarts import Rests, Successor, after_end, inherited
+from manager.decide.restarts import Rests, Successor, after_end, inherited, policy_for
 from manager.decide.slots import Act, Fate, Opening, ServicePicture, Slot, slots_of
-from manager.decide.updater import Due, let_go
+from manager.decide.updater import Due, Turn, let_go
 from manager.picture import ClusterState, claim_key
+
+MODES = {
+    ServiceMode.REPLICATED: replicated.wanted,
+    ServiceMode.GLOBAL: global_mode.wanted,
+    ServiceMode.REPLICATED_JOB: jobs.wanted_replicated,
+    ServiceMode.GLOBAL_JOB: jobs.wanted_global,
+}
 
 HISTORY = 4
 """Ended tasks that a slot keeps, with their containers and logs, besides the newest one."""
@@ -41,30 +50,37 @@ def decide(state: ClusterState, service_uid: str, now: float) -> Plan:
     # A service that goes does not wait for a node that is down: on its return, the node removes what nobody knows.
     reaper.reap(state, draft, service, now, patience=0.0 if wanted is None else ORPHANED_AFTER)
     if wanted is None or head is None:
-        reaper.dissolve(state, draft, service)
+        if not dependencies.is_still_used(state, service):
+            reaper.dissolve(state, draft, service)
     else:
         slots = slots_of(state.all_of(service.uid))
         picture = ServicePicture(state, service, head, wanted[0], wanted[1].version, now, slots)
-        _Reconciler(picture, draft).run()
+        wait = dependencies.wait_of(state, head, *wanted, now)
+        _Reconciler(picture, draft, "" if wait is None else wait.reason).run()
     return draft.plan()
 
 
 class _Reconciler:
-    def __init__(self, picture: ServicePicture, draft: Draft) -> None:
-        self.picture, self.draft = picture, draft
+    """`held` tells what the service waits for before its tasks may start, "" for nothing."""
+
+    def __init__(self, picture: ServicePicture, draft: Draft, held: str) -> None:
+        self.picture, self.draft, self.held = picture, draft, held
         self.state, self.now = picture.state, picture.now
-        self.placement = Placement(picture, draft)
+        self.placement = Placement(picture, draft, held)
+        self.policy = policy_for(picture.head.spec, picture.spec)
         self.changed: dict[str, Task] = {}
         self.dropped: list[Task] = []
         self.new: list[NewTask] = []
 
     def run(self) -> None:
         problem = _claim_ports(self.picture, self.draft)
-        self.placement.settle_virtual_addresses()
-        wanted = replicated.wanted(self.picture)
+        wanted = MODES[self.picture.spec.mode](self.picture)
         kept = [slot for slot in self.picture.slots if wanted.fates[slot.number].act is Act.SETTLE]
         due = {slot.number: why for slot in kept if (why := self._due(slot.tasks[0])) is not None}
-        turn = updater.turn(self.picture, kept, due)
+        turn = self._turn(kept, due)
+        if turn.undo is not None:
+            self.draft.step(turn.undo.revision.reason, puts=turn.undo, guards=[key_of(self.picture.service)])
+            return
         if turn.wake_at is not None:
             self.draft.wake(turn.wake_at)
         for task in turn.over:
@@ -78,9 +94,21 @@ class _Reconciler:
         self.new += [NewTask(opening, Successor()) for opening in wanted.openings]
         self._write(turn.service, problem)
 
+    def _turn(self, kept: Sequence[Slot], due: dict[int, Due]) -> Turn:
+        """Ask which slots are replaced now. A job's are not updated in turn, and one that is held not at all."""
+        if self.picture.spec.mode.is_job:
+            return Turn(self.picture.service, stop_first=frozenset(n for n, why in due.items() if not why.update))
+        moves = {number: why for number, why in due.items() if not why.update}
+        if not self.held or moves == due:
+            return updater.turn(self.picture, kept, due)
+        turn = updater.turn(self.picture, kept, moves)
+        return dataclasses.replace(turn, service=self.picture.service)
+
     # What is to become of the slots
 
     def _due(self, task: Task) -> Due | None:
+        if self.picture.spec.mode.is_global and not self._takes(global_mode.node_of(task)):
+            return None  # nothing could run there in its place
         if task.version != self.picture.version:
             return Due(True, f"replaced by version {self.picture.version}")
         if self.state.has_ended(task):
@@ -94,8 +122,14 @@ class _Reconciler:
             return Due(False, f"node {node.name} is drained")
         return None
 
+    def _takes(self, node_id: str) -> bool:
+        node = self.state.nodes.get(node_id)
+        return node is not None and node.availability is not Availability.PAUSE and not self.state.is_lost(node_id)
+
     def _let_be(self, slot: Slot, fate: Fate) -> None:
         match fate.act:
+            case Act.RENEW if slot.occupant is None:
+                self.new.append(NewTask(Opening(slot.number, slot.tasks[0].meant_for), Successor()))
             case Act.RENEW:
                 self._replace(slot.tasks[0], Successor(), fate.reason)
             case Act.REST:
@@ -118,18 +152,22 @@ class _Reconciler:
         task = slot.tasks[0]
         status = self.state.statuses.get(task.id)
         if slot.number in turn.start_first:
-            self.new.append(NewTask(Opening(slot.number), Successor(), task))
+            why = due[slot.number]
+            successor = Successor() if why.update else inherited(task)
+            self.new.append(NewTask(Opening(slot.number, task.meant_for), successor, task, dataclasses.replace(task, yields=True)))
         elif slot.number in turn.stop_first:
             why = due[slot.number]
             self._replace(task, Successor() if why.update else inherited(task), why.reason)
         elif status is not None and status.state.terminal:
-            after = after_end(task, status, self.picture.spec.restart, self.now)
+            after = after_end(task, status, self.policy, self.now)
             if isinstance(after, Rests):
                 self._note(task, after.reason)
             else:
                 self._replace(task, after, task.reason)
         elif task.node is not None:
             self._look_after_node(task, task.node)
+        if sum(t.desired is Desired.RUNNING and not t.yields and t.leaving_at is None for t in slot.tasks) > 1:
+            raise Inconsistent(f"two tasks of {self.picture.service.full_name}.{slot.number} are wanted at once")
         for old in slot.tasks[1 + HISTORY :]:
             if old.desired is Desired.SHUTDOWN and old.node is not None:
                 self._end(old, Desired.REMOVE, old.reason)
@@ -140,7 +178,9 @@ class _Reconciler:
         if node is None:
             self._replace(task, inherited(task), f"node {node_id} is no longer in the cluster")
         elif verdict is not None and self.state.is_lost(node_id):
-            if volume := self.placement.pinned_by(task):
+            if self.picture.spec.mode.is_global:
+                self._note(task, f"node {node.name} is down")
+            elif volume := self.placement.pinned_by(task):
                 self._note(task, f"waits for node {node.name}, which is down: volume {volume} is there")
             elif self.now < verdict.replace_at:
                 self.draft.wake(verdict.replace_at)
@@ -154,11 +194,13 @@ class _Reconciler:
             self.changed[task.id] = dataclasses.replace(task, reason=reason)
 
     def _end(self, task: Task, desired: Desired, reason: str) -> None:
-        self.changed[task.id] = let_go(self.picture, task, desired, reason)
+        changed = let_go(self.picture, task, desired, reason)
+        if changed != task:
+            self.changed[task.id] = changed
 
     def _replace(self, task: Task, successor: Successor, reason: str) -> None:
         replaced = None if task.node is None else let_go(self.picture, task, Desired.SHUTDOWN, reason)
-        self.new.append(NewTask(Opening(task.slot), successor, task, replaced))
+        self.new.append(NewTask(Opening(task.slot, task.meant_for), successor, task, replaced))
 
     # Steps
 
@@ -173,7 +215,8 @@ class _Reconciler:
         going = {task.id for task in self.dropped} | {new.replaces.id for new in self.new if new.replaces is not None}
         for slot in self.picture.slots:
             task = slot.tasks[0]
-            if task.node is None and task.desired is Desired.RUNNING and task.id not in going:
+            current = task.version == self.picture.version
+            if task.node is None and current and self.state.is_live(task) and task.id not in going:
                 self.placement.bind(task)
         self.placement.make(self.new, service)
 
@@ -192,7 +235,7 @@ def _claim_ports(picture: ServicePicture, draft: Draft) -> str:
             other = state.services.get(holder.owner)
             problems.append(f"port {name} is published by {other.full_name if other else holder.owner}")
     for key in sorted(state.claims_of.get(service.uid, ())):
-        if state.claims[key].kind == "port" and state.claims[key].name not in wanted:
+        if state.claims[key].name not in wanted:
             draft.step(f"give up {key}", deletes=[key], guards=[key_for(Stack, service.stack)])
     return "; ".join(problems)
 

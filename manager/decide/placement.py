@@ -37,10 +37,10 @@ class NewTask:
 
 
 class Placement:
-    """Binds the tasks of one service within one plan."""
+    """Binds the tasks of one service within one plan; `held` tells why none is bound now, "" when they may be."""
 
-    def __init__(self, picture: ServicePicture, draft: Draft) -> None:
-        self._picture, self._draft = picture, draft
+    def __init__(self, picture: ServicePicture, draft: Draft, held: str) -> None:
+        self._picture, self._draft, self._held = picture, draft, held
         self._rows = {slot.number: slot.tasks for slot in picture.slots}
         tasks = [task for slot in picture.slots for task in slot.tasks]
         self.scheduler = Scheduler(picture.state, picture.head.spec, picture.spec, tasks, picture.now, picture.version)
@@ -86,6 +86,7 @@ class Placement:
                 failures=one.successor.failures,
                 first_failure_at=one.successor.first_failure_at,
                 reason=one.successor.reason,
+                meant_for=one.opening.node,
             )
             self._bind(task, self._rows.get(one.opening.slot, ()), new=one, service=service if one is new[0] else None)
 
@@ -114,6 +115,8 @@ class Placement:
             self._draft.wake(task.not_before)
         elif self._must_wait(task, before):
             task = dataclasses.replace(task, reason="waits until the task before it has ended")
+        elif self._held:
+            task = dataclasses.replace(task, reason=self._held)
         else:
             try:
                 task, claims = self._place(task)
@@ -138,19 +141,21 @@ class Placement:
         self._draft.step(f"task {full_name}.{task.slot} {task.id} {where}", puts=puts, deletes=deletes, guards=guards)
 
     def _must_wait(self, task: Task, before: Sequence[Task]) -> bool:
-        """Tell whether a task of its slot must end first: for a new version, and for the sake of a shared volume."""
+        """Tell whether a task of its slot must end first: one of a job, of another version, or with its volume."""
         state = self._picture.state
         for old in before:
-            if old.node is None or state.has_ended(old) or state.is_lost(old.node):
+            if old.node is None or old.yields or state.has_ended(old) or state.is_lost(old.node):
                 continue
-            if old.version != task.version or self.scheduler.volumes:
+            if old.version != task.version or self.scheduler.volumes or self._picture.spec.mode.is_job:
                 return True
         return False
 
     def _place(self, task: Task) -> tuple[Task, list[Claim]]:
         if self._networks is None:
             raise NoRoom(self._network_problem)
-        node = self.scheduler.pick()
+        node = task.meant_for or self.scheduler.pick()
+        if task.meant_for:
+            self.scheduler.pick_on(node)
         endpoints: list[Endpoint] = []
         claims: list[Claim] = []
         for network, aliases in self._networks:

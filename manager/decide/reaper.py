@@ -26,12 +26,12 @@ def reap(state: ClusterState, draft: Draft, service: ServiceState, now: float, p
         if is_forgotten(state, task):
             deletes = [key_of(task), *claims, *([key_of(status)] if status is not None else [])]
             draft.step(f"forget task {task.id}", deletes=deletes)
-        elif state.has_ended(task):
-            if claims:
-                status_key = key_for(TaskStatus, task.id)
-                draft.step(f"free what task {task.id} held", deletes=claims, guards=[key_of(task), status_key])
+        elif state.has_ended(task) and claims:
+            status_key = key_for(TaskStatus, task.id)
+            draft.step(f"free what task {task.id} held", deletes=claims, guards=[key_of(task), status_key])
         elif task.node is not None and task.desired is not Desired.RUNNING:
-            _orphan(state, draft, task, task.node, claims, now, patience)
+            if not state.has_ended(task) or task.desired is Desired.REMOVE:
+                _give_up(state, draft, task, task.node, claims, now, patience)
 
 
 def is_forgotten(state: ClusterState, task: Task) -> bool:
@@ -44,7 +44,7 @@ def is_forgotten(state: ClusterState, task: Task) -> bool:
     return task.desired is Desired.REMOVE and status is not None and status.state.terminal and not status.container
 
 
-def _orphan(
+def _give_up(
     state: ClusterState, draft: Draft, task: Task, node: str, claims: list[str], now: float, patience: float
 ) -> None:
     if node in state.nodes:
@@ -60,7 +60,10 @@ def _orphan(
     else:
         message = f"node {node} is no longer in the cluster"
     before = state.statuses.get(task.id, TaskStatus(task.id, TaskState.ASSIGNED, now))
-    status = dataclasses.replace(before, state=TaskState.ORPHANED, at=now, message=message, container="")
+    if state.has_ended(task):
+        status = dataclasses.replace(before, container="")  # whatever is left there, a node that is back removes
+    else:
+        status = dataclasses.replace(before, state=TaskState.ORPHANED, at=now, message=message, container="")
     draft.step(
         f"give up task {task.id}: {message}",
         puts=[status],

@@ -7,10 +7,12 @@ from the leaders' own clock: an agent's may be wrong. Whether its slot rests doe
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass
 
-from cluster.model.service import RestartCondition, RestartPolicy
+from cluster.model.service import RestartCondition, RestartPolicy, ServiceSpec
+from cluster.model.stack import StackSpec
 from cluster.model.task import Task, TaskState, TaskStatus
 
 FIRST_WAIT = 1.0
@@ -34,6 +36,19 @@ class Rests:
     """The slot is left as it is; `reason` is "" when that is what its policy wants of a task that did its work."""
 
     reason: str = ""
+
+
+def policy_for(stack: StackSpec, spec: ServiceSpec) -> RestartPolicy:
+    """Give the policy that holds for a service: what is there to complete is not run again after it has."""
+    if spec.restart.condition is RestartCondition.ANY and (spec.mode.is_job or _is_awaited(stack, spec.name)):
+        return dataclasses.replace(spec.restart, condition=RestartCondition.ON_FAILURE)
+    return spec.restart
+
+
+def _is_awaited(stack: StackSpec, name: str) -> bool:
+    """Tell whether another service of the stack waits for this one to complete."""
+    on = (service.depends_on.get(name) for service in stack.services.values())
+    return any(one is not None and one.condition == "service_completed_successfully" for one in on)
 
 
 def after_end(task: Task, status: TaskStatus, policy: RestartPolicy, now: float) -> Successor | Rests:

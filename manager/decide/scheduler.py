@@ -226,7 +226,9 @@ class Scheduler:
 
 
 def local_volumes(stack: StackSpec, spec: ServiceSpec) -> tuple[str, ...]:
-    """Give the full names of the volumes of a service that lie on one node's disk."""
+    """Give the full names of the volumes of a service that lie on one node's disk; a global one has its own on each."""
+    if spec.mode.is_global:
+        return ()
     by_name = {volume.name: volume for volume in stack.volumes.values()}
     return tuple(sorted({name for name in spec.volume_names if _is_local(by_name.get(name))}))
 

@@ -38,6 +38,7 @@ def a_service(
     restart: RestartPolicy | None = None,
 ) -> ServiceSpec:
     mounts = tuple(Mount("volume", f"/mnt/{volume}", volume) for volume in volumes)
+    **fields: Any,
     return ServiceSpec(
         name=name,
         container=ContainerSpec(image=image, mounts=mounts),
@@ -48,6 +49,7 @@ def a_service(
         restart=restart or RestartPolicy(),
     )
 
+        **fields,
 
 def a_stack(name: str = "app", *services: ServiceSpec, networks: tuple[NetworkSpec, ...] = ()) -> StackSpec:
     keys = sorted({a.network for service in services for a in service.networks})

@@ -1,0 +1,99 @@
+"""What a service waits for before its tasks start (depends_on), wherever in the cluster that runs.
+
+Before the first task of a version starts, each service that it depends on must be whole: all its tasks of its own
+newest version as the condition asks. So a deploy that changes both changes the one depended on first. Once the service
+runs at its version, it takes only one such task of whatever version for a replacement or one more replica to start: a
+service that lost a node is not held back by another that lost it too, but does not start before it either. What runs is
+never stopped for the sake of what it depends on; `restart: true` is a matter of versions (`manager.api.revise`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cluster.model.service import Dependency, ServiceSpec, ServiceState
+from cluster.model.stack import ServiceVersion, StackRevision
+from cluster.model.task import Task, TaskState
+from manager.decide.tally import Tally, tally
+from manager.picture import ClusterState
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """`reason` tells people what is waited for; `in_vain` that it has failed for good."""
+
+    reason: str
+    in_vain: bool = False
+
+
+def wait_of(
+    state: ClusterState, head: StackRevision, spec: ServiceSpec, version: ServiceVersion, now: float
+) -> Wait | None:
+    """Tell what a service waits for, None when its tasks may start."""
+    if not spec.depends_on:
+        return None
+    tasks = state.all_of(version.uid)
+    fresh = not any(task.version == version.version and task.node is not None for task in tasks)
+    for name, dependency in sorted(spec.depends_on.items()):
+        if name not in head.services:
+            if dependency.required:
+                return Wait(f"waits for service {name}, which the stack does not have")
+            continue
+        wait = _wait_for(state, head, name, dependency, fresh, now)
+        if wait is not None:
+            return wait
+    return None
+
+
+def _wait_for(
+    state: ClusterState, head: StackRevision, name: str, dependency: Dependency, fresh: bool, now: float
+) -> Wait | None:
+    count = tally(state, head, head.spec.services[name], head.services[name], now)
+    if dependency.condition == "service_completed_successfully":
+        met, verb = count.completed, "completed"
+    else:
+        test, verb = (_is_healthy, "healthy") if dependency.condition == "service_healthy" else (_is_started, "started")
+        met = sum(test(state, task) for task in count.current)
+        if not fresh and any(test(state, task) for task in state.all_of(head.services[name].uid)):
+            return None
+    if met >= count.wanted and head.services[name].uid in state.services:
+        return None
+    if _is_over(count):
+        return Wait(f"waits in vain for service {name}: {count.failed[0]}", in_vain=True)
+    return Wait(f"waits for service {name}: {met} of {count.wanted} {verb}")
+
+
+def _is_over(count: Tally) -> bool:
+    return bool(count.failed) and count.done + len(count.failed) >= count.wanted
+
+
+def _is_started(state: ClusterState, task: Task) -> bool:
+    return state.state_of(task) in (TaskState.STARTING, TaskState.RUNNING, TaskState.COMPLETE)
+
+
+def _is_healthy(state: ClusterState, task: Task) -> bool:
+    return state.is_ready(task)
+
+
+def dependents(state: ClusterState, service: ServiceState) -> Iterator[str]:
+    """Name the services, by uid, that wait for one of their stack."""
+    head = state.head(service.stack_uid)
+    for name, spec in head.spec.services.items() if head is not None else ():
+        if service.name in spec.depends_on and head is not None:
+            yield head.services[name].uid
+
+
+def depended_on(state: ClusterState, service: ServiceState) -> Iterator[str]:
+    """Name the services, by uid, that one waits for."""
+    head = state.head(service.stack_uid)
+    spec = None if head is None else head.spec.services.get(service.name)
+    for name in spec.depends_on if spec is not None else ():
+        if head is not None and name in head.services:
+            yield head.services[name].uid
+
+
+def is_still_used(state: ClusterState, service: ServiceState) -> bool:
+    """Tell whether something still runs of the services that depend on one whose stack is removed."""
+    users = (task for uid in dependents(state, service) for task in state.all_of(uid))
+    return any(task.node is not None and not state.has_ended(task) for task in users)
