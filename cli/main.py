@@ -13,6 +13,7 @@ from cluster.errors import Inconsistent, StackyardError
 # Command -> (module, attribute, short help): the help of the whole program needs no module.
 COMMANDS = {
     "deploy": ("cli.commands.deploy", "deploy", "Run a Compose file as a stack, or bring a running one up to date."),
+    "config": ("cli.commands.config", "config", "Print Compose files as one, and what becomes of each key in them."),
     "ls": ("cli.commands.stacks", "ls", "List the stacks."),
     "services": ("cli.commands.services", "services", "List the services."),
     "ps": ("cli.commands.services", "ps", "List the tasks."),

@@ -9,7 +9,8 @@ from collections.abc import Mapping as Variables
 from dataclasses import dataclass, field
 from typing import Any
 
-from cluster.compose import dotenv, keys, names, stack, values
+from cluster.compose import convert, dotenv, keys, names, stack, values
+from cluster.compose.convert import Judged
 from cluster.compose.interpolate import interpolate
 from cluster.compose.merge import merge
 from cluster.compose.normalise import normalise
@@ -98,6 +99,17 @@ class Project:
             variables=self.variables.get,
             read_env=self._read_env,
         )
+
+    def verdicts(self) -> tuple[Judged, ...]:
+        """Tell what becomes of each key that is used. Raises ComposeError where the files accept what is no key."""
+        return convert.judge(self)
+
+    def contents(self) -> dict[tuple[str, str], bytes]:
+        """Give what is in the secrets and configs that are not external, by ("secret" or "config", key).
+
+        Raises ComposeError.
+        """
+        return convert.contents(self)
 
     def builds(self) -> tuple[Build, ...]:
         """Give the images that the files say how to build. Raises ComposeError."""

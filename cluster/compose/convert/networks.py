@@ -57,7 +57,7 @@ def attachments(
 ) -> tuple[tuple[NetworkAttachment, ...], NetworkMode]:
     """Give the networks of a service, or that it has the node's own or none: of those it joins no other.
 
-    An external network that is called `host` or `none` is the node's, as in a swarm.
+    An external network that is called `host` or `none` is the node's, as in a swarm; `bridge` is the default one.
     """
     key = str(service.path[-1])
     mode_field = service["network_mode"]
@@ -72,8 +72,9 @@ def attachments(
         if network.external and network.name in ("host", "none"):
             own.append((field, "host" if network.name == "host" else "none"))
             continue
+        network_key = DEFAULT if network.external and network.name == "bridge" else name
         aliases = [names.check_alias(a.text(), a.source.where(*a.path)) for a in field["aliases"].items()]
-        found.append(NetworkAttachment(name, tuple(dict.fromkeys((key, *aliases)))))
+        found.append(NetworkAttachment(network_key, tuple(dict.fromkeys((key, *aliases)))))
     if own and (found or len(own) > 1):
         raise own[0][0].error(f"a container with the network {own[0][1]!r} of its node joins no other")
     if own:

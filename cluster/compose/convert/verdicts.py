@@ -177,6 +177,10 @@ def _network_driver(value: Any, beside: Siblings) -> Verdict:
     )
 
 
+def _external(value: Any, beside: Siblings) -> Verdict:
+    return Translated("the stack's default network") if value and beside.get("name") == "bridge" else YES
+
+
 def _ipam_driver(value: Any, beside: Siblings) -> Verdict:
     return YES if value in ("", "default") else Refused(_ADDRESSES, "Take the key out.")
 
@@ -310,7 +314,8 @@ TABLE: dict[str, dict[str, Rule]] = {
         "parallelism", "delay", "failure_action", "monitor", "max_failure_ratio", "order"
     ),
     "networks.*": {
-        **_honoured("name", "external", "internal", "driver_opts", "ipam", "labels"),
+        **_honoured("name", "internal", "driver_opts", "ipam", "labels"),
+        "external": Depends("`host` and `none` are the node's own, `bridge` is translated", _external),
         "driver": Depends("`overlay` and `default`; `bridge` translated, others refused", _network_driver),
         "attachable": Translated("nothing: services of other stacks join it as an external network in any case"),
         "enable_ipv4": Depends("only `true`", _ipv4),
