@@ -2,44 +2,48 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from cli.commands.follow import follow, settle_option, timeout_option
+from cli.commands.project import load, project_options
 from cli.commands.session import connect
-from cluster.errors import Failed, UserError
+from cluster.errors import UserError
 
-STDIN = "-"
-_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
+if TYPE_CHECKING:
+    from cluster.compose import Project
 
 
 @click.command()
-@click.option(
-    "-f", "-c", "--file", "--compose-file", "files", multiple=True, metavar="FILE",
-    help="A Compose file, - for standard input; a later one is laid over those before it.",
-)  # fmt: skip
+@project_options
 @click.argument("name", required=False)
 @click.option("--detach", "-d", is_flag=True, help="Do not wait until it runs.")
 @click.option("--reason", metavar="TEXT", default="", help="Why, for the history of the stack.")
 @timeout_option
 @settle_option
-def deploy(files: tuple[str, ...], name: str | None, detach: bool, reason: str, timeout: float, settle: float) -> None:
+def deploy(
+    files: tuple[str, ...],
+    project_name: str | None,
+    profiles: tuple[str, ...],
+    env_files: tuple[str, ...],
+    name: str | None,
+    detach: bool,
+    reason: str,
+    timeout: float,
+    settle: float,
+) -> None:
     """Run a Compose file as a stack, or bring a running one up to date.
 
     NAME is the stack's; otherwise it is the name: in the file, or that of the file's folder. The command waits until
     all tasks of this version run, and ends with exit code 1 and the reason if they do not.
     """
-    from cluster import compose
-
-    paths = files or (_found(),)
-    directory = Path.cwd() if paths[0] == STDIN else Path(paths[0]).absolute().parent
-    project = compose.read(paths, os.environ, _Reader(), name=name, directory=str(directory))
+    if name and project_name and name != project_name:
+        raise UserError(f"the stack has two names, {name!r} and {project_name!r}", hint="Give it once.")
+    project = load(files, name or project_name, profiles, env_files)
     spec = project.stack()
-    for note in project.notes:
-        click.echo(f"note: {note}", err=True)
+    for line in _told(project):
+        click.echo(line, err=True)
     with connect() as client:
         reply = client.deploy(spec, reason)
         if not reply.changed:
@@ -51,19 +55,18 @@ def deploy(files: tuple[str, ...], name: str | None, detach: bool, reason: str, 
     click.echo(f"{reply.stack} runs, revision {reply.revision}")
 
 
-def _found() -> str:
-    for name in _NAMES:
-        if Path(name).is_file():
-            return name
-    raise UserError("no Compose file is given, and there is none in this folder", hint="Name one with -f FILE.")
+def _told(project: Project) -> list[str]:
+    """Say what is worth knowing before anything is touched: warnings, and keys that come to something else.
 
-
-class _Reader:
-    """Reads files, and standard input once."""
-
-    def __call__(self, path: str) -> bytes:
-        if path != STDIN:
-            return Path(path).read_bytes()
-        if sys.stdin.closed or sys.stdin.isatty():
-            raise Failed("a Compose file was to come on standard input, which is a terminal", hint="Use -f FILE.")
-        return sys.stdin.buffer.read()
+    A verdict that many places share is told once.
+    """
+    lines = [f"note: {note}" for note in project.notes]
+    places: dict[tuple[str, str, str], list[str]] = {}
+    for one in project.verdicts():
+        if one.word != "honoured":
+            where = f"{one.where.file}:{one.where.line}"
+            places.setdefault((one.word, one.name, one.text), []).append(f"{where}: {'.'.join(map(str, one.path))}")
+    for (word, _, text), found in places.items():
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        lines.append(f"note: {found[0]}{more}: {word}: {text}")
+    return lines
