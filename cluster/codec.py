@@ -17,6 +17,7 @@ from cluster.errors import Inconsistent
 from cluster.model.cluster import Claim, ClockMark, Cluster
 from cluster.model.network import Network
 from cluster.model.node import Manager, Node, NodeState, Session
+from cluster.model.secret import Content, External
 from cluster.model.service import ServiceState
 from cluster.model.stack import Stack, StackRevision
 from cluster.model.task import Task, TaskStatus
@@ -26,6 +27,9 @@ from cluster.model.volume import Volume
 SCHEMA = 1
 PREFIX = "/stackyard/state/"
 """All records of the cluster's state live below this key; certificates and the election live beside it."""
+
+SEALED_PREFIX = "/stackyard/sealed/"
+"""What is in secrets and configs lives below this key, sealed; a Content record tells of each."""
 
 Record = (
     Cluster
@@ -42,6 +46,8 @@ Record = (
     | Session
     | Manager
     | Claim
+    | Content
+    | External
     | Withdrawn
 )
 
@@ -69,6 +75,8 @@ KINDS: tuple[Kind, ...] = (
     Kind("session", Session, lambda r: r.node),
     Kind("manager", Manager, lambda r: r.id),
     Kind("claim", Claim, lambda r: f"{r.kind}/{r.name}"),
+    Kind("content", Content, lambda r: f"{r.owner}/{r.digest}"),
+    Kind("external", External, lambda r: f"{r.kind}/{r.name}"),
     Kind("withdrawn", Withdrawn, lambda r: r.manager),
 )
 _BY_TYPE = {kind.type: kind for kind in KINDS}
@@ -78,6 +86,11 @@ _BY_NAME = {kind.name: kind for kind in KINDS}
 def revision_ident(stack_uid: str, n: int) -> str:
     """Sort revisions of a stack by number in etcd's byte order."""
     return f"{stack_uid}/{n:08d}"
+
+
+def sealed_key(owner: str, digest: str) -> str:
+    """Give the etcd key of the sealed bytes that a Content record tells of."""
+    return f"{SEALED_PREFIX}{owner}/{digest}"
 
 
 def key_for(record_type: type[Any], ident: str) -> str:

@@ -18,6 +18,7 @@ import msgspec
 
 from cluster.model.network import Network
 from cluster.model.node import NodeDescription
+from cluster.model.secret import ConfigSpec, SecretSpec
 from cluster.model.service import PortSpec, ServiceSpec
 from cluster.model.task import Task, TaskStatus
 from cluster.model.volume import VolumeSpec
@@ -32,13 +33,19 @@ MAX_FRAME = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ServiceItem:
-    """One version of a service's spec that tasks on this node run, with the volumes that it mounts."""
+    """One version of a service's spec that tasks on this node run, with the volumes, secrets and configs that it uses.
+
+    Of the latter it has the digests only: the agent fetches the contents, which are kept under the tasks' stack, for
+    itself, from `/v1/agent/contents/<stack uid>/<digest>`.
+    """
 
     uid: str
     version: int
     stack: str
     spec: ServiceSpec
     volumes: tuple[VolumeSpec, ...] = ()
+    secrets: tuple[SecretSpec, ...] = ()
+    configs: tuple[ConfigSpec, ...] = ()
 
     @property
     def ident(self) -> str:

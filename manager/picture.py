@@ -14,6 +14,7 @@ from cluster.codec import Record, decode, key_for, key_of
 from cluster.model.cluster import Claim, ClockMark, Cluster
 from cluster.model.network import Network
 from cluster.model.node import Manager, Node, NodeState, NodeStatus, Session, SessionState
+from cluster.model.secret import Content, External
 from cluster.model.service import ServiceSpec, ServiceState
 from cluster.model.stack import ServiceVersion, Stack, StackRevision
 from cluster.model.task import Desired, Task, TaskState, TaskStatus
@@ -75,6 +76,8 @@ class ClusterState:
         self.sessions: dict[str, Session] = {}
         self.sessions_at: dict[str, set[str]] = {}  # by manager
         self.managers: dict[str, Manager] = {}
+        self.contents: dict[str, dict[str, Content]] = {}  # by owner, digest
+        self.externals: dict[str, External] = {}  # by owner, such as secret.NAME
         self.claims: dict[str, Claim] = {}  # by key
         self.claims_of: dict[str, set[str]] = {}  # by owner
         self.occupied: dict[str, set[int]] = {}
@@ -99,6 +102,8 @@ class ClusterState:
             Session: self._put_session,
             Manager: self._put_manager,
             Claim: self._put_claim,
+            Content: self._put_content,
+            External: lambda old, new: _replace(self.externals, lambda r: r.owner, old, new),
         }
 
     # Feeding
@@ -351,6 +356,15 @@ class ClusterState:
             _discard(self.sessions_at, old.manager, old.node)
         if new is not None:
             self.sessions_at.setdefault(new.manager, set()).add(new.node)
+
+    def _put_content(self, old: Content | None, new: Content | None) -> None:
+        if old is not None:
+            digests = self.contents[old.owner]
+            del digests[old.digest]
+            if not digests:
+                del self.contents[old.owner]
+        if new is not None:
+            self.contents.setdefault(new.owner, {})[new.digest] = new
 
     def _put_claim(self, old: Claim | None, new: Claim | None) -> None:
         for claim, by in ((old, -1), (new, +1)):

@@ -32,3 +32,40 @@ class ConfigSpec:
     labels: dict[str, str] = field(default_factory=dict)
     template_driver: Literal["", "golang"] = ""
     digest: str = ""
+
+
+FileKind = Literal["secret", "config"]
+LARGEST_CONTENT = 1_024_000
+"""Bytes of one secret or config."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """That the content of a secret or config is stored: sealed, beside the state, under `owner` and `digest`.
+
+    The owner is a stack's uid, or `secret.NAME` or `config.NAME` for one that was made apart from stacks. A stack has a
+    copy of its own of everything that it uses. `key` names the key that it is sealed with.
+    """
+
+    owner: str
+    digest: str
+    size: int
+    key: str
+    stored_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class External:
+    """A secret or config made apart from stacks, for those that say `external`; never changed, only removed."""
+
+    kind: FileKind
+    name: str
+    digest: str
+    size: int
+    created_at: float
+    author: str
+    labels: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def owner(self) -> str:
+        return f"{self.kind}.{self.name}"
