@@ -10,7 +10,14 @@ from pathlib import Path
 
 import aiohttp
 import msgspec
-from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_random_exponential
+from tenacity import (
+    AsyncRetrying,
+    before_sleep_log,
+    retry_if_exception_type,
+    stop_after_delay,
+    stop_never,
+    wait_random_exponential,
+)
 
 from cluster import errors, pki
 from cluster.errors import Failed, StackyardError, Unavailable, UserError
@@ -53,11 +60,13 @@ def load(directory: Path) -> Credentials | None:
         ) from error
 
 
-async def join(directory: Path, managers: tuple[str, ...], token_text: str, name: str) -> Credentials:
+async def join(
+    directory: Path, managers: tuple[str, ...], token_text: str, name: str, patience: float | None = None
+) -> Credentials:
     """Ask the managers, one after another until one answers, for this node's certificate.
 
     The key is made here once: asking again with it gives the same node again. Raises UserError or Forbidden when asking
-    again cannot help.
+    again cannot help, and Unavailable when none has answered for `patience` seconds (None: for ever).
     """
     token = pki.parse_token(token_text)
     key_file, certificate_file, ca_file = _files(directory)
@@ -67,6 +76,7 @@ async def join(directory: Path, managers: tuple[str, ...], token_text: str, name
     attempts = AsyncRetrying(
         retry=retry_if_exception_type(Unavailable),
         wait=wait_random_exponential(multiplier=0.2, max=5),
+        stop=stop_never if patience is None else stop_after_delay(patience),
         before_sleep=before_sleep_log(log, logging.WARNING),
         reraise=True,
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 RUNTIME = "stackyard"
-"""The name of our OCI runtime in an engine's configuration; `stackyard-NAME` is the one in front of the runtime NAME."""
+"""Our OCI runtime's name in an engine's configuration; `stackyard-NAME` is the one in front of the runtime NAME."""
 
 
 def refusals(info: Mapping[str, Any]) -> dict[str, str]:

@@ -223,7 +223,7 @@ def parse_token(text: str) -> JoinToken:
     if match is None:
         raise UserError(
             "that is no join token: it should look like SYTKN-1-<64 hex digits>-<32 characters>",
-            hint="Copy the whole token; on a manager, `stack node token` shows it.",
+            hint="Copy the whole token; on a manager, `stack token show` shows it.",
         )
     return JoinToken(match["digest"], match["secret"])
 

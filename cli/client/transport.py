@@ -25,7 +25,9 @@ _PAUSE = 0.3
 _CONNECT_TIMEOUT = 3.0  # the host of a manager may be off, and then nobody refuses
 
 
-class _UnixConnection(http.client.HTTPConnection):
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP on a UNIX socket."""
+
     def __init__(self, path: str, timeout: float | None) -> None:
         super().__init__("localhost", timeout=timeout)
         self._path = path
@@ -121,7 +123,7 @@ class Transport:
 
     def _connect(self, endpoint: str) -> http.client.HTTPConnection:
         if self._context.socket:
-            return _UnixConnection(endpoint, _CONNECT_TIMEOUT)
+            return UnixConnection(endpoint, _CONNECT_TIMEOUT)
         url = urllib.parse.urlsplit(endpoint)
         return http.client.HTTPSConnection(
             url.hostname or "", url.port, timeout=_CONNECT_TIMEOUT, context=self._tls_context()

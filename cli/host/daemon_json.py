@@ -67,7 +67,7 @@ def with_runtimes(settings: Mapping[str, Any], wrapper: str, default: str) -> di
     (`runtimeType`) are left out: there is nothing to put in front of them. Raises UserError when the default is one.
     """
     others = {name: one for name, one in settings.get("runtimes", {}).items() if not ours(name)}
-    made = {RUNTIME: {"path": wrapper}}
+    made: dict[str, dict[str, Any]] = {RUNTIME: {"path": wrapper}}
     for name, one in others.items():
         if isinstance(one, dict) and isinstance(path := one.get("path"), str) and not one.get("runtimeType"):
             arguments = [_OPTION + path, *(one.get("runtimeArgs") or ())]

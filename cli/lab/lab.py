@@ -15,7 +15,8 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from typing import TYPE_CHECKING
 
-from cli.lab import builder, join, processes, programs, settings, supervise
+from cli.host import local
+from cli.lab import builder, processes, programs, settings, supervise
 from cli.lab.host import cgroups, remove_cgroups, unmount_below
 from cli.lab.layout import REGISTRY_HOST, Layout
 from cli.lab.node import Node
@@ -113,7 +114,7 @@ class Lab:
                     )
                 self._say("removing the images")
                 _remove(self.layout.cache_dir)
-            join.remove_context(self.layout)
+            local.remove_context(self.layout.name)
 
     def status(self) -> list[NodeStatus]:
         if self._settings is None:
@@ -312,7 +313,9 @@ class Lab:
         """Once managers run: let `stack` talk to them, and wait for the agents that they can hear."""
         if programs.MANAGER not in wanted.programs:
             return
-        if join.write_context(self.layout, self.layout.nodes(wanted.managers)):
+        managers = self.layout.nodes(wanted.managers)
+        urls, sockets = [one.api_url for one in managers], [one.manager_socket for one in managers]
+        if local.write_context(self.layout.name, urls, sockets, f"lab-{self.layout.name}"):
             self._say(f"`stack` talks to this cluster from now on (context {self.layout.name})")
         states = {status.name: status for status in self.status()}
         heard = []

@@ -1,13 +1,10 @@
-"""Questions to the lab's programs that end quickly with yes or no, and where this installation has its parts."""
+"""Questions to the lab's programs that end quickly with yes or no."""
 
 from __future__ import annotations
 
 import socket
-from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
-
-from cluster.errors import Failed
 
 
 def http_ok(url: str, unix_socket: Path | None = None, timeout: float = 5) -> bool:
@@ -27,11 +24,3 @@ def http_ok(url: str, unix_socket: Path | None = None, timeout: float = 5) -> bo
         return False
     finally:
         connection.close()
-
-
-def runtime_wrapper() -> Path:
-    """The OCI runtime of this installation; it belongs to the agent, which the command does not import."""
-    spec = find_spec("agent")
-    if spec is None or not spec.submodule_search_locations:
-        raise Failed("the package `agent` is not installed beside this command", hint="Install stackyard anew.")
-    return Path(next(iter(spec.submodule_search_locations))) / "runtime" / "stackyard-runtime"

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from cli.lab import join, probes, processes, programs
+from cli.host import local
+from cli.host.runtime import packaged_wrapper
+from cli.lab import probes, processes, programs
 from cli.lab.layout import REGISTRY_HOST, Layout, NodeLayout
 from cli.lab.node import Node
 from cli.lab.settings import Settings
@@ -45,7 +47,7 @@ def start(program: str, node: Node, settings: Settings) -> None:
     node.host.enter()  # the clearest error first: the node is off
     bin_dir = Path(sys.prefix) / "bin"
     if program == programs.ENGINE:
-        programs.engine_config_file(layout).write_text(programs.engine_config(layout, probes.runtime_wrapper()))
+        programs.engine_config_file(layout).write_text(programs.engine_config(layout, packaged_wrapper()))
         # no engine runs, so a pid file of a killed one would name whatever process has that pid now
         (layout.run_dir / "docker.pid").unlink(missing_ok=True)
         built = programs.engine(layout, settings.engine_args)
@@ -76,14 +78,14 @@ def wait(program: str, node: Node) -> None:
 
 def wait_ready(nodes: list[Node], settings: Settings) -> None:
     """Wait until the cluster counts these nodes as ready."""
-    managers = _managers(nodes[0].layout.lab, settings)
+    managers = _sockets(_managers(nodes[0].layout.lab, settings))
     names = {node.name for node in nodes}
     trouble: dict[str, str] = {}
 
     def ready() -> bool:
         trouble.clear()
         trouble.update(dict.fromkeys(names, "the cluster does not know it"))
-        for view in join.nodes(managers):
+        for view in local.nodes(managers):
             if view.name in names:
                 trouble[view.name] = f"{view.status} {view.reason}".strip()
         for name in [name for name, status in trouble.items() if status == "ready"]:
@@ -154,10 +156,14 @@ def _managers(layout: Layout, settings: Settings) -> list[NodeLayout]:
     return layout.nodes(settings.managers)
 
 
+def _sockets(managers: list[NodeLayout]) -> list[Path]:
+    return [manager.manager_socket for manager in managers]
+
+
 def _token(node: NodeLayout, managers: list[NodeLayout]) -> str | None:
     """What an agent joins with; one that has joined before may come back while no manager is there to ask."""
     try:
-        tokens = join.tokens(managers)
+        tokens = local.tokens(_sockets(managers))
     except StackyardError:
         if (node.data_dir / programs.AGENT).exists():
             return None

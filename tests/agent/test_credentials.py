@@ -11,7 +11,7 @@ import pytest
 
 from agent.credentials import join, load
 from cluster import pki
-from cluster.errors import Conflict, Failed, Forbidden, UserError
+from cluster.errors import Conflict, Failed, Forbidden, Unavailable, UserError
 from tests.agent.builders import CLUSTER
 from tests.agent.toy_manager import ToyManager
 
@@ -83,6 +83,12 @@ async def test_a_text_that_is_no_token_is_told_from_one_that_is_wrong(folder: Pa
 async def test_managers_are_asked_until_one_answers(manager: ToyManager, folder: Path) -> None:
     joined = await join(folder, ("https://127.0.0.1:1", manager.url), str(token(manager)), "n1")
     assert joined == load(folder)
+
+
+async def test_where_somebody_waits_it_is_given_up(folder: Path) -> None:
+    with pytest.raises(Unavailable, match="no answer from the manager at https://127.0.0.1:1"):
+        await join(folder, ("https://127.0.0.1:1",), str(pki.JoinToken("0" * 64, "a" * 32)), "n1", patience=0.1)
+    assert load(folder) is None
 
 
 async def test_a_certificate_that_cannot_be_used_says_what_to_do(manager: ToyManager, folder: Path) -> None:

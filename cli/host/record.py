@@ -1,0 +1,64 @@
+"""What this host was asked to be, kept on disk: what a second run goes on from, and what `leave` has to undo."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from cluster.errors import Failed
+
+DATA = Path("/var/lib/stackyard")
+"""Where all of a member's own files are, unless it is told otherwise."""
+
+
+class Record(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`manager` is the address at which this host's own manager listens, "" where there is none.
+
+    `managers` are the URLs by which the agent reaches managers, `configuration` the engine's file that has our runtime,
+    `context` the name that the cluster has in the file of contexts of who typed here. `complete`: all steps were done.
+    """
+
+    name: str
+    advertise: str
+    engine: str
+    managers: tuple[str, ...]
+    manager: str = ""
+    etcd: tuple[str, ...] = ()
+    systemd: bool = True
+    configuration: str = ""
+    context: str = ""
+    complete: bool = False
+
+
+class Home:
+    """The directory of a member's files."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.manager = directory / "manager"
+        self.agent = directory / "agent"
+        self.wrapper = directory / "stackyard-runtime"
+        self._record = directory / "host.json"
+
+    def read(self) -> Record | None:
+        """What the host was asked to be; None when it is no member."""
+        try:
+            return msgspec.json.decode(self._record.read_bytes(), type=Record)
+        except FileNotFoundError:
+            return None
+        except msgspec.MsgspecError as error:
+            raise Failed(f"{self._record} cannot be read: {error}", hint="Mend it or remove it.") from error
+
+    def write(self, record: Record) -> None:
+        self.directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+        fresh = self._record.with_name("host.json.new")
+        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(self._record)
+
+    def forget(self) -> None:
+        self._record.unlink(missing_ok=True)
