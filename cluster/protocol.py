@@ -18,7 +18,6 @@ import msgspec
 
 from cluster.model.network import Network
 from cluster.model.node import NodeDescription
-from cluster.model.secret import ConfigSpec, SecretSpec
 from cluster.model.service import PortSpec, ServiceSpec
 from cluster.model.task import Task, TaskStatus
 from cluster.model.volume import VolumeSpec
@@ -33,10 +32,10 @@ MAX_FRAME = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ServiceItem:
-    """One version of a service's spec that tasks on this node run, with the volumes, secrets and configs that it uses.
+    """One version of a service's spec that tasks on this node run, with the volumes that it mounts.
 
-    Of the latter it has the digests only: the agent fetches the contents, which are kept under the tasks' stack, for
-    itself, from `/v1/agent/contents/<stack uid>/<digest>`.
+    Of secrets and configs it has the digests only: the agent fetches the contents for itself, from
+    `/v1/agent/contents/<stack>/<digest>`.
     """
 
     uid: str
@@ -44,8 +43,6 @@ class ServiceItem:
     stack: str
     spec: ServiceSpec
     volumes: tuple[VolumeSpec, ...] = ()
-    secrets: tuple[SecretSpec, ...] = ()
-    configs: tuple[ConfigSpec, ...] = ()
 
     @property
     def ident(self) -> str:

@@ -74,7 +74,8 @@ class DeviceRequest:
 class FileReference:
     """A secret or config in a container's file system; `source` is its key within the stack, `target` an absolute path.
 
-    `mode` is as in chmod, such as 0o444.
+    `mode` is as in chmod, such as 0o444. The manager sets `digest`, the keyed digest under which the content is stored,
+    and `templated`, when the revision is made: with another content it is another container.
     """
 
     source: str
@@ -82,6 +83,8 @@ class FileReference:
     uid: str = "0"
     gid: str = "0"
     mode: int = 0o444
+    digest: str = ""
+    templated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,7 @@ from typing import Literal
 class SecretSpec:
     """A secret of a stack. `name` is the full name; an external one must be there already, under that name.
 
-    `template_driver` golang has the content expanded on the node. `digest` is the keyed digest of the content, set when
-    the revision is made: what is compared, and what the content is stored under.
+    `template_driver` golang has the content expanded on the node.
     """
 
     key: str
@@ -19,7 +18,6 @@ class SecretSpec:
     external: bool = False
     labels: dict[str, str] = field(default_factory=dict)
     template_driver: Literal["", "golang"] = ""
-    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +29,6 @@ class ConfigSpec:
     external: bool = False
     labels: dict[str, str] = field(default_factory=dict)
     template_driver: Literal["", "golang"] = ""
-    digest: str = ""
 
 
 FileKind = Literal["secret", "config"]
@@ -43,7 +40,7 @@ LARGEST_CONTENT = 1_024_000
 class Content:
     """That the content of a secret or config is stored: sealed, beside the state, under `owner` and `digest`.
 
-    The owner is a stack's uid, or `secret.NAME` or `config.NAME` for one that was made apart from stacks. A stack has a
+    The owner is `stack.NAME`, or `secret.NAME` or `config.NAME` for one that was made apart from stacks. A stack has a
     copy of its own of everything that it uses. `key` names the key that it is sealed with.
     """
 
@@ -69,3 +66,8 @@ class External:
     @property
     def owner(self) -> str:
         return f"{self.kind}.{self.name}"
+
+
+def stack_owner(name: str) -> str:
+    """Say whose the contents are that the services of a stack use."""
+    return f"stack.{name}"

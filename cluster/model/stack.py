@@ -21,13 +21,10 @@ class StackSpec:
     secrets: dict[str, SecretSpec] = field(default_factory=dict)
     configs: dict[str, ConfigSpec] = field(default_factory=dict)
 
-    def secrets_of(self, service: ServiceSpec) -> tuple[SecretSpec, ...]:
-        """Give the secrets that a service uses, each once."""
-        return tuple(self.secrets[key] for key in dict.fromkeys(f.source for f in service.container.secrets))
-
-    def configs_of(self, service: ServiceSpec) -> tuple[ConfigSpec, ...]:
-        """Give the configs that a service uses, each once."""
-        return tuple(self.configs[key] for key in dict.fromkeys(f.source for f in service.container.configs))
+    def digests(self) -> frozenset[str]:
+        """Name all contents that its services use."""
+        containers = [service.container for service in self.services.values()]
+        return frozenset(file.digest for one in containers for file in (*one.secrets, *one.configs) if file.digest)
 
 
 @dataclass(frozen=True, slots=True)

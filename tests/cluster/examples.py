@@ -153,7 +153,7 @@ EXAMPLES: dict[str, Record] = {
     ),
     "manager": Manager("m1", "n1", "https://10.77.0.1:2377", 1699990000.0),
     "claim": Claim("address", "net1/10.128.0.2", "0123456789abcdef012345678"),
-    "content": Content("s1", "9f2c" * 16, 4096, "0a1b2c3d", 1700000000.0),
+    "content": Content("stack.app", "9f2c" * 16, 4096, "0a1b2c3d", 1700000000.0),
     "external": External("secret", "db-password", "9f2c" * 16, 12, 1700000000.0, "ann", {"team": "blue"}),
     "withdrawn": Withdrawn("m1", {"0123456789abcdef012345678": 1700000005.5}),
 }
