@@ -119,10 +119,10 @@ def _volumes(state: ClusterState, task: Task) -> Iterator[str]:
 
 
 def _slots(state: ClusterState) -> Iterator[str]:
-    """One task that is wanted in a slot at a time, and each host port claimed for one task of the node."""
+    """One task that is wanted in a slot at a time, besides one that yields or leaves; each host port claimed once."""
     live: dict[tuple[str, int], str] = {}
     for task in state.tasks.values():
-        if task.desired is Desired.RUNNING:
+        if task.desired is Desired.RUNNING and not task.yields and task.leaving_at is None:
             slot = (task.service_uid, task.slot)
             if slot in live:
                 yield f"tasks {task.id} and {live[slot]} are both wanted in slot {task.slot}"

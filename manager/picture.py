@@ -18,6 +18,7 @@ from cluster.model.secret import Content, External
 from cluster.model.service import ServiceSpec, ServiceState
 from cluster.model.stack import ServiceVersion, Stack, StackRevision
 from cluster.model.task import Desired, Task, TaskState, TaskStatus
+from cluster.model.update import Withdrawn
 from cluster.model.volume import Volume
 from manager.roster import Roster
 
@@ -76,6 +77,7 @@ class ClusterState:
         self.sessions: dict[str, Session] = {}
         self.sessions_at: dict[str, set[str]] = {}  # by manager
         self.managers: dict[str, Manager] = {}
+        self.withdrawn: dict[str, Withdrawn] = {}  # by manager
         self.contents: dict[str, dict[str, Content]] = {}  # by owner, digest
         self.externals: dict[str, External] = {}  # by owner, such as secret.NAME
         self.claims: dict[str, Claim] = {}  # by key
@@ -102,6 +104,7 @@ class ClusterState:
             Session: self._put_session,
             Manager: self._put_manager,
             Claim: self._put_claim,
+            Withdrawn: lambda old, new: _replace(self.withdrawn, lambda r: r.manager, old, new),
             Content: self._put_content,
             External: lambda old, new: _replace(self.externals, lambda r: r.owner, old, new),
         }
@@ -213,6 +216,10 @@ class ClusterState:
 
     def is_ready(self, task: Task) -> bool:
         """Tell whether names and published ports may lead to a task."""
+        return task.leaving_at is None and self.serves(task)
+
+    def serves(self, task: Task) -> bool:
+        """Tell whether a task answers whoever still finds it."""
         return task.desired is Desired.RUNNING and self.state_of(task) is TaskState.RUNNING
 
     def is_live(self, task: Task) -> bool:

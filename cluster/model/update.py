@@ -36,7 +36,7 @@ class UpdateStatus:
     It leads to `version` from `previous` (0: there was none), the version that the last completed update led to, to
     which a failed one goes back. `state` was entered at `phase_since`. `made` is how many tasks the service had made
     when it began: later ones are its own. `total` is how many slots it set out to replace, of which those in `failed`
-    had a new task that failed too early. `attempt` is that of the ServiceVersion that it serves.
+    had a new task that failed too early. `revision` is the stack's that began it, `attempt` that of the ServiceVersion.
     """
 
     state: UpdateState
@@ -44,6 +44,7 @@ class UpdateStatus:
     started_at: float
     phase_since: float
     previous: int = 0
+    revision: int = 0
     attempt: int = 0
     made: int = 0
     total: int = 0

@@ -28,7 +28,7 @@ class Slot:
     def occupant(self) -> Task | None:
         """The task that fills the slot: it runs, is on its way, or ended by itself; None when the slot was given up."""
         newest = self.tasks[0]
-        return newest if newest.desired is Desired.RUNNING else None
+        return newest if newest.desired is Desired.RUNNING and newest.leaving_at is None else None
 
 
 def slots_of(tasks: Iterable[Task]) -> tuple[Slot, ...]:

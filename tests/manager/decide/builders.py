@@ -14,7 +14,9 @@ from cluster.model.node import Availability, Manager, Node, NodeDescription, Ses
 from cluster.model.service import NetworkAttachment, PortSpec, RestartPolicy, ServiceSpec
 from cluster.model.stack import ServiceVersion, Stack, StackRevision, StackSpec
 from cluster.model.task import Task, TaskState, TaskStatus
+from cluster.model.update import Withdrawn
 from cluster.model.volume import VolumeSpec
+from manager.decide import handover
 from manager.decide.agenda import Question
 from manager.decide.plan import Plan
 from manager.etcd.records import Delete, Put
@@ -87,13 +89,17 @@ def next_revision(state: ClusterState, spec: StackSpec) -> tuple[Stack, StackRev
 
 
 class Lab:
-    """A cluster with a leader and no agents: tests write what agents would report."""
+    """A cluster with a leader and no agents: tests write what agents would report.
+
+    While it `hands_over`, withdrawn tasks are confirmed, and have ended, by the time that the leader is content.
+    """
 
     def __init__(self, *nodes: str, now: float = NOW, **cluster: Any) -> None:
         self.store = Store()
         self.state = ClusterState()
         self.now = now
         self.plans: list[tuple[Question, Plan]] = []
+        self.hands_over = True
         self.write(Cluster("c1", NOW, **cluster), Manager("m1", "m1", "https://m1", NOW))
         for node in nodes:
             self.join(node)
@@ -155,12 +161,27 @@ class Lab:
         for _ in range(10_000):
             question = self.leader.agenda.take(self.now)
             if question is None:
+                if self.hands_over and self._hand_over():
+                    continue
                 return
             plan = self.leader.decide(question, self.now)
             if plan.steps:
                 self.plans.append((question, plan))
                 self.commit(plan)
         raise AssertionError(f"the leader is never content: {[p.steps[0].why for _, p in self.plans[-6:]]}")
+
+    def confirm(self, *tasks: Task) -> None:
+        """All agents have let go of these tasks, and of no others, says their manager."""
+        self.write(Withdrawn("m1", {task.id: self.now for task in tasks}))
+
+    def _hand_over(self) -> bool:
+        leaving = list(handover.leaving(self.state.tasks.values()))
+        if leaving:
+            self.confirm(*leaving)
+            self.now += handover.LINGER
+        elif self.state.withdrawn:
+            self.write(delete=tuple(self.state.withdrawn.values()))
+        return bool(leaving)
 
     def commit(self, plan: Plan) -> None:
         commit = self.leader.commit(plan, (), self.now)

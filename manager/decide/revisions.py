@@ -1,0 +1,139 @@
+"""The next revision of a stack, for whoever makes one: the API for people, the leader when an update fails. Pure.
+
+A service keeps the version that it has while its tasks can stay, and gets back one that it had if that is still known:
+tasks that run it already then stay too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import TypeVar
+
+from cluster.model.container import FileReference
+from cluster.model.service import ServiceMode, ServiceSpec
+from cluster.model.stack import ServiceVersion, StackRevision, StackSpec
+
+T = TypeVar("T")
+
+JOBS = (ServiceMode.REPLICATED_JOB, ServiceMode.GLOBAL_JOB)
+
+
+def revised(
+    head: StackRevision | None,
+    known: Mapping[int, StackRevision],
+    spec: StackSpec,
+    stack_uid: str,
+    n: int,
+    new_uid: Callable[[str], str],
+    *,
+    forced: Collection[str] = (),
+    back: Collection[str] = (),
+    source: StackRevision | None = None,
+) -> StackRevision:
+    """Make revision `n` of a stack, but for who made it, when and why; `known` are those before it.
+
+    Services in `forced` get new tasks in any case, those in `back` are on their way back to what they were in `source`.
+    """
+    services = {
+        name: _version(known, head, spec, name, n, new_uid, forced=name in forced, back=name in back)
+        for name in spec.services
+    }
+    digests = {} if head is None else {name: d for name, d in head.image_digests.items() if name in spec.services}
+    if source is not None:
+        digests |= {name: digest for name, digest in source.image_digests.items() if name in back}
+    return StackRevision(stack_uid, n, spec, services, "", "", 0.0, "", image_digests=digests)
+
+
+def _version(
+    known: Mapping[int, StackRevision],
+    head: StackRevision | None,
+    spec: StackSpec,
+    name: str,
+    n: int,
+    new_uid: Callable[[str], str],
+    *,
+    forced: bool,
+    back: bool,
+) -> ServiceVersion:
+    before = None if head is None else head.services.get(name)
+    if head is None or before is None:
+        return ServiceVersion(new_uid(name), n)
+    if forced:
+        return ServiceVersion(before.uid, n, rollback=back)
+    if not needs_new_tasks(spec, head.spec, name):
+        return before
+    if spec.services[name].mode not in JOBS:
+        for _, revision in sorted(known.items(), reverse=True):
+            had = revision.services.get(name)
+            if had is None or had.uid != before.uid or had.version != revision.n:
+                continue
+            if not needs_new_tasks(spec, revision.spec, name):
+                return ServiceVersion(before.uid, had.version, rollback=back)
+    return ServiceVersion(before.uid, n, rollback=back)
+
+
+def needs_new_tasks(spec: StackSpec, other: StackSpec, name: str) -> bool:
+    """Tell whether tasks made for a service of the stack `other` must be replaced for it to be as in `spec`."""
+    service, before = spec.services[name], other.services[name]
+    if service.needs_new_tasks(before):
+        return True
+    container = service.container
+    return _differ(container.secrets, spec.secrets, other.secrets) or _differ(
+        container.configs, spec.configs, other.configs
+    )
+
+
+def _differ(files: Iterable[FileReference], ours: Mapping[str, object], theirs: Mapping[str, object]) -> bool:
+    return any(ours.get(file.source) != theirs.get(file.source) for file in files)
+
+
+def with_services_of(spec: StackSpec, source: StackSpec, names: Iterable[str]) -> StackSpec:
+    """Give `spec` with some services as they are in `source`, or without those that it has not.
+
+    What such a service refers to comes along unless another service uses it too: that one has a say in it as it is now.
+    """
+    names = set(names)
+    services = {name: service for name, service in spec.services.items() if name not in names}
+    others = tuple(services.values())
+    taken = {name: source.services[name] for name in sorted(names) if name in source.services}
+    own = tuple(taken.values())
+    return replace(
+        spec,
+        services=dict(sorted((services | taken).items())),
+        networks=_merged(spec.networks, source.networks, own, others, _networks),
+        volumes=_merged(spec.volumes, source.volumes, own, others, lambda s: _volumes(s, source)),
+        secrets=_merged(spec.secrets, source.secrets, own, others, _secrets),
+        configs=_merged(spec.configs, source.configs, own, others, _configs),
+    )
+
+
+def _merged(
+    now: Mapping[str, T],
+    then: Mapping[str, T],
+    own: Iterable[ServiceSpec],
+    others: Iterable[ServiceSpec],
+    keys: Callable[[ServiceSpec], Iterable[str]],
+) -> dict[str, T]:
+    shared = {key for service in others for key in keys(service)}
+    wanted = {key for service in own for key in keys(service)}
+    return {
+        **now,
+        **{key: then[key] for key in sorted(wanted) if key in then and (key not in now or key not in shared)},
+    }
+
+
+def _networks(service: ServiceSpec) -> Iterator[str]:
+    return (attachment.network for attachment in service.networks)
+
+
+def _volumes(service: ServiceSpec, stack: StackSpec) -> Iterator[str]:
+    return (key for key, volume in stack.volumes.items() if volume.name in service.volume_names)
+
+
+def _secrets(service: ServiceSpec) -> Iterator[str]:
+    return (file.source for file in service.container.secrets)
+
+
+def _configs(service: ServiceSpec) -> Iterator[str]:
+    return (file.source for file in service.container.configs)
