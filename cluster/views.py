@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from cluster.model.node import Availability, NodeStatus, Role
-from cluster.model.service import PortSpec
+from cluster.model.service import PortSpec, ServiceMode
 from cluster.model.stack import StackSpec
 from cluster.model.task import Desired, TaskState
 
@@ -100,12 +100,50 @@ class JoinTokens:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenView:
+    """A join token without its secret: a role's standing one, or an invitation, which may end or be for one node.
+
+    Instants are cluster time; `used_by` is the id of the node that has used up one for a single node.
+    """
+
+    id: str
+    role: Role
+    standing: bool
+    created_at: float | None = None
+    expires_at: float | None = None
+    once: bool = False
+    used_by: str = ""
+    expired: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NewToken:
+    """The body of POST /v1/tokens: `expires_in` is in seconds, None for never; `once`: good for a single node."""
+
+    role: Role = "worker"
+    expires_in: float | None = None
+    once: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TokenReply:
+    """A token's whole text. That of an invitation is shown this once."""
+
+    id: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
 class JoinRequest:
-    """A new node asks for its certificate: `csr` is PEM; the role follows from the token."""
+    """A new node asks for its certificate: `csr` is PEM; the role follows from the token.
+
+    With `role` a token that gives another one is refused before anything is done.
+    """
 
     token: str
     csr: str
     name: str
+    role: Role | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +183,15 @@ class DeployRequest:
     """The body of PUT /v1/stacks/{name}.
 
     `operation` is a random id of the caller's: the same id again is answered like the first time and changes nothing.
-    `base_revision` refuses the deploy when the stack has moved on since.
+    `base_revision` refuses the deploy when the stack has moved on since. Services in `force` get new tasks, and jobs
+    among them run again, though nothing has changed.
     """
 
     spec: StackSpec
     operation: str
     reason: str = ""
     base_revision: int | None = None
+    force: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +227,7 @@ StackPhase = Literal["running", "converging", "removing"]
 
 @dataclass(frozen=True, slots=True)
 class StackView:
-    """`running` counts tasks of the newest version in state RUNNING, `wanted` the replicas asked for."""
+    """`running` counts the tasks of `wanted` that run at the newest version, and those of jobs that have completed."""
 
     name: str
     uid: str
@@ -220,6 +260,9 @@ class RevisionView:
 class ServiceView:
     """`name` is `stack_service`. `running` counts running tasks of any version, `updated` those of the newest.
 
+    `completed` counts the tasks of the newest version that have done their work for good, of `wanted` a job has. A
+    global service wants one on each node that it is for and that is up.
+
     `problem` is the newest reason why the service is not whole, "" when it is.
     """
 
@@ -234,6 +277,8 @@ class ServiceView:
     updated: int
     ports: tuple[PortSpec, ...] = ()
     problem: str = ""
+    mode: ServiceMode = ServiceMode.REPLICATED
+    completed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +286,7 @@ class TaskView:
     """`name` is `stack_service.slot`; `node` is a name, "" while unbound.
 
     `message` joins what the agent said and the leader's reason. `since` is when `state` was entered. `restarts` counts
-    restarts in place.
+    restarts in place. `log` has the last lines that it printed before it failed.
     """
 
     id: str
@@ -260,6 +305,44 @@ class TaskView:
     container: str = ""
     version: int = 0
     created_at: float = 0.0
+    log: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why something is not as it should be, and what change would mend it ("" when none is known).
+
+    `about` is the task (`stack_service.slot`), the network or the port that it is about.
+    """
+
+    about: str
+    why: str
+    change: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFit:
+    """Whether one more task of a service would fit a node, and if not, each reason with what would mend it.
+
+    `tasks` counts those of the service that are to run there.
+    """
+
+    node: str
+    tasks: int
+    fits: bool
+    reasons: tuple[Trouble, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The answer to GET /v1/explain/{name}: `what` is the service or the task that was asked for."""
+
+    what: str
+    service: str
+    wanted: int
+    running: int
+    troubles: tuple[Trouble, ...]
+    nodes: tuple[NodeFit, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +366,8 @@ class ServiceProgress:
     """How far one service of a stack is: `done` of `wanted` tasks are as asked for, or gone when it is removed.
 
     `states` counts the current tasks by state. `failures` counts tasks of this version that failed; `message` is the
-    newest trouble. `leaving` counts tasks that have yet to end: of an older version, too many, or of a removed service.
+    newest trouble, and `log` the last lines of the task that failed last. `leaving` counts tasks that have yet to end:
+    of an older version, too many, or of a removed service.
     """
 
     service: str
@@ -293,6 +377,8 @@ class ServiceProgress:
     failures: int = 0
     message: str = ""
     leaving: int = 0
+    mode: ServiceMode = ServiceMode.REPLICATED
+    log: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from cluster.model.node import NodeStatus
+from cluster.model.node import Availability, NodeStatus
 from cluster.model.service import ServiceSpec
-from cluster.model.stack import ServiceVersion, Stack
-from cluster.model.task import Task, TaskState
+from cluster.model.stack import ServiceVersion, Stack, StackRevision
+from cluster.model.task import Desired, Task, TaskState
 from cluster.views import Progress, ServiceProgress
-from manager.api.show import problem
-from manager.decide.restarts import Rests, after_end
+from manager.api.show import last_words, problem
+from manager.decide import dependencies
 from manager.decide.slots import slots_of
+from manager.decide.tally import tally
 from manager.picture import ClusterState
 
 
@@ -29,7 +30,7 @@ def progress(state: ClusterState, name: str, uid: str, n: int, now: float) -> Pr
     services, stuck = [], []
     waits = False
     for service, spec in head.spec.services.items():
-        one, why = _service(state, spec, head.services[service], now)
+        one, why = _service(state, head, spec, head.services[service], now)
         services.append(one)
         if why:
             stuck.append(f"{service}: {why}")
@@ -47,34 +48,29 @@ def progress(state: ClusterState, name: str, uid: str, n: int, now: float) -> Pr
 
 
 def _service(
-    state: ClusterState, spec: ServiceSpec, version: ServiceVersion, now: float
+    state: ClusterState, head: StackRevision, spec: ServiceSpec, version: ServiceVersion, now: float
 ) -> tuple[ServiceProgress, str]:
     """Tell of one service, and why it comes no further ("" while it may)."""
-    tasks = [state.tasks[task] for task in state.tasks_of.get(version.uid, ())]
+    tasks = state.all_of(version.uid)
+    count = tally(state, head, spec, version, now)
+    counted = {task.id for task in count.current}
+    whole = count.done >= count.wanted
     occupants = [slot.occupant for slot in slots_of(tasks) if slot.occupant is not None]
-    current = [task for task in occupants if task.version == version.version]
-    counted = {task.id for task in current}
-    done, ended = 0, []
-    for task in current:
-        status = state.statuses.get(task.id)
-        if state.is_ready(task):
-            done += 1
-        elif status is not None and status.state.terminal:
-            rests = after_end(task, status, spec.restart, now)
-            if isinstance(rests, Rests):
-                done += not rests.reason
-                if rests.reason:
-                    ended.append(f"{status.message or f'exit code {status.exit_code}'}; {rests.reason}")
     one = ServiceProgress(
         service=spec.name,
-        wanted=spec.replicas,
-        done=done,
+        wanted=count.wanted,
+        done=count.done,
         states=dict(Counter(str(state.state_of(task)) for task in occupants)),
         failures=sum(task.version == version.version and _failed(state, task) for task in tasks),
-        message="" if done >= spec.replicas else problem(state, version.uid),
-        leaving=sum(_lingers(state, task) for task in tasks if task.id not in counted),
+        message="" if whole else problem(state, version.uid),
+        leaving=sum(_lingers(state, t) for t in tasks if t.id not in counted and not _stays(state, spec, t)),
+        mode=spec.mode,
+        log=() if whole else last_words(state, version.uid),
     )
-    return one, ended[0] if ended and done + len(ended) >= spec.replicas else ""
+    if count.failed and count.done + len(count.failed) >= count.wanted:
+        return one, count.failed[0]
+    wait = None if whole else dependencies.wait_of(state, head, spec, version, now)
+    return one, wait.reason if wait is not None and wait.in_vain else ""
 
 
 def _leaving(state: ClusterState, stack: Stack, kept: set[str]) -> Iterator[ServiceProgress]:
@@ -89,6 +85,13 @@ def _leaving(state: ClusterState, stack: Stack, kept: set[str]) -> Iterator[Serv
             states=dict(Counter(str(state.reported_state(task)) for task in tasks)),
             leaving=left,
         )
+
+
+def _stays(state: ClusterState, spec: ServiceSpec, task: Task) -> bool:
+    """Tell whether a task goes on as it is: a global service's on a paused node does, whatever its version."""
+    node = state.nodes.get(task.node or "")
+    paused = node is not None and node.availability is Availability.PAUSE
+    return paused and spec.mode.is_global and task.desired is Desired.RUNNING and task.leaving_at is None
 
 
 def _lingers(state: ClusterState, task: Task) -> bool:

@@ -17,6 +17,7 @@ from cluster.model.network import INGRESS
 from cluster.model.service import PortSpec, ServiceSpec
 from cluster.model.stack import ServiceVersion, Stack, StackRevision, StackSpec
 from cluster.views import DeployRequest, RevisionReply, ScaleRequest
+from manager.api.versions import cycle, versions
 from manager.picture import ClusterState, claim_key
 
 MOST_REPLICAS = 10_000
@@ -51,7 +52,11 @@ def deploy(
             f"the stack {name} is at revision {0 if stack is None else stack.head}, not {request.base_revision}",
             hint="Look at what was changed meanwhile, then deploy again.",
         )
-    return _revise(state, stack, request.spec, request.operation, request.reason, author, now, new_uid)
+    if unknown := sorted(set(request.force) - request.spec.services.keys()):
+        raise UserError(f"the stack {name} has no service {', '.join(unknown)} to force")
+    return _revise(
+        state, stack, request.spec, request.operation, request.reason, author, now, new_uid, frozenset(request.force)
+    )
 
 
 def scale(
@@ -107,18 +112,19 @@ def _revise(
     author: str,
     now: float,
     new_uid: Callable[[], str],
+    forced: frozenset[str] = frozenset(),
 ) -> Write | RevisionReply:
     if stack is not None and stack.removing:
         raise Conflict(
             f"the stack {spec.name} is being removed", hint=f"Wait until it is gone: `stack rm {spec.name}` waits."
         )
     head = None if stack is None else state.revisions[stack.uid][stack.head]
-    if stack is not None and head is not None and head.spec == spec:
+    if stack is not None and head is not None and head.spec == spec and not forced:
         return RevisionReply(spec.name, stack.uid, stack.head, changed=False)
     networks = dict(_external_networks(state, spec))
     n = 1 if stack is None else stack.head + 1
     uid = new_uid() if stack is None else stack.uid
-    services = {name: _version(head, service, n, new_uid) for name, service in spec.services.items()}
+    services = versions(head, spec, n, forced, new_uid)
     revision = StackRevision(uid, n, spec, services, author, reason, now, operation)
     pointer = Stack(uid, spec.name, n, operation)
     claims = list(_claims(state, uid, spec, services))[:MOST_CLAIMS]
@@ -126,16 +132,6 @@ def _revise(
     guards = {stack_key: state.revision_of(stack_key), key_of(revision): 0}
     guards |= networks | {key_of(claim): 0 for claim in claims}
     return Write((revision, pointer, *claims), guards, RevisionReply(spec.name, uid, n, changed=True))
-
-
-def _version(head: StackRevision | None, spec: ServiceSpec, n: int, new_uid: Callable[[], str]) -> ServiceVersion:
-    """Keep what a service is known by; its version is the revision that last needed new tasks."""
-    before = None if head is None else head.services.get(spec.name)
-    if head is None or before is None:
-        return ServiceVersion(new_uid(), n)
-    if spec.needs_new_tasks(head.spec.services[spec.name]):
-        return ServiceVersion(before.uid, n)
-    return before
 
 
 def _external_networks(state: ClusterState, spec: StackSpec) -> Iterator[tuple[str, int]]:
@@ -199,6 +195,8 @@ def check(spec: StackSpec) -> None:
     for key, volume in spec.volumes.items():
         if key != volume.key or not volume.name:
             raise UserError(f"volumes.{key}: key and name must be set, and the key be the same")
+    if circle := cycle(spec):
+        raise UserError(f"services.{circle[0]}.depends_on: services wait for each other: {' -> '.join(circle)}")
     for name, service in spec.services.items():
         _check_service(spec, name, service)
         for port in service.ports:
@@ -227,6 +225,17 @@ def _check_service(spec: StackSpec, name: str, service: ServiceSpec) -> None:
         raise UserError(f"{where}.image: {image!r} is no name of an image")
     if not 0 <= service.replicas <= MOST_REPLICAS:
         raise UserError(f"{where}.deploy.replicas: {service.replicas} is not between 0 and {MOST_REPLICAS}")
+    if service.max_concurrent is not None and service.max_concurrent < 0:
+        raise UserError(f"{where}.deploy.max_concurrent: {service.max_concurrent} is less than 0")
+    for other, dependency in service.depends_on.items():
+        if dependency.required and other not in spec.services:
+            raise UserError(f"{where}.depends_on: the stack has no service {other}", hint="Or set required: false.")
+        waited_for = spec.services.get(other)
+        if waited_for is not None and waited_for.mode.is_job and dependency.condition == "service_healthy":
+            raise UserError(
+                f"{where}.depends_on.{other}: a job ends, and is healthy never for long",
+                hint="Wait for service_completed_successfully.",
+            )
     for attachment in service.networks:
         if attachment.network not in spec.networks:
             raise UserError(f"{where}.networks: the stack has no network {attachment.network}")

@@ -27,7 +27,7 @@ AT_ONCE = 500
 async def services(caller: Operator, core: ReadyCore, stack: str | None = None) -> Response:
     if stack is not None:
         show.find_stack(core.state, stack)
-    return answer(show.services(core.state, stack))
+    return answer(show.services(core.state, stack, core.clock()))
 
 
 @router.get("/tasks", response_model=list[TaskView])

@@ -8,7 +8,7 @@ from cluster.errors import NotFound
 from cluster.model.network import Network
 from cluster.model.node import Manager, Node, NodeStatus
 from cluster.model.service import ServiceSpec, ServiceState
-from cluster.model.stack import ServiceVersion, Stack
+from cluster.model.stack import Stack, StackRevision
 from cluster.model.task import Task, TaskState
 from cluster.views import (
     ClusterView,
@@ -20,6 +20,7 @@ from cluster.views import (
     StackView,
     TaskView,
 )
+from manager.decide.tally import tally
 from manager.picture import ClusterState
 
 # Finding what is meant
@@ -110,15 +111,16 @@ def _network(state: ClusterState, network: Network) -> NetworkView:
     return NetworkView(network.id, network.name, stack, network.vni, network.subnets, network.internal, endpoints)
 
 
-def stacks(state: ClusterState) -> list[StackView]:
-    return sorted((stack(state, one) for one in state.stacks.values()), key=lambda view: view.name)
+def stacks(state: ClusterState, now: float) -> list[StackView]:
+    return sorted((stack(state, one, now) for one in state.stacks.values()), key=lambda view: view.name)
 
 
-def stack(state: ClusterState, stack: Stack) -> StackView:
+def stack(state: ClusterState, stack: Stack, now: float) -> StackView:
     head = state.revisions[stack.uid][stack.head]
     first = min(state.revisions[stack.uid].values(), key=lambda revision: revision.n)
-    wanted = sum(spec.replicas for spec in head.spec.services.values())
-    running = sum(len(up_to_date(state, version)) for version in head.services.values())
+    tallies = [tally(state, head, spec, head.services[name], now) for name, spec in head.spec.services.items()]
+    wanted = sum(count.wanted for count in tallies)
+    running = sum(count.done for count in tallies)
     return StackView(
         name=stack.name,
         uid=stack.uid,
@@ -132,12 +134,6 @@ def stack(state: ClusterState, stack: Stack) -> StackView:
         author=head.author,
         reason=head.reason,
     )
-
-
-def up_to_date(state: ClusterState, version: ServiceVersion) -> list[Task]:
-    """Give the running tasks of a service's newest version."""
-    tasks = (state.tasks[task] for task in state.tasks_of.get(version.uid, ()))
-    return [task for task in tasks if task.version == version.version and state.is_ready(task)]
 
 
 def revisions(state: ClusterState, stack: Stack) -> list[RevisionView]:
@@ -156,25 +152,24 @@ def revisions(state: ClusterState, stack: Stack) -> list[RevisionView]:
     ]
 
 
-def services(state: ClusterState, stack_name: str | None) -> list[ServiceView]:
+def services(state: ClusterState, stack_name: str | None, now: float) -> list[ServiceView]:
     """List services: those of the stacks' newest revisions, and those that are on their way out."""
     views = []
     for stack in state.stacks.values():
         if stack_name is not None and stack.name != stack_name:
             continue
         head = state.revisions[stack.uid][stack.head]
-        for name, spec in head.spec.services.items():
-            views.append(_service(state, stack, head.services[name], spec))
+        for spec in head.spec.services.values():
+            views.append(_service(state, stack, head, spec, now))
         wanted = {version.uid for version in head.services.values()}
         for uid in state.services_of.get(stack.uid, set()) - wanted:
             views.append(_leaving(state, state.services[uid]))
     return sorted(views, key=lambda view: view.name)
 
 
-def _service(state: ClusterState, stack: Stack, version: ServiceVersion, spec: ServiceSpec) -> ServiceView:
-    tasks = [state.tasks[task] for task in state.tasks_of.get(version.uid, ())]
-    wanted = 0 if stack.removing else spec.replicas
-    updated = len(up_to_date(state, version))
+def _service(state: ClusterState, stack: Stack, head: StackRevision, spec: ServiceSpec, now: float) -> ServiceView:
+    version = head.services[spec.name]
+    count = tally(state, head, spec, version, now)
     return ServiceView(
         name=f"{stack.name}_{spec.name}",
         stack=stack.name,
@@ -182,11 +177,13 @@ def _service(state: ClusterState, stack: Stack, version: ServiceVersion, spec: S
         uid=version.uid,
         version=version.version,
         image=spec.container.image,
-        wanted=wanted,
-        running=sum(state.is_ready(task) for task in tasks),
-        updated=updated,
+        wanted=0 if stack.removing else count.wanted,
+        running=sum(state.is_ready(task) for task in state.all_of(version.uid)),
+        updated=count.ready,
         ports=spec.ports,
-        problem="" if updated >= wanted else problem(state, version.uid),
+        problem="" if stack.removing or count.done >= count.wanted else problem(state, version.uid),
+        mode=spec.mode,
+        completed=count.completed,
     )
 
 
@@ -221,6 +218,13 @@ def problem(state: ClusterState, service_uid: str) -> str:
         if status is not None and status.state in (TaskState.FAILED, TaskState.REJECTED):
             told.append((status.at, status.message or f"task {task.slot} ended with exit code {status.exit_code}"))
     return max(told, default=(0.0, ""))[1]
+
+
+def last_words(state: ClusterState, service_uid: str) -> tuple[str, ...]:
+    """Give the last lines of the task of a service that failed last."""
+    ended = (state.statuses.get(task) for task in state.tasks_of.get(service_uid, ()))
+    told = [(status.at, status.log) for status in ended if status is not None and status.log]
+    return max(told, default=(0.0, ()))[1]
 
 
 def find_tasks(state: ClusterState, stack: str | None, service: str | None, node: str | None) -> Iterator[Task]:
@@ -270,4 +274,5 @@ def task(state: ClusterState, task: Task) -> TaskView:
         container="" if status is None else status.container,
         version=task.version,
         created_at=task.created_at,
+        log=() if status is None else status.log,
     )

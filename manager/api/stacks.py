@@ -38,12 +38,12 @@ KEEP_ALIVE = 10.0
 
 @router.get("", response_model=list[StackView])
 async def list_stacks(caller: Operator, core: ReadyCore) -> Response:
-    return answer(show.stacks(core.state))
+    return answer(show.stacks(core.state, core.clock()))
 
 
 @router.get("/{name}", response_model=StackView)
 async def stack(caller: Operator, core: ReadyCore, name: str) -> Response:
-    return answer(show.stack(core.state, show.find_stack(core.state, name)))
+    return answer(show.stack(core.state, show.find_stack(core.state, name), core.clock()))
 
 
 @router.get("/{name}/revisions", response_model=list[RevisionView])

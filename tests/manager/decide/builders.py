@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from cluster.codec import PREFIX, Record, encode, key_of
@@ -12,10 +13,11 @@ from cluster.model.container import ContainerSpec, Mount
 from cluster.model.network import NetworkSpec
 from cluster.model.node import Availability, Manager, Node, NodeDescription, Session, SessionState
 from cluster.model.service import NetworkAttachment, PortSpec, RestartPolicy, ServiceSpec
-from cluster.model.stack import ServiceVersion, Stack, StackRevision, StackSpec
+from cluster.model.stack import Stack, StackRevision, StackSpec
 from cluster.model.task import Task, TaskState, TaskStatus
 from cluster.model.update import Withdrawn
 from cluster.model.volume import VolumeSpec
+from manager.api.versions import versions
 from manager.decide import handover
 from manager.decide.agenda import Question
 from manager.decide.plan import Plan
@@ -38,9 +40,9 @@ def a_service(
     volumes: tuple[str, ...] = (),
     constraints: tuple[str, ...] = (),
     restart: RestartPolicy | None = None,
+    **fields: Any,
 ) -> ServiceSpec:
     mounts = tuple(Mount("volume", f"/mnt/{volume}", volume) for volume in volumes)
-    **fields: Any,
     return ServiceSpec(
         name=name,
         container=ContainerSpec(image=image, mounts=mounts),
@@ -49,9 +51,9 @@ def a_service(
         replicas=replicas,
         constraints=constraints,
         restart=restart or RestartPolicy(),
+        **fields,
     )
 
-        **fields,
 
 def a_stack(name: str = "app", *services: ServiceSpec, networks: tuple[NetworkSpec, ...] = ()) -> StackSpec:
     keys = sorted({a.network for service in services for a in service.networks})
@@ -69,21 +71,14 @@ def a_description(name: str) -> NodeDescription:
     return NodeDescription(hostname=name, address=f"10.77.0.{name[1:]}", agent_version="1", boot_id="b")
 
 
-def next_revision(state: ClusterState, spec: StackSpec) -> tuple[Stack, StackRevision]:
+def next_revision(state: ClusterState, spec: StackSpec, force: Iterable[str] = ()) -> tuple[Stack, StackRevision]:
     """What the API writes for a deploy: the stack's new head and its revision."""
     stack = state.stacks.get(spec.name)
     head = state.head(stack.uid) if stack else None
     stack = stack or Stack(f"stack-{spec.name}-{state.revision}", spec.name, 0, "")
     n = stack.head + 1
-    services = {}
-    for name, service in spec.services.items():
-        before = head.services.get(name) if head else None
-        if before is None or head is None:
-            services[name] = ServiceVersion(f"{stack.uid}-{name}-{n}", n)
-        elif service.needs_new_tasks(head.spec.services[name]):
-            services[name] = ServiceVersion(before.uid, n)
-        else:
-            services[name] = before
+    uids = (f"{stack.uid}-{n}-{i}" for i in itertools.count())
+    services = versions(head, spec, n, set(force), uids.__next__)
     revision = StackRevision(stack.uid, n, spec, services, "me", "", NOW, f"op{n}")
     return dataclasses.replace(stack, head=n), revision
 
@@ -144,8 +139,8 @@ class Lab:
     def drain(self, name: str) -> None:
         self.node(name, availability=Availability.DRAIN)
 
-    def deploy(self, spec: StackSpec) -> None:
-        self.write(*next_revision(self.state, spec))
+    def deploy(self, spec: StackSpec, *, force: Iterable[str] = ()) -> None:
+        self.write(*next_revision(self.state, spec, force))
 
     def remove(self, name: str, *, volumes: bool = False) -> None:
         self.write(dataclasses.replace(self.state.stacks[name], removing=True, remove_volumes=volumes))

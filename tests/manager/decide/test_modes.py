@@ -10,7 +10,7 @@ import pytest
 from cluster.model.node import Availability
 from cluster.model.service import RestartCondition, RestartPolicy, ServiceMode, ServiceSpec
 from cluster.model.task import Desired, Task, TaskState
-from manager.decide.orchestrator import ORPHANED_AFTER
+from manager.decide.reaper import ORPHANED_AFTER
 from manager.decide.tally import Tally, tally
 from tests.manager.decide.builders import Lab, a_service, a_stack
 
@@ -23,7 +23,7 @@ def deployed(lab: Lab, **fields: Any) -> Lab:
     return lab
 
 
-def ready(lab: Lab) -> list[str | None]:
+def ready(lab: Lab) -> list[str]:
     """The nodes on which tasks run, by name."""
     return sorted((t.node or "").removeprefix("id-") for t in lab.tasks() if lab.state.is_ready(t))
 
