@@ -1,15 +1,22 @@
-"""How fast the pure deciding is: placements a second on a cluster of many nodes.
+"""How fast the pure deciding is: placements a second, memory, and what one more replica costs as the cluster grows.
 
-    .venv/bin/python -m bench.scheduler [--nodes 1000] [--services 100] [--replicas 100]
+    .venv/bin/python -m bench.scheduler [--nodes 1000 5000] [--tasks 10000 100000]
 
-No etcd, no agents: services one after another are decided on one picture, which takes each plan's writes as etcd
-would tell of them. Reported apart are the choice of a node alone, the whole decision (orchestrator, scheduler,
-allocator and their claims), and the picture's taking in what was decided; in seconds of one core.
+No etcd, no agents: services of 100 tasks, one after another, are decided on one picture, which takes in each plan's
+writes as etcd would tell of them. Reported are the choice of nodes alone, the whole decision (orchestrator, scheduler,
+allocator and their claims) with its longest plan, what the picture takes to take it in, and one more replica on the
+full cluster, decided and taken in; in seconds of one core. Each line runs in a process of its own, for its memory.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import gc
+import itertools
+import multiprocessing
+import resource
+import statistics
 import time
 
 from cluster.codec import encode, key_of
@@ -17,7 +24,7 @@ from cluster.model.cluster import Cluster
 from cluster.model.container import ContainerSpec
 from cluster.model.network import NetworkSpec
 from cluster.model.node import Manager, Node, NodeDescription, NodeState, NodeStatus, Session, SessionState
-from cluster.model.service import NetworkAttachment, ServiceSpec
+from cluster.model.service import NetworkAttachment, Reservations, ServiceSpec
 from cluster.model.stack import ServiceVersion, Stack, StackRevision, StackSpec
 from manager.decide import orchestrator, stacks
 from manager.decide.plan import Plan
@@ -25,6 +32,20 @@ from manager.decide.scheduler import Scheduler
 from manager.picture import ClusterState, Event
 
 NOW = 1_000_000.0
+REPLICAS = 100
+MIB = 2**20
+
+ASKED: dict[str, dict[str, object]] = {
+    "nothing": {},
+    "constraints": {"constraints": ("node.labels.zone == 1", "node.labels.disk != hdd", "node.platform.os == linux")},
+    "spread": {"spread": ("node.labels.zone", "node.labels.rack")},
+    "all": {
+        "constraints": ("node.labels.disk != hdd",),
+        "spread": ("node.labels.zone",),
+        "reservations": Reservations(100_000_000, 100 * MIB),
+        "max_replicas_per_node": 3,
+    },
+}
 
 
 def put(state: ClusterState, *records: object) -> None:
@@ -40,28 +61,29 @@ def take_in(state: ClusterState, plan: Plan) -> None:
 
 def a_cluster(nodes: int) -> ClusterState:
     state = ClusterState()
-    put(state, Cluster("c1", NOW, subnet_prefix=16), Manager("m1", "m1", "https://m1", NOW))
+    put(state, Cluster("c1", NOW, address_pool="10.0.0.0/8", subnet_prefix=14), Manager("m1", "m1", "https://m1", NOW))
     for number in range(nodes):
         name = f"n{number:05d}"
-        labels = {"zone": str(number % 3)}
-        description = NodeDescription(name, "10.0.0.1", "1", "b")
+        labels = {"zone": str(number % 3), "rack": str(number % 30), "disk": "hdd" if number % 10 == 0 else "ssd"}
         put(
             state,
             Node(name, name, "worker", NOW, labels),
             NodeState(name, NodeStatus.READY, NOW),
-            Session(name, 1, "m1", SessionState.OPEN, NOW, description),
+            Session(name, 1, "m1", SessionState.OPEN, NOW, NodeDescription(name, "10.0.0.1", "1", "b", cpus=64)),
         )
+        description = NodeDescription(name, "10.0.0.1", "1", "b", cpus=64, memory=256 * 1024 * MIB)
+        put(state, Session(name, 1, "m1", SessionState.OPEN, NOW, description))
     return state
 
 
-def deploy(state: ClusterState, services: int, replicas: int) -> list[str]:
+def deploy(state: ClusterState, services: int, asked: str) -> list[str]:
     specs = {
         f"s{number}": ServiceSpec(
             f"s{number}",
             ContainerSpec("app:1"),
             (NetworkAttachment("default", (f"s{number}",)),),
-            replicas=replicas,
-            constraints=("node.labels.zone != 9",),
+            replicas=REPLICAS,
+            **ASKED[asked],  # type: ignore[arg-type]
         )
         for number in range(services)
     }
@@ -73,23 +95,40 @@ def deploy(state: ClusterState, services: int, replicas: int) -> list[str]:
     return [version.uid for version in versions.values()]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--nodes", type=int, default=1000)
-    parser.add_argument("--services", type=int, default=100)
-    parser.add_argument("--replicas", type=int, default=100)
-    arguments = parser.parse_args()
-    state = a_cluster(arguments.nodes)
-    uids = deploy(state, arguments.services, arguments.replicas)
+def one_more(state: ClusterState, uids: list[str]) -> float:
+    """Give the median seconds that one more replica of a service takes on the cluster as it is."""
+    took = []
     head = state.head("app")
     assert head is not None
+    for n, uid in enumerate(itertools.islice(itertools.cycle(uids), 30), 2):
+        name = state.services[uid].name
+        spec = head.spec.services[name]
+        grown = dataclasses.replace(spec, replicas=spec.replicas + 1)
+        head = dataclasses.replace(
+            head, n=n, spec=dataclasses.replace(head.spec, services={**head.spec.services, name: grown})
+        )
+        put(state, head, Stack("app", "app", n, "op"))
+        began = time.process_time()
+        plan = orchestrator.decide(state, uid, NOW)
+        take_in(state, plan)
+        took.append(time.process_time() - began)
+        assert any("task" in step.why for step in plan.steps)
+    return statistics.median(took)
+
+
+def measure(nodes: int, tasks: int, asked: str) -> None:
+    state = a_cluster(nodes)
+    uids = deploy(state, tasks // REPLICAS, asked)
+    head = state.head("app")
+    assert head is not None
+    gc.collect()
+    gc.freeze()  # as a manager does after the first load
     picking = deciding = taking_in = longest = 0.0
-    placed = 0
     for uid in uids:
         spec = head.spec.services[state.services[uid].name]
         began = time.process_time()
         scheduler = Scheduler(state, head.spec, spec, ())
-        for _ in range(arguments.replicas):
+        for _ in range(REPLICAS):
             scheduler.pick()
         picking += time.process_time() - began
         while True:
@@ -103,12 +142,30 @@ def main() -> None:
             began = time.process_time()
             take_in(state, plan)
             taking_in += time.process_time() - began
-        placed += arguments.replicas
-    assert sum(state.load.values()) == placed
-    print(f"{placed} tasks of {arguments.services} services on {arguments.nodes} nodes")
-    print(f"choosing nodes alone     {placed / picking:10,.0f} placements/s")
-    print(f"deciding, all of it      {placed / deciding:10,.0f} placements/s, longest {longest * 1000:.1f} ms")
-    print(f"taking it into a picture {placed / taking_in:10,.0f} placements/s")
+    assert sum(state.load.values()) == tasks, f"{sum(state.load.values())} of {tasks} are placed"
+    more = one_more(state, uids[:10])
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(
+        f"{nodes:6} {tasks:7} {asked:12} {tasks / picking:10,.0f} {tasks / deciding:10,.0f} {longest * 1000:8.1f}"
+        f" {tasks / taking_in:10,.0f} {more * 1000:9.2f} {memory:8,.0f}",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--nodes", type=int, nargs="+", default=[1000, 5000])
+    parser.add_argument("--tasks", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--asked", nargs="+", choices=list(ASKED), default=list(ASKED))
+    arguments = parser.parse_args()
+    print(" nodes   tasks asked for     choosing   deciding  longest  taking in  one more   memory")
+    print("                          placed/s   placed/s         ms   placed/s        ms      MiB")
+    for case in itertools.product(arguments.nodes, arguments.tasks, arguments.asked):
+        process = multiprocessing.get_context("spawn").Process(target=measure, args=case)
+        process.start()
+        process.join()
+        if process.exitcode:
+            raise SystemExit(process.exitcode)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ COMMANDS = {
     "ls": ("cli.commands.stacks", "ls", "List the stacks."),
     "services": ("cli.commands.services", "services", "List the services."),
     "ps": ("cli.commands.services", "ps", "List the tasks."),
+    "explain": ("cli.commands.explain", "explain", "Tell why a service or task does not run, and what would mend it."),
     "scale": ("cli.commands.services", "scale", "Run another number of tasks of services."),
     "logs": ("cli.commands.services", "logs", "Show what the tasks of a service print."),
     "rm": ("cli.commands.stacks", "rm", "Remove stacks, and wait until all of them is gone."),

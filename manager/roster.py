@@ -71,6 +71,12 @@ class Roster:
         """Look at these nodes again: one of their records changed, or one of their tasks."""
         self._touched.update(nodes)
 
+    def count(self, task: Task, by: int) -> None:
+        """Take what a task that has not ended reserves on its node into account, or out of it."""
+        before = self._reserved.get(task.node or "")
+        if before is not None and task.node is not None:
+            self._reserved[task.node] = total(((before, 1), (reservations_of(self._state, task), by)))
+
     def forget_reserved(self) -> None:
         """Count anew what is reserved: services ask for something else."""
         self._reserved.clear()
@@ -91,13 +97,11 @@ class Roster:
 
     def reserved(self, node: str) -> Reservations:
         """Sum up what the tasks on a node that have not ended reserve."""
-        if node in self._touched:
-            self._refresh()
         found = self._reserved.get(node)
         if found is None:
             state = self._state
             found = self._reserved[node] = total(
-                reservations_of(state, task)
+                (reservations_of(state, task), 1)
                 for task in map(state.tasks.__getitem__, state.tasks_on.get(node, ()))
                 if not state.has_ended(task)
             )
@@ -108,7 +112,6 @@ class Roster:
             return
         again = len(self._touched) * 4 > len(self._places) + 64
         for node in self._touched:
-            self._reserved.pop(node, None)
             before, after = self._places.pop(node, None), place_of(self._state, node)
             if after is not None:
                 self._places[node] = after
@@ -189,14 +192,15 @@ def needs_of(spec: ServiceSpec) -> Reservations:
     return Reservations(reservations.nano_cpus, reservations.memory, generic)
 
 
-def total(reservations: Iterable[Reservations]) -> Reservations:
+def total(reservations: Iterable[tuple[Reservations, int]]) -> Reservations:
+    """Sum up reservations, each so many times."""
     nano_cpus = memory = 0
     generic: dict[str, int] = {}
-    for one in reservations:
-        nano_cpus += one.nano_cpus
-        memory += one.memory
+    for one, times in reservations:
+        nano_cpus += one.nano_cpus * times
+        memory += one.memory * times
         for name, count in one.generic.items():
-            generic[name] = generic.get(name, 0) + count
+            generic[name] = generic.get(name, 0) + count * times
     return Reservations(nano_cpus, memory, generic)
 
 

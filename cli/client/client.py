@@ -53,6 +53,10 @@ class Client:
     ) -> list[views.TaskView]:
         return self._get(list[views.TaskView], "/tasks", stack=stack, service=service, node=node)
 
+    def explain(self, name: str) -> views.Explanation:
+        """Explain a service, or a task by its name or the beginning of its id."""
+        return self._get(views.Explanation, f"/explain/{name}")
+
     def nodes(self) -> list[views.NodeView]:
         return self._get(list[views.NodeView], "/nodes")
 

@@ -23,7 +23,14 @@ Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class NoRoom(Exception):
-    """Nothing is left of what was asked for, or what was asked for cannot be had; the text says so to people."""
+    """Nothing is left of what was asked for, or what was asked for cannot be had; the text says so to people.
+
+    `remedy` is the change that would make room.
+    """
+
+    def __init__(self, reason: str, remedy: str = "") -> None:
+        super().__init__(reason)
+        self.remedy = remedy
 
 
 def find_network(state: ClusterState, stack_uid: str, spec: NetworkSpec) -> Network | None:
@@ -44,24 +51,30 @@ def attachments(
         spec = revision.spec.networks[attachment.network]
         network = find_network(state, revision.stack_uid, spec)
         if network is None:
-            raise NoRoom(_why_missing(state, revision.stack_uid, spec))
+            raise _why_missing(state, revision.stack_uid, spec)
         found.append((network, attachment.aliases))
     if service.has_ingress:
         if INGRESS not in state.networks:
-            raise NoRoom("the network of published ports is not made yet")
+            raise NoRoom(
+                "the network of published ports is not made yet",
+                "wait a moment; if it stays so, its subnet (ingress_subnet) overlaps with another network",
+            )
         found.append((state.networks[INGRESS], ()))
     return found
 
 
-def _why_missing(state: ClusterState, stack_uid: str, spec: NetworkSpec) -> str:
+def _why_missing(state: ClusterState, stack_uid: str, spec: NetworkSpec) -> NoRoom:
     if spec.external:
-        return f"external network {spec.name} does not exist"
+        return NoRoom(
+            f"external network {spec.name} does not exist",
+            f"deploy the stack that makes {spec.name}, or take `external` off it",
+        )
     try:
         assert state.cluster is not None
         NetworkAllocator(state, state.cluster).network(stack_uid, spec)
     except NoRoom as problem:
-        return str(problem)
-    return f"network {spec.name} is not made yet"
+        return problem
+    return NoRoom(f"network {spec.name} is not made yet", "wait a moment")
 
 
 class NetworkAllocator:
@@ -96,7 +109,7 @@ class NetworkAllocator:
     ) -> tuple[Network, list[Claim]]:
         vni = next(self._vnis, None)
         if vni is None:
-            raise NoRoom(f"network {name}: all VXLAN ids are taken")
+            raise NoRoom(f"network {name}: all VXLAN ids are taken", "remove stacks that are not needed")
         self._used += [(name, subnet) for subnet in subnets]
         texts = tuple(map(str, subnets))
         network = Network(ident, name, stack_uid, key, vni, texts, internal, mtu)
@@ -106,9 +119,12 @@ class NetworkAllocator:
         try:
             subnet = ipaddress.ip_network(text)
         except ValueError as error:
-            raise NoRoom(f"network {spec.name}: {error}") from error
+            raise NoRoom(f"network {spec.name}: {error}", "correct ipam.config.subnet") from error
         if (holder := self._holder(subnet)) is not None:
-            raise NoRoom(f"network {spec.name}: subnet {subnet} overlaps with network {holder}")
+            raise NoRoom(
+                f"network {spec.name}: subnet {subnet} overlaps with network {holder}",
+                f"choose another subnet, or leave it out; or remove network {holder}",
+            )
         return subnet
 
     def _next_subnet(self, spec: NetworkSpec) -> Subnet:
@@ -122,7 +138,8 @@ class NetworkAllocator:
                 return subnet
         raise NoRoom(
             f"network {spec.name}: no /{self._cluster.subnet_prefix} is left in the address pool "
-            f"{self._cluster.address_pool}"
+            f"{self._cluster.address_pool}",
+            "remove stacks that are not needed, or give the network a subnet of its own (ipam.config.subnet)",
         )
 
     def _last_place(self, first: int, last: int, size: int) -> tuple[int, int] | None:
@@ -153,7 +170,10 @@ class AddressAllocator:
         for subnet, free in zip(network.subnets, self._free[network.id], strict=True):
             address = next(free, None)
             if address is None:
-                raise NoRoom(f"network {network.name} has no free address left in {subnet}")
+                raise NoRoom(
+                    f"network {network.name} has no free address left in {subnet}",
+                    f"scale down what is in network {network.name}, or give it a bigger subnet",
+                )
             addresses.append(address)
         claims = [Claim("address", f"{network.id}/{address}", owner) for address in addresses]
         return Endpoint(network.id, tuple(addresses), aliases), claims

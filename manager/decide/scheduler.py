@@ -79,11 +79,8 @@ class Scheduler:
         """Tell why a task does not fit a node, "" when it does: `is drained`."""
         if node not in self._state.nodes:
             return "is no longer in the cluster"
-        elsewhere = sorted(volume for volume, place in self._bound.items() if place != node)
-        if elsewhere:
-            return f"has no volume {elsewhere[0]}: that is on node {self._name(self._bound[elsewhere[0]])}"
-        refused = self.first_refusal(self._state.nodes[node])
-        return "" if refused is None else refused.say([self._state.nodes[node]])
+        refused = self.refusals(self._state.nodes[node])
+        return refused[0].say([self._state.nodes[node]]) if refused else ""
 
     def no_room(self) -> str:
         """Tell why one more task would find no node, "" when it would find one."""
@@ -106,17 +103,22 @@ class Scheduler:
         self._unbound = ()
         return made
 
-    def first_refusal(self, node: Node) -> Filter | None:
-        """Give the first filter that a node does not pass."""
-        general = () if place_of(self._state, node.id) else general_filters(self._state)
-        return next((test for test in (*general, *self._lasting, *self._room) if not test.passes(node)), None)
-
     def refusals(self, node: Node) -> list[Filter]:
         """Give all filters that a node does not pass."""
-        return [test for test in self._all() if not test.passes(node)]
+        return [test for test in (*self._elsewhere(), *self._all()) if not test.passes(node)]
 
     def _all(self) -> list[Filter]:
         return [*general_filters(self._state), *self._lasting, *self._room]
+
+    def _elsewhere(self) -> list[Filter]:
+        """Give filters for where the volumes are."""
+
+        def filter_for(volume: str, place: str) -> Filter:
+            text = f"have volume {volume}, which is on node {self._name(place)}"
+            remedy = f"run the service on {self._name(place)}, or use a volume that all nodes reach"
+            return Filter(lambda node: node.id == place, f"does not {text}", f"do not {text}", lambda node: remedy)
+
+        return [filter_for(volume, place) for volume, place in sorted(self._bound.items())]
 
     def _count(self, task: Task, node: str, now: float, version: int | None) -> None:
         state = self._state
@@ -216,9 +218,13 @@ class Scheduler:
         node = self._state.nodes.get(ident)
         if node is None:
             raise NoRoom(f"volume {volume} is on node {ident}, which is no longer in the cluster")
-        refused = self.first_refusal(node)
+        if place_of(self._state, ident) is not None:
+            tests = [*self._lasting, *self._room]
+        else:
+            tests = self._all()
+        refused = next((test for test in tests if not test.passes(node)), None)
         if refused is not None:
-            raise NoRoom(f"volume {volume} is on node {name}, which {refused.say([node])}")
+            raise NoRoom(f"volume {volume} is on node {name}, which {refused.say([node])}", refused.remedy(node))
         return ident
 
     def _name(self, node: str) -> str:

@@ -31,9 +31,15 @@ def fed(*records: Any) -> ClusterState:
 
 def indexes(state: ClusterState) -> dict[str, Any]:
     """Everything but what is only known by whoever saw it happen: what was claimed last."""
-    return {
+    known = {
         name: value for name, value in vars(state).items() if name not in ("newest", "_index") and not callable(value)
     }
+    known["roster"] = (
+        state.roster.grouped((), ()).groups,
+        state.roster.grouped(("node.hostname",), ("node.labels.zone",)).found,
+        {node: state.roster.reserved(node) for node in state.nodes},
+    )
+    return known
 
 
 def a_history() -> list[tuple[int, list[Event]]]:

@@ -1,0 +1,46 @@
+"""`stack explain`."""
+
+from __future__ import annotations
+
+import click
+
+from cli.commands.session import connect
+from cli.output import Form, format_option, table
+from cluster.views import Explanation
+
+
+@click.command()
+@click.argument("what", metavar="SERVICE|TASK")
+@format_option
+def explain(what: str, form: Form) -> None:
+    """Tell why a service or a task is not as it should be, and what would mend it.
+
+    WHAT is a service (app_web), a task's name (app_web.2) or the beginning of its id. Each node is listed with why one
+    more task of the service would not fit it.
+    """
+    with connect() as client:
+        found = client.explain(what)
+    if form == "json":
+        import msgspec
+
+        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
+    else:
+        click.echo(in_words(found))
+
+
+def in_words(found: Explanation) -> str:
+    lines = [f"{found.what}: {found.running} of {found.wanted} tasks of {found.service} run"]
+    for trouble in found.troubles:
+        lines.append(f"  {trouble.about}: {trouble.why}")
+        if trouble.change:
+            lines.append(f"    -> {trouble.change}")
+    if not found.troubles:
+        lines.append("  nothing is wrong with it")
+    rows = [["NODE", "TASKS", "ONE MORE", "WHAT WOULD MAKE IT FIT"]]
+    for node in found.nodes:
+        first, *others = node.reasons or (None,)
+        rows.append(
+            [node.node, str(node.tasks), "fits" if first is None else first.why, "" if first is None else first.change]
+        )
+        rows += [["", "", other.why, other.change] for other in others if other is not None]
+    return "\n".join(lines) + ("\n\n" + table(rows) if found.nodes else "")

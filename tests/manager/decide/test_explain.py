@@ -1,0 +1,140 @@
+"""What people are told of a service that is not as it should be."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from cluster.model.node import Availability
+from cluster.model.service import PortSpec, Reservations, RestartCondition, RestartPolicy
+from cluster.model.task import TaskState
+from cluster.views import Explanation, Trouble
+from manager.decide.explain import explain
+from tests.manager.decide.builders import Lab, a_service, a_stack
+from tests.manager.decide.test_filters import GIB, a_lab, asking, describe
+
+
+def explained(lab: Lab, name: str = "app_web", *, task: bool = False) -> Explanation:
+    [service] = [s for s in lab.state.services.values() if s.full_name == name]
+    return explain(lab.state, service, lab.now, lab.task(service.name) if task else None)
+
+
+def reasons(found: Explanation) -> dict[str, list[tuple[str, str]]]:
+    return {fit.node: [(reason.why, reason.change) for reason in fit.reasons] for fit in found.nodes}
+
+
+def test_every_node_tells_all_its_reasons_and_what_would_mend_each() -> None:
+    lab = a_lab("n1", "n2", "n3", "n4", memory=GIB, cpus=2)
+    lab.node("n2", availability=Availability.DRAIN)
+    lab.node("n3", labels={"disk": "ssd"})
+    describe(lab, "n4", memory=8 * GIB, cpus=2)
+    asked = asking(constraints=("node.labels.disk == ssd",), reservations=Reservations(memory=4 * GIB))
+    lab.deploy(a_stack("app", asked))
+    lab.settle()
+    label = ("does not match node.labels.disk == ssd", "`stack node update --label-add disk=ssd {}`")
+    memory = ("lacks memory (needs 4 GiB, free 1 GiB)", "reserve at most 1 GiB, which is all that {} has")
+
+    def here(node: str, *pairs: tuple[str, str]) -> list[tuple[str, str]]:
+        return [(why, change.format(node)) for why, change in pairs]
+
+    assert reasons(explained(lab)) == {
+        "n1": here("n1", label, memory),
+        "n2": here("n2", ("is drained", "`stack node activate n2`"), label, memory),
+        "n3": here("n3", memory),
+        "n4": here("n4", label),
+    }
+
+
+def test_a_change_that_is_proposed_mends_it() -> None:
+    lab = a_lab("n1", memory=8 * GIB)
+    lab.deploy(a_stack("app", asking(constraints=("node.labels.disk == ssd",), reservations=Reservations(memory=GIB))))
+    lab.settle()
+    found = explained(lab, task=True)
+    assert found.troubles == (
+        Trouble(
+            "app_web.1",
+            "no node fits: 1 of 1 does not match node.labels.disk == ssd",
+            "any of the changes below would make a node fit",
+        ),
+    )
+    lab.node("n1", labels={"disk": "ssd"})
+    lab.run_all()
+    found = explained(lab)
+    assert (found.running, found.wanted, found.troubles) == (1, 1, ())
+    assert [(fit.node, fit.tasks, fit.fits) for fit in found.nodes] == [("n1", 1, True)]
+
+
+def test_a_port_that_another_service_has() -> None:
+    lab = Lab("n1")
+    lab.deploy(a_stack("first", a_service(ports=(PortSpec(80, 8080),))))
+    lab.run_all()
+    lab.deploy(a_stack("app", a_service(ports=(PortSpec(80, 8080),))))
+    lab.run_all()
+    [trouble] = explained(lab).troubles
+    assert (trouble.about, trouble.why) == ("port 8080/tcp", "first_web publishes it")
+    assert "publish another port" in trouble.change
+
+
+def test_addresses_that_are_used_up() -> None:
+    lab = Lab("n1", address_pool="10.128.0.0/28", subnet_prefix=29)
+    lab.deploy(a_stack("app", a_service(replicas=9)))
+    lab.run_all()
+    found = explained(lab)
+    assert any("no free address left" in t.why and "bigger subnet" in t.change for t in found.troubles)
+
+
+def test_a_volume_on_another_node() -> None:
+    lab = Lab("n1", "n2")
+    lab.deploy(a_stack("app", a_service("db", volumes=("app_data",))))
+    lab.run_all()
+    lab.drain("n1")
+    lab.run_all()
+    told = reasons(explained(lab, "app_db"))
+    assert told["n1"] == [("is drained", "`stack node activate n1`")]
+    assert told["n2"][0][0] == "does not have volume app_data, which is on node n1"
+
+
+@pytest.mark.parametrize(
+    ("state", "fields", "why", "change"),
+    [
+        pytest.param(
+            TaskState.REJECTED,
+            {"message": "no such image: app:1"},
+            "rejected on n1: no such image: app:1",
+            "mend what the node says: its image, a mount, a device",
+            id="the node could not start it",
+        ),
+        pytest.param(
+            TaskState.FAILED,
+            {"exit_code": 3},
+            "failed on n1 with exit code 3: not restarted (restart_policy.condition is none)",
+            "`stack logs app_web` shows what it printed",
+            id="it ended",
+        ),
+        pytest.param(
+            TaskState.PREPARING,
+            {"message": "pulling app:1"},
+            "it is preparing on n1: pulling app:1",
+            "",
+            id="on its way",
+        ),
+    ],
+)
+def test_a_task_that_does_not_run(state: TaskState, fields: dict[str, object], why: str, change: str) -> None:
+    lab = Lab("n1")
+    lab.deploy(a_stack("app", a_service(restart=RestartPolicy(RestartCondition.NONE))))
+    lab.settle()
+    lab.report(dataclasses.replace(lab.task()), state, **fields)
+    lab.settle()
+    [trouble] = explained(lab).troubles
+    assert (trouble.why, trouble.change) == (why, change)
+
+
+def test_a_service_that_goes_says_only_that() -> None:
+    lab = Lab("n1")
+    lab.deploy(a_stack("app", a_service()))
+    lab.run_all()
+    lab.remove("app")
+    lab.settle()
+    assert [trouble.why for trouble in explained(lab).troubles] == ["it is being removed"]
