@@ -341,6 +341,7 @@ class ClusterState:
             if not self.load[task.node]:
                 del self.load[task.node]
         if not self.has_ended(task):
+            self.roster.count(task, by)
             for endpoint in task.endpoints:
                 _toggle(self.tasks_in, endpoint.network, task.id, by)
 
