@@ -350,3 +350,21 @@ def test_every_mode_is_content_with_a_node_that_was_away_for_days(spec: ServiceS
     lab.remove("app")
     lab.run_all()
     assert not lab.state.tasks and not lab.state.stacks
+
+
+def test_a_forced_job_runs_again_and_no_other() -> None:
+    services = [a_service(name, mode=JOB, replicas=2) for name in ("web", "db")]
+    lab = Lab("n1")
+    lab.deploy(a_stack("app", *services))
+    lab.run_all()
+    finish(lab, *lab.tasks())
+    lab.deploy(a_stack("app", *services), force=["web"])
+    lab.run_all()
+    assert (len(lab.tasks("web")), len(lab.tasks("db"))) == (2, 0)
+
+
+def test_another_mode_makes_another_service_of_it() -> None:
+    lab = deployed(Lab("n1", "n2"), replicas=3)
+    before = {task.service_uid for task in lab.tasks()}
+    deployed(lab, mode=GLOBAL)
+    assert lab.places() == {"n1": 1, "n2": 1} and not before & set(lab.state.services)
