@@ -21,6 +21,7 @@ from tenacity import (
 
 from cluster import errors, pki
 from cluster.errors import Failed, StackyardError, Unavailable, UserError
+from cluster.model.node import Role
 from cluster.views import ErrorBody, JoinReply, JoinRequest
 
 log = logging.getLogger(__name__)
@@ -61,12 +62,19 @@ def load(directory: Path) -> Credentials | None:
 
 
 async def join(
-    directory: Path, managers: tuple[str, ...], token_text: str, name: str, patience: float | None = None
+    directory: Path,
+    managers: tuple[str, ...],
+    token_text: str,
+    name: str,
+    *,
+    patience: float | None = None,
+    role: Role | None = None,
 ) -> Credentials:
     """Ask the managers, one after another until one answers, for this node's certificate.
 
     The key is made here once: asking again with it gives the same node again. Raises UserError or Forbidden when asking
-    again cannot help, and Unavailable when none has answered for `patience` seconds (None: for ever).
+    again cannot help, such as with a token for another `role`, and Unavailable when none has answered for `patience`
+    seconds (None: for ever).
     """
     token = pki.parse_token(token_text)
     key_file, certificate_file, ca_file = _files(directory)
@@ -85,7 +93,7 @@ async def join(
         with attempt:
             url = managers[tried % len(managers)]
             tried += 1
-            reply = await _ask(url, token, JoinRequest(str(token), csr, name))
+            reply = await _ask(url, token, JoinRequest(str(token), csr, name, role))
     _write(ca_file, reply.ca)
     _write(certificate_file, reply.certificate)
     log.info("joined the cluster %s as node %s", reply.cluster, reply.node)

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import uvloop
 
@@ -30,7 +30,7 @@ from agent.runner import Runner
 from agent.session import Session
 from agent.streams import Streams
 from cluster.errors import Conflict, StackyardError, UserError
-from cluster.model.node import NodeDescription
+from cluster.model.node import NodeDescription, Role
 from cluster.templates import Place
 
 log = logging.getLogger("agent")
@@ -52,6 +52,7 @@ class Settings:
     advertise: str
     engine: Path
     only_join: bool = False
+    role: Role | None = None
 
 
 def main() -> None:
@@ -84,6 +85,7 @@ def read_settings(arguments: Sequence[str]) -> Settings:
         help="join token, used while there is no certificate yet (or in STACKYARD_JOIN_TOKEN)",
     )
     parser.add_argument("--only-join", action="store_true", help="get the certificate with the token, and end")
+    parser.add_argument("--role", choices=get_args(Role), help="refuse a token that gives another one")
     parser.add_argument("--advertise", required=True, help="address under which the other nodes reach this one")
     parser.add_argument("--engine", default=Path("/run/docker.sock"), type=Path, help="socket of the Docker Engine")
     given = parser.parse_args(arguments)
@@ -94,7 +96,14 @@ def read_settings(arguments: Sequence[str]) -> Settings:
     if not managers:
         parser.error("--manager names no manager")
     return Settings(
-        given.name, given.data_dir, managers, given.token, given.advertise, given.engine, given.only_join
+        given.name,
+        given.data_dir,
+        managers,
+        given.token,
+        given.advertise,
+        given.engine,
+        given.only_join,
+        given.role,
     )
 
 
@@ -173,7 +182,9 @@ async def _join(settings: Settings) -> credentials.Credentials:
             hint="Give a join token with --token; on a manager, `stack token show` shows it.",
         )
     patience = ONLY_JOIN_WITHIN if settings.only_join else None
-    return await credentials.join(settings.data_dir, settings.managers, settings.token, settings.name, patience)
+    return await credentials.join(
+        settings.data_dir, settings.managers, settings.token, settings.name, patience=patience, role=settings.role
+    )
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:

@@ -16,10 +16,10 @@ from typing import Any, TypeVar, get_args
 import msgspec
 
 from cluster import codec, pki
-from cluster.errors import Forbidden, Inconsistent
+from cluster.errors import Inconsistent
 from cluster.model.cluster import Cluster
 from cluster.model.node import Node, Role
-from cluster.views import CertificateReply, ClientRole, JoinReply, JoinTokens
+from cluster.views import CertificateReply, ClientRole, JoinReply
 from manager.etcd import Etcd, KeyValue, UnknownOutcome, absent, get, put
 
 log = logging.getLogger(__name__)
@@ -35,13 +35,15 @@ class _CaRecord(msgspec.Struct, frozen=True):
     schema: int = 1
 
 
-class _TokenRecord(msgspec.Struct, frozen=True):
+class TokenRecord(msgspec.Struct, frozen=True):
+    """The counter of a role's standing token."""
+
     rotation: int
     schema: int = 1
 
 
 SCHEMA = 1
-_Stored = TypeVar("_Stored", _CaRecord, _TokenRecord)
+Stored = TypeVar("Stored", bound=msgspec.Struct)
 
 
 def token_key(role: Role) -> str:
@@ -54,30 +56,6 @@ class Authority:
 
     cluster: str
     ca: pki.Authority = field(repr=False)
-
-    async def tokens(self, etcd: Etcd) -> JoinTokens:
-        """Show the join tokens that are good now."""
-        found = {role: await self._token(etcd, role) for role in ROLES}
-        return JoinTokens(worker=str(found["worker"]), manager=str(found["manager"]))
-
-    async def role_of(self, etcd: Etcd, text: str) -> Role:
-        """Tell which role a token gives. Raises UserError or Forbidden for a token that is not good."""
-        token = pki.parse_token(text)
-        for role in ROLES:
-            if pki.same_secret(token, await self._token(etcd, role)):
-                return role
-        if token.ca_digest != pki.ca_digest(self.ca.certificate):
-            raise Forbidden(
-                "the join token is for another cluster",
-                hint="Check the manager's address, or take a token from a manager of this cluster.",
-            )
-        raise Forbidden("the join token is not valid, or not any more", hint="Take a fresh one from a manager.")
-
-    async def _token(self, etcd: Etcd, role: Role) -> pki.JoinToken:
-        record = await etcd.get(token_key(role))
-        if record is None:
-            raise Inconsistent(f"the etcd key {token_key(role)} is missing")
-        return pki.join_token(self.ca, self.cluster, role, _read(record, _TokenRecord).rotation)
 
     def node_reply(self, node: Node, csr: str, *, now: float) -> JoinReply:
         """Sign a node's certificate."""
@@ -100,8 +78,8 @@ async def found(etcd: Etcd, *, now: float) -> Authority:
     cluster = Cluster(id=secrets.token_hex(16), created_at=now)
     ca = pki.new_authority(cluster.id, now=now)
     cluster_key = codec.key_of(cluster)
-    puts = [put(cluster_key, codec.encode(cluster)), put(CA_KEY, _json(_CaRecord(ca.certificate, ca.key)))]
-    puts += [put(token_key(role), _json(_TokenRecord(rotation=1))) for role in ROLES]
+    puts = [put(cluster_key, codec.encode(cluster)), put(CA_KEY, written(_CaRecord(ca.certificate, ca.key)))]
+    puts += [put(token_key(role), written(TokenRecord(rotation=1))) for role in ROLES]
     while True:
         try:
             result = await etcd.txn([absent(cluster_key), absent(CA_KEY)], puts, [get(cluster_key), get(CA_KEY)])
@@ -120,22 +98,24 @@ async def found(etcd: Etcd, *, now: float) -> Authority:
             hint=f"Restore both {cluster_key} and {CA_KEY}, or empty etcd of all that begins with /stackyard/.",
         )
     known: Any = codec.decode(cluster_key, cluster_kv.value)
-    record = _read(ca_kv, _CaRecord)
+    record = read(ca_kv, _CaRecord)
     return Authority(known.id, pki.Authority(record.certificate, record.key))
 
 
-def _read(stored: KeyValue, record_type: type[_Stored]) -> _Stored:
+def read(stored: KeyValue, record_type: type[Stored]) -> Stored:
+    """Read one of these records, each of which has a `schema`."""
     try:
         record = msgspec.json.decode(stored.value, type=record_type)
     except msgspec.MsgspecError as error:
         raise Inconsistent(f"the record at {stored.key} cannot be read: {error}") from error
-    if record.schema > SCHEMA:
+    schema: int = getattr(record, "schema", 1)
+    if schema > SCHEMA:
         raise Inconsistent(
-            f"the record at {stored.key} has schema {record.schema}, this program reads up to {SCHEMA}",
+            f"the record at {stored.key} has schema {schema}, this program reads up to {SCHEMA}",
             hint="Upgrade this manager; it changed nothing.",
         )
     return record
 
 
-def _json(record: msgspec.Struct) -> bytes:
+def written(record: msgspec.Struct) -> bytes:
     return msgspec.json.encode(record)

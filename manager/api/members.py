@@ -10,8 +10,8 @@ from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
 from cluster.codec import key_for
-from cluster.errors import Conflict, UserError
-from cluster.model.node import Node, NodeStatus, Role
+from cluster.errors import Conflict, Forbidden, NotFound, UserError
+from cluster.model.node import Availability, Node, NodeStatus
 from cluster.pki import key_digest
 from cluster.views import (
     CertificateReply,
@@ -19,14 +19,20 @@ from cluster.views import (
     JoinReply,
     JoinRequest,
     JoinTokens,
+    NewToken,
     NodeChange,
     NodeView,
+    TokenReply,
+    TokenView,
 )
+from manager import tokens
 from manager.api import show
 from manager.api.bodies import answer, body, takes
-from manager.api.callers import Anyone, LocalRoot, Operator
+from manager.api.callers import Agent, Anyone, Caller, LocalRoot, Operator
 from manager.api.core import TRIES, AnyCore, Core, ReadyCore, busy
+from manager.authority import ROLES
 from manager.etcd import delete, put
+from manager.tokens import Admission
 
 router = APIRouter(prefix="/v1", tags=["members"])
 
@@ -43,6 +49,10 @@ async def change_node(
     caller: Operator, core: ReadyCore, name: str, change: Annotated[NodeChange, Depends(body(NodeChange))]
 ) -> Response:
     """Change a node's availability or labels; the name may be its id."""
+    return await _change(core, name, change)
+
+
+async def _change(core: Core, name: str, change: NodeChange) -> Response:
     for _ in range(TRIES):
         node = show.find_node(core.state, name)
         wanted = _changed(node, change)
@@ -64,7 +74,37 @@ def _changed(node: Node, change: NodeChange) -> Node:
 
 @router.get("/join-tokens", response_model=JoinTokens)
 async def join_tokens(caller: LocalRoot, core: AnyCore) -> Response:
-    return answer(await core.authority.tokens(core.etcd))
+    """Show the standing token of each role."""
+    return answer(await tokens.standing(core.authority, core.etcd))
+
+
+@router.get("/tokens", response_model=list[TokenView])
+async def list_tokens(caller: LocalRoot, core: AnyCore) -> Response:
+    """List all join tokens, without their secrets."""
+    return answer(await tokens.listed(core.etcd, now=core.clock()))
+
+
+@router.post("/tokens", response_model=TokenReply, openapi_extra=takes(NewToken))
+async def create_token(
+    caller: LocalRoot, core: AnyCore, request: Annotated[NewToken, Depends(body(NewToken))]
+) -> Response:
+    """Make a join token that ends, or that is good for a single node."""
+    return answer(await tokens.create(core.authority, core.etcd, request, now=core.clock()))
+
+
+@router.post("/tokens/{role}/rotate", response_model=TokenReply)
+async def rotate_token(caller: LocalRoot, core: AnyCore, role: str) -> Response:
+    """Replace the standing token of a role."""
+    if role not in ROLES:
+        raise UserError(f"{role!r} is no role with a standing token", hint=f"There are {', '.join(ROLES)}.")
+    return answer(await tokens.rotate(core.authority, core.etcd, role))
+
+
+@router.delete("/tokens/{ident}", status_code=204)
+async def revoke_token(caller: LocalRoot, core: AnyCore, ident: str) -> Response:
+    """Take back a join token that was made with POST."""
+    await tokens.revoke(core.etcd, ident)
+    return Response(status_code=204)
 
 
 @router.post("/join", response_model=JoinReply, openapi_extra=takes(JoinRequest))
@@ -72,18 +112,23 @@ async def join(
     caller: Anyone, core: ReadyCore, request: Annotated[JoinRequest, Depends(body(JoinRequest))]
 ) -> Response:
     """Take a node in. Joining again with the same name and key gives the same id, and a new certificate."""
-    role = await core.authority.role_of(core.etcd, request.token)
     if _NAME.fullmatch(request.name) is None:
         raise UserError(f"{request.name!r} is no name for a node", hint="Use up to 63 letters, digits, dots, - and _.")
     ident = key_digest(request.csr)
     for _ in range(TRIES):
-        node = await _join(core, request.name, ident, role)
+        admission = await tokens.admit(core.authority, core.etcd, request.token, ident, now=core.clock())
+        if request.role not in (None, admission.role):
+            raise Forbidden(
+                f"that join token is for a {admission.role}, not for a {request.role}",
+                hint=f"On a manager, `stack token show {request.role}` gives the right one.",
+            )
+        node = await _join(core, request.name, ident, admission)
         if node is not None:
             return answer(core.authority.node_reply(node, request.csr, now=core.clock()))
     raise busy(f"the node {request.name}")
 
 
-async def _join(core: Core, name: str, ident: str, role: Role) -> Node | None:
+async def _join(core: Core, name: str, ident: str, admission: Admission) -> Node | None:
     """Store a node under its name unless that is taken; None when something changed meanwhile."""
     known = core.state.nodes.get(ident)
     if known is not None:
@@ -93,7 +138,7 @@ async def _join(core: Core, name: str, ident: str, role: Role) -> Node | None:
                 hint=f"Join as {known.name}, or remove the agent's data directory to join as another node.",
             )
         return known
-    name_key = f"/stackyard/pki/name/{name}"
+    name_key = _name_key(name)
     taken = await core.etcd.get(name_key)
     others = []
     if taken is not None and (holder := core.state.nodes.get(taken.value.decode())) is not None:
@@ -103,10 +148,52 @@ async def _join(core: Core, name: str, ident: str, role: Role) -> Node | None:
                 hint="Choose another --name, or stop that node first.",
             )
         others.append(delete(key_for(Node, holder.id)))
-    node = Node(ident, name, role, joined_at=core.clock())
-    guards = {key_for(Node, ident): 0, name_key: 0 if taken is None else taken.mod_revision}
-    written = await core.write([node], guards, [put(name_key, ident.encode()), *others])
+    node = Node(ident, name, admission.role, joined_at=core.clock())
+    guards = admission.guards | {key_for(Node, ident): 0, name_key: 0 if taken is None else taken.mod_revision}
+    written = await core.write([node], guards, [put(name_key, ident.encode()), *others, *admission.writes])
     return node if written else None
+
+
+@router.get("/self", response_model=NodeView)
+async def own_node(caller: Agent, core: ReadyCore) -> Response:
+    """Show a node to itself."""
+    return answer(show.node(core.state, _own(core, caller)))
+
+
+@router.post("/self/drain", response_model=NodeView)
+async def drain_own_node(caller: Agent, core: ReadyCore) -> Response:
+    """Give up a node's own tasks, as it is about to leave."""
+    return await _change(core, _own(core, caller).id, NodeChange(Availability.DRAIN))
+
+
+@router.delete("/self", status_code=204)
+async def leave(caller: Agent, core: ReadyCore) -> Response:
+    """Take a node out of the cluster at its own word; what still runs on it is replaced elsewhere."""
+    for _ in range(TRIES):
+        node = core.state.nodes.get(caller.name)
+        if node is None:
+            return Response(status_code=204)
+        key, name_key = key_for(Node, node.id), _name_key(node.name)
+        taken = await core.etcd.get(name_key)
+        guards, deletes = {key: core.state.revision_of(key)}, [delete(key)]
+        if taken is not None and taken.value.decode() == node.id:
+            guards[name_key] = taken.mod_revision
+            deletes.append(delete(name_key))
+        if await core.write([], guards, deletes):
+            return Response(status_code=204)
+    raise busy(f"the node {caller.name}")
+
+
+def _own(core: Core, caller: Caller) -> Node:
+    """Give the caller's node by its id alone: what other nodes are called does not count."""
+    node = core.state.nodes.get(caller.name)
+    if node is None:
+        raise NotFound("this node is no member of the cluster any more", hint="Join again with `stack join`.")
+    return node
+
+
+def _name_key(name: str) -> str:
+    return f"/stackyard/pki/name/{name}"
 
 
 def _lives(core: Core, node: Node) -> bool:

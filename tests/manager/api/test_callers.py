@@ -30,14 +30,22 @@ ROUTES = {
     "logs": ("GET", "/services/shop_web/logs"),
     "tokens": ("GET", "/join-tokens"),
     "certificates": ("POST", "/certificates"),
+    "list tokens": ("GET", "/tokens"),
+    "make a token": ("POST", "/tokens"),
+    "rotate a token": ("POST", "/tokens/worker/rotate"),
+    "revoke a token": ("DELETE", "/tokens/0123"),
+    "itself": ("GET", "/self"),
+    "give itself up": ("POST", "/self/drain"),
+    "leave": ("DELETE", "/self"),
 }
 FOR_ANYONE = {"ping", "ca", "join"}
-FOR_ROOT = {"tokens", "certificates"}
+FOR_ROOT = {"tokens", "certificates", "list tokens", "make a token", "rotate a token", "revoke a token"}
+FOR_NODES = {"itself", "give itself up", "leave"}
 MAY = {
     "anonymous": FOR_ANYONE,
-    "node": FOR_ANYONE,
-    "client": set(ROUTES) - FOR_ROOT,
-    "root": set(ROUTES),
+    "node": FOR_ANYONE | FOR_NODES,
+    "client": set(ROUTES) - FOR_ROOT - FOR_NODES,
+    "root": set(ROUTES) - FOR_NODES,
 }
 
 
