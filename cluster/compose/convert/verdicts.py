@@ -258,7 +258,7 @@ TABLE: dict[str, dict[str, Rule]] = {
     "services.*.networks.*": {
         **_honoured("aliases"),
         **_all(Refused(_ADDRESSES, "Use the name of the service."), "ipv4_address", "ipv6_address", "link_local_ips"),
-        "mac_address": Refused("MAC addresses follow from IP addresses", "Take the key out."),
+        "mac_address": Refused("they follow from IP addresses", "Take the key out."),
         **_all(Refused(_LATER), "driver_opts", "interface_name"),
         **_all(Translated("nothing to do: no network of a stack holds the default route"), "gw_priority", "priority"),
     },
@@ -337,7 +337,7 @@ TABLE: dict[str, dict[str, Rule]] = {
     },
     "volumes.*": _honoured("name", "external", "driver", "driver_opts", "labels"),
     "secrets.*": {
-        **_honoured("file", "environment", "content", "name", "external", "labels"),
+        **_honoured("file", "environment", "name", "external", "labels"),
         "template_driver": Depends("only `golang`", _template),
         **_all(Refused("secrets are kept by the cluster", "Take the key out."), "driver", "driver_opts"),
     },

@@ -1,0 +1,119 @@
+"""What services join, under which names, and how networks, volumes, secrets and configs are called."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cluster.model.network import NetworkSpec
+from cluster.model.secret import ConfigSpec, SecretSpec
+from cluster.model.volume import VolumeSpec
+from tests.cluster.compose.convert.plain import container, refused, service, stack
+
+
+def aliases(services: dict[str, Any], **top: Any) -> dict[str, dict[str, tuple[str, ...]]]:
+    converted = stack({key: {"image": "x", **fields} for key, fields in services.items()}, **top).services
+    return {key: {a.network: a.aliases for a in spec.networks} for key, spec in converted.items()}
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"networks": {"default": None}}, {"network_mode": "bridge"}, {"network_mode": ""}], ids=str
+)
+def test_the_default_network(fields: dict[str, Any]) -> None:
+    found = stack({"a": {"image": "x", **fields}})
+    assert found.networks == {"default": NetworkSpec("default", "shop_default")}
+    assert [(a.network, a.aliases) for a in found.services["a"].networks] == [("default", ("a",))]
+
+
+@pytest.mark.parametrize("mode", ["host", "none"])
+def test_the_network_of_the_node_and_none(mode: str) -> None:
+    assert (service({"network_mode": mode}).networks, container({"network_mode": mode}).network_mode) == ((), mode)
+    external = {"n": {"name": mode, "external": True}}
+    assert container({"networks": {"n": None}}, networks=external).network_mode == mode
+    assert "joins no other" in refused({"networks": {"n": None, "default": None}}, networks=external).reason
+    assert "publishes no ports" in refused({"network_mode": mode, "ports": [{"target": 1, "published": "1"}]}).reason
+
+
+def test_the_bridge_of_the_node_is_the_default_network() -> None:
+    assert aliases({"a": {"networks": {"n": None}}}, networks={"n": {"name": "bridge", "external": True}}) == {
+        "a": {"default": ("a",)}
+    }
+
+
+def test_a_network_that_is_not_declared() -> None:
+    assert refused({"networks": {"back": None}}).field == "services.a.networks.back"
+
+
+def test_a_container_name_is_a_name_on_the_networks() -> None:
+    found = aliases({"a": {"container_name": "old", "networks": {"n": {"aliases": ["b"]}}}}, networks={"n": {}})
+    assert found == {"a": {"n": ("a", "b", "old")}}
+    assert aliases({"a": {"container_name": "b"}, "b": {}})["a"] == {"default": ("a",)}
+
+
+def test_a_link_gives_the_other_service_a_name() -> None:
+    found = aliases({"a": {"links": ["db:database", "db"]}, "db": {}})
+    assert found["db"] == {"default": ("db", "database")}
+    assert refused({"links": ["zebra"]}).field == "services.a.links.0"
+
+
+@pytest.mark.parametrize(
+    ("link", "other", "told"),
+    [("b:c", {}, "is the name of another service"), ("b:d", {"network_mode": "none"}, "no network that a and b share")],
+    ids=["taken", "apart"],
+)
+def test_links_that_cannot_be(link: str, other: dict[str, Any], told: str) -> None:
+    with pytest.raises(Exception, match=told):
+        aliases({"a": {"links": [link]}, "b": other, "c": {}})
+
+
+def test_names_as_a_swarm_gives_them() -> None:
+    fields = {
+        "networks": {"n": None, "m": None, "e": None, "f": None},
+        "volumes": [{"type": "volume", "source": key, "target": f"/{key}"} for key in ("v", "w", "x")],
+        "secrets": [{"source": "s"}, {"source": "t"}],
+        "configs": [{"source": "c"}],
+    }
+    found = stack(
+        {"a": {"image": "x", **fields}},
+        networks={
+            "n": {"internal": True, "labels": {"a": "b"}, "ipam": {"config": [{"subnet": "10.1.0.0/24"}]}},
+            "m": {"name": "mine", "driver_opts": {"com.docker.network.driver.mtu": "1400"}},
+            "e": {"external": True},
+            "f": {"external": True, "name": "theirs"},
+        },
+        volumes={"v": {"driver": "local"}, "w": {"name": "w-1", "driver": "nfs", "driver_opts": {"o": "1"}},
+                 "x": {"external": True}, "unused": {}},
+        secrets={"s": {"file": "/s", "labels": {"a": "b"}}, "t": {"external": True, "name": "top"}},
+        configs={"c": {"content": "hi", "template_driver": "golang"}},
+    )  # fmt: skip
+    assert found.networks == {
+        "n": NetworkSpec("n", "shop_n", internal=True, subnets=("10.1.0.0/24",), labels={"a": "b"}),
+        "m": NetworkSpec("m", "mine", mtu=1400),
+        "e": NetworkSpec("e", "e", external=True),
+        "f": NetworkSpec("f", "theirs", external=True),
+    }
+    assert found.volumes == {
+        "v": VolumeSpec("v", "shop_v"),
+        "w": VolumeSpec("w", "w-1", driver="nfs", driver_options={"o": "1"}),
+        "x": VolumeSpec("x", "x", external=True),
+    }
+    assert found.secrets == {"s": SecretSpec("s", "shop_s", labels={"a": "b"}), "t": SecretSpec("t", "top", True)}
+    assert found.configs == {"c": ConfigSpec("c", "shop_c", template_driver="golang")}
+
+
+@pytest.mark.parametrize(
+    ("top", "field"),
+    [
+        ({"networks": {"n": {"name": "a b"}}}, "networks.n.name"),
+        ({"networks": {"n": {"ipam": {"config": [{"subnet": "10.0.0.1/24"}]}}}}, "networks.n.ipam.config.0.subnet"),
+        ({"networks": {"n": {"ipam": {"config": [{}]}}}}, "networks.n.ipam.config.0"),
+        ({"networks": {"n": {"driver_opts": {"com.docker.network.driver.mtu": "1"}}}},
+         "networks.n.driver_opts.com.docker.network.driver.mtu"),
+        ({"volumes": {"-v": {}}}, "volumes.-v"),
+        ({"volumes": {"v": {"labels": {"com.stackyard.x": "y"}}}}, "volumes.v.labels.com.stackyard.x"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_definitions_that_cannot_be(top: dict[str, Any], field: str) -> None:
+    assert refused({}, **top).field == field
