@@ -26,7 +26,9 @@ _BY_PLACE = {
         "stdin_open stop_grace_period stop_signal storage_opt sysctls tmpfs tty ulimits use_api_socket user "
         "userns_mode uts volumes volumes_from working_dir "
     ),
-    "services.*.blkio_config": "device_read_bps device_read_iops device_write_bps device_write_iops weight weight_device",
+    "services.*.blkio_config": (
+        "device_read_bps device_read_iops device_write_bps device_write_iops weight weight_device "
+    ),
     "services.*.blkio_config.device_read_bps.[]": "path rate",
     "services.*.blkio_config.device_read_iops.[]": "path rate",
     "services.*.blkio_config.device_write_bps.[]": "path rate",
@@ -42,7 +44,9 @@ _BY_PLACE = {
     "services.*.configs.[]": "gid mode source target uid",
     "services.*.credential_spec": "config file registry",
     "services.*.depends_on.*": "condition required restart",
-    "services.*.deploy": "endpoint_mode labels mode placement replicas resources restart_policy rollback_config update_config",
+    "services.*.deploy": (
+        "endpoint_mode labels mode placement replicas resources restart_policy rollback_config update_config "
+    ),
     "services.*.deploy.placement": "constraints max_replicas_per_node preferences",
     "services.*.deploy.placement.preferences.[]": "spread",
     "services.*.deploy.resources": "limits reservations",

@@ -98,7 +98,7 @@ def test_values_that_are_honoured(fields: dict[str, Any]) -> None:
         ({"attachable": True}, "attachable", "translated"),
         ({"enable_ipv6": True}, "enable_ipv6", "refused"),
         ({"driver_opts": {"encrypted": "true"}}, "driver_opts.encrypted", "refused"),
-        ({"driver_opts": {"com.docker.network.bridge.name": "b"}}, "driver_opts.com.docker.network.bridge.name", "refused"),
+        ({"driver_opts": {"com.docker.x": "b"}}, "driver_opts.com.docker.x", "refused"),
         ({"ipam": {"config": [{"subnet": "10.1.0.0/24", "gateway": "10.1.0.1"}]}}, "ipam.config.0.gateway", "refused"),
         ({"external": True, "name": "bridge"}, "external", "translated"),
     ],

@@ -67,7 +67,8 @@ def test_reservations() -> None:
         ({"restart": "unless-stopped"}, RestartPolicy()),
         ({"restart": "on-failure:3"}, RestartPolicy(RestartCondition.ON_FAILURE, max_attempts=3)),
         (
-            {"deploy": {"restart_policy": {"condition": "on-failure", "delay": "5s", "max_attempts": 2, "window": "2m0s"}}},
+            {"deploy": {"restart_policy": {"condition": "on-failure", "delay": "5s", "max_attempts": 2,
+                                            "window": "2m0s"}}},
             RestartPolicy(RestartCondition.ON_FAILURE, delay=5.0, max_attempts=2, window=120.0),
         ),
         ({"restart": "no", "deploy": {"restart_policy": {"delay": "1s"}}}, RestartPolicy(delay=1.0)),
@@ -166,7 +167,7 @@ def test_a_port_leads_to_one_place() -> None:
         ({"deploy": {"endpoint_mode": "lvs"}}, "deploy.endpoint_mode"),
         ({"deploy": {"resources": {"limits": {"memory": "1024"}}}}, "deploy.resources.limits.memory"),
         ({"deploy": {"resources": {"limits": {"cpus": "many"}}}}, "deploy.resources.limits.cpus"),
-        ({"deploy": {"resources": {"reservations": {"generic_resources": [{"discrete_resource_spec": {"kind": "g"}}]}}}},
+        ({"deploy": {"resources": {"reservations": {"generic_resources": [{"discrete_resource_spec": {}}]}}}},
          "deploy.resources.reservations.generic_resources.0"),
         ({"deploy": {"restart_policy": {"condition": "sometimes"}}}, "deploy.restart_policy.condition"),
         ({"restart": "always:3"}, "restart"),
