@@ -4,7 +4,7 @@ Before the first task of a version starts, each service that it depends on must 
 newest version as the condition asks. So a deploy that changes both changes the one depended on first. Once the service
 runs at its version, it takes only one such task of whatever version for a replacement or one more replica to start: a
 service that lost a node is not held back by another that lost it too, but does not start before it either. What runs is
-never stopped for the sake of what it depends on; `restart: true` is a matter of versions (`manager.api.revise`).
+never stopped for the sake of what it depends on; `restart: true` is a matter of versions (`revisions`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cluster.model.service import Dependency, ServiceSpec, ServiceState
-from cluster.model.stack import ServiceVersion, StackRevision
+from cluster.model.stack import ServiceVersion, StackRevision, StackSpec
 from cluster.model.task import Task, TaskState
 from manager.decide.tally import Tally, tally
 from manager.picture import ClusterState
@@ -74,6 +74,22 @@ def _is_started(state: ClusterState, task: Task) -> bool:
 
 def _is_healthy(state: ClusterState, task: Task) -> bool:
     return state.is_ready(task)
+
+
+def circle(stack: StackSpec) -> list[str]:
+    """Give services that wait for each other in a circle, in that order; [] when there are none."""
+    over: set[str] = set()
+    for start in sorted(stack.services):
+        path = [start]
+        while path:
+            ahead = sorted(stack.services[path[-1]].depends_on.keys() & (stack.services.keys() - over))
+            if not ahead:
+                over.add(path.pop())
+            elif ahead[0] in path:
+                return [*path[path.index(ahead[0]) :], ahead[0]]
+            else:
+                path.append(ahead[0])
+    return []
 
 
 def dependents(state: ClusterState, service: ServiceState) -> Iterator[str]:

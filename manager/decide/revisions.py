@@ -11,12 +11,10 @@ from dataclasses import replace
 from typing import TypeVar
 
 from cluster.model.container import FileReference
-from cluster.model.service import ServiceMode, ServiceSpec
+from cluster.model.service import ServiceSpec
 from cluster.model.stack import ServiceVersion, StackRevision, StackSpec
 
 T = TypeVar("T")
-
-JOBS = (ServiceMode.REPLICATED_JOB, ServiceMode.GLOBAL_JOB)
 
 
 def revised(
@@ -34,15 +32,32 @@ def revised(
     """Make revision `n` of a stack, but for who made it, when and why; `known` are those before it.
 
     Services in `forced` get new tasks in any case, those in `back` are on their way back to what they were in `source`.
+    A service that is to be restarted with one that it depends on gets new tasks when that one does.
     """
     services = {
         name: _version(known, head, spec, name, n, new_uid, forced=name in forced, back=name in back)
         for name in spec.services
     }
+    updated = {name for name, version in services.items() if _is_updated(head, name, version)}
+    while updated:
+        following = (name for name, service in spec.services.items() if _follows(service, updated))
+        updated = {name for name in following if not _is_updated(head, name, services[name])}
+        updated -= {name for name in updated if head is None or name not in head.services}
+        services |= {name: replace(services[name], version=n, rollback=name in back) for name in updated}
     digests = {} if head is None else {name: d for name, d in head.image_digests.items() if name in spec.services}
     if source is not None:
         digests |= {name: digest for name, digest in source.image_digests.items() if name in back}
     return StackRevision(stack_uid, n, spec, services, "", "", 0.0, "", image_digests=digests)
+
+
+def _is_updated(head: StackRevision | None, name: str, version: ServiceVersion) -> bool:
+    """Tell whether a service that there was gets other tasks."""
+    before = None if head is None else head.services.get(name)
+    return before is not None and before.uid == version.uid and before.version != version.version
+
+
+def _follows(service: ServiceSpec, updated: set[str]) -> bool:
+    return any(dependency.restart and name in updated for name, dependency in service.depends_on.items())
 
 
 def _version(
@@ -57,13 +72,13 @@ def _version(
     back: bool,
 ) -> ServiceVersion:
     before = None if head is None else head.services.get(name)
-    if head is None or before is None:
-        return ServiceVersion(new_uid(name), n)
+    if head is None or before is None or head.spec.services[name].mode is not spec.services[name].mode:
+        return ServiceVersion(new_uid(name), n)  # another mode makes another service of it; Swarm would refuse it
     if forced:
         return ServiceVersion(before.uid, n, rollback=back)
     if not needs_new_tasks(spec, head.spec, name):
         return before
-    if spec.services[name].mode not in JOBS:
+    if not spec.services[name].mode.is_job:
         for _, revision in sorted(known.items(), reverse=True):
             had = revision.services.get(name)
             if had is None or had.uid != before.uid or had.version != revision.n:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -17,10 +16,10 @@ from cluster.model.stack import Stack, StackRevision, StackSpec
 from cluster.model.task import Task, TaskState, TaskStatus
 from cluster.model.update import Withdrawn
 from cluster.model.volume import VolumeSpec
-from manager.api.versions import versions
 from manager.decide import handover
 from manager.decide.agenda import Question
 from manager.decide.plan import Plan
+from manager.decide.revisions import revised
 from manager.etcd.records import Delete, Put
 from manager.invariants import backwards, broken
 from manager.leader import Leader
@@ -77,9 +76,9 @@ def next_revision(state: ClusterState, spec: StackSpec, force: Iterable[str] = (
     head = state.head(stack.uid) if stack else None
     stack = stack or Stack(f"stack-{spec.name}-{state.revision}", spec.name, 0, "")
     n = stack.head + 1
-    uids = (f"{stack.uid}-{n}-{i}" for i in itertools.count())
-    services = versions(head, spec, n, set(force), uids.__next__)
-    revision = StackRevision(stack.uid, n, spec, services, "me", "", NOW, f"op{n}")
+    uid = f"{stack.uid}-{n}-".__add__
+    revision = revised(head, state.revisions.get(stack.uid, {}), spec, stack.uid, n, uid, forced=set(force))
+    revision = dataclasses.replace(revision, author="me", created_at=NOW, operation=f"op{n}")
     return dataclasses.replace(stack, head=n), revision
 
 

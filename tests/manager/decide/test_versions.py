@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 
 import pytest
@@ -10,9 +9,10 @@ import pytest
 from cluster.errors import UserError
 from cluster.model.container import ContainerSpec
 from cluster.model.service import Dependency, ServiceMode, ServiceSpec
-from cluster.model.stack import StackRevision, StackSpec
+from cluster.model.stack import StackSpec
 from manager.api.revise import check
-from manager.api.versions import cycle, versions
+from manager.decide.dependencies import circle
+from manager.decide.revisions import revised
 
 
 def service(name: str, image: str = "i:1", **on: Dependency) -> ServiceSpec:
@@ -25,11 +25,9 @@ def stack(*services: ServiceSpec) -> StackSpec:
 
 def second(before: StackSpec, after: StackSpec, *force: str) -> tuple[dict[str, int], set[str]]:
     """The versions of a stack's second revision, and which services kept their uid."""
-    uids = map(str, itertools.count())
-    first = versions(None, before, 1, (), uids.__next__)
-    head = StackRevision("s", 1, before, first, "ann", "", 1.0, "op")
-    found = versions(head, after, 2, force, uids.__next__)
-    kept = {name for name, one in found.items() if name in first and first[name].uid == one.uid}
+    first = revised(None, {}, before, "s", 1, "u".__add__)
+    found = revised(first, {1: first}, after, "s", 2, "v".__add__, forced=force).services
+    kept = {name for name, one in found.items() if name in first.services and first.services[name].uid == one.uid}
     return {name: one.version for name, one in found.items()}, kept
 
 
@@ -62,7 +60,7 @@ def test_another_mode_makes_another_service() -> None:
 
 
 @pytest.mark.parametrize(
-    ("services", "circle"),
+    ("services", "expected"),
     [
         pytest.param(CHAIN, [], id="a chain"),
         pytest.param((service("a", b=STAY, c=STAY), service("b", c=STAY), service("c")), [], id="two ways"),
@@ -70,8 +68,8 @@ def test_another_mode_makes_another_service() -> None:
         pytest.param((service("a"), service("b", c=STAY), service("c", b=STAY)), ["b", "c", "b"], id="a circle"),
     ],
 )
-def test_circles_are_found(services: tuple[ServiceSpec, ...], circle: list[str]) -> None:
-    assert cycle(stack(*services)) == circle
+def test_circles_are_found(services: tuple[ServiceSpec, ...], expected: list[str]) -> None:
+    assert circle(stack(*services)) == expected
 
 
 @pytest.mark.parametrize(
