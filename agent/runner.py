@@ -37,6 +37,7 @@ from agent.known import Known
 from agent.outbox import Outbox
 from agent.steps import AT_ONCE, Network, Steps
 from agent.volumes import Volumes
+from agent.withdrawals import Withdrawals
 from cluster.errors import StackyardError
 from cluster.model.task import Desired, TaskStatus
 from cluster.protocol import Assignments
@@ -72,6 +73,7 @@ class Runner:
         self._cluster, self._files, self._address, self._place = cluster, files, address, place
         self.known = Known()
         self.volumes = Volumes(engine, self.known)
+        self.withdrawals = Withdrawals()
         self.managers: tuple[str, ...] = ()
         self._troubles: dict[str, str] = {"engine": "the Docker Engine has not been reached yet"}
         self.facts: EngineFacts | None = None
@@ -412,6 +414,7 @@ class Runner:
                     assignments = known.assignments
                     await self._network.apply(assignments.items.values(), prune=complete)
                     self._applied_assignments = assignments
+                    self.withdrawals.applied(assignments)
                     self._to_clean |= bool(self._networks - networks)
                     self._networks = networks
                     arrived, self._applied = [t for t in known.tasks if t in tasks - self._applied], tasks

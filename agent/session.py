@@ -137,6 +137,7 @@ class Session:
                 self._beat(socket, welcome.beat_interval),
                 self._report(socket),
                 self._tell_removed(socket),
+                self._tell_programmed(socket),
                 self._receive(socket, welcome, url),
             )
         raise AssertionError("a session does not end by itself")
@@ -166,6 +167,7 @@ class Session:
         assembler = Assembler(welcome.epoch, self._runner.known.assignments)
         self._outbox.send_again()
         self._runner.volumes.tell_again()
+        self._runner.withdrawals.tell_again()
         self._runner.online()
         while True:
             match await self._next_message(socket):
@@ -201,6 +203,10 @@ class Session:
     async def _tell_removed(self, socket: aiohttp.ClientWebSocketResponse) -> NoReturn:
         while True:
             await self._send(socket, await self._runner.volumes.take())
+
+    async def _tell_programmed(self, socket: aiohttp.ClientWebSocketResponse) -> NoReturn:
+        while True:
+            await self._send(socket, await self._runner.withdrawals.take())
 
     async def _beat(self, socket: aiohttp.ClientWebSocketResponse, interval: float) -> NoReturn:
         loop = asyncio.get_running_loop()

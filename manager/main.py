@@ -107,12 +107,16 @@ async def managing(settings: Settings) -> AsyncIterator[Core]:
         others = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=peers), timeout=aiohttp.ClientTimeout(total=None, connect=5)
         )
+        presence = Presence(etcd, follower, manager, clock)
+        sessions = Sessions(
+            etcd, follower, cluster=authority.cluster, manager=manager.id, clock=clock, lease=lambda: presence.lease
+        )
         core = Core(
             etcd=etcd,
             follower=follower,
-            sessions=Sessions(etcd, follower, cluster=authority.cluster, manager=manager.id, clock=clock),
+            sessions=sessions,
             authority=authority,
-            presence=Presence(etcd, follower, manager, clock),
+            presence=presence,
             clock=clock,
             stopping=asyncio.Event(),
             others=await stack.enter_async_context(others),

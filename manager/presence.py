@@ -29,6 +29,8 @@ class Presence:
         self.manager = manager
         self.held = asyncio.Event()
         self.leading = False
+        self.lease = 0
+        """What a record of this manager's hangs on that is to go with it; 0 while it has none."""
         self._etcd = etcd
         self._follower = follower
         self._clock = clock
@@ -48,6 +50,7 @@ class Presence:
             try:
                 async with self._etcd.lease(LEASE_TTL) as lease:
                     await self._announce(lease)
+                    self.lease = lease.id
                     self.held.set()
                     await self._candidate(lease)
             except (EtcdUnavailable, UnknownOutcome, LeaseLost, Refused) as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cluster.model.network import INGRESS
-from cluster.model.task import Task
+from cluster.model.task import Desired, Task
 from cluster.protocol import Item, NetworkItem, PeerItem, PortItem, ServiceItem, TaskItem, VipItem, VolumeItem
 from manager.decide.allocator import find_network
 from manager.picture import ClusterState
@@ -100,6 +100,7 @@ def peer(state: ClusterState, network: str, owner: str) -> PeerItem | None:
         addresses=endpoint.addresses,
         mac=endpoint.mac,
         ready=state.is_ready(task),
+        leaving=task.leaving_at is not None and task.desired is Desired.RUNNING,
         stack=service.stack,
         service=service.name,
         service_uid=service.uid,

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from cluster import codec
 from cluster.errors import NotFound
 from cluster.model.node import Node, NodeDescription, Session, SessionState
-from cluster.model.task import Task, TaskStatus
+from cluster.model.task import Task, TaskState, TaskStatus
 from manager.etcd import Etcd, KeyValue, UnknownOutcome, delete, exists, get, put, unchanged
 from manager.picture import ClusterState
 
@@ -173,10 +173,13 @@ def merge(before: TaskStatus | None, after: TaskStatus) -> TaskStatus | None:
     """Give what to store when `after` is reported and `before` is stored; None when nothing is to be written.
 
     A state never goes back, and of two ends the first one holds: what follows it can only tell what is left of the
-    task on its node.
+    task on its node. When it first ran stays with it.
     """
+    if after.state is TaskState.RUNNING and after.running_at is None:
+        after = replace(after, running_at=after.at)
     if before is None:
         return after
+    after = replace(after, running_at=before.running_at or after.running_at)
     if before.state.terminal and after.state.terminal:
         merged = replace(before, container=after.container)
     elif after.state.rank < before.state.rank:

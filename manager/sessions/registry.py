@@ -31,6 +31,7 @@ from manager.sessions.board import Board
 from manager.sessions.ledger import open_session
 from manager.sessions.session import BEAT_INTERVAL, GOING, OVERTAKEN, OVERTAKEN_REASON, REMOVED, AgentSession
 from manager.sessions.streams import Stream, Streams
+from manager.sessions.withdrawals import Withdrawals
 
 log = logging.getLogger(__name__)
 
@@ -46,12 +47,20 @@ class Sessions:
     """What the agents of this manager's side of the cluster are attended by."""
 
     def __init__(
-        self, etcd: Etcd, follower: Follower, *, cluster: str, manager: str, clock: Callable[[], float]
+        self,
+        etcd: Etcd,
+        follower: Follower,
+        *,
+        cluster: str,
+        manager: str,
+        clock: Callable[[], float],
+        lease: Callable[[], int] = lambda: 0,
     ) -> None:
         self.streams = Streams()
         self._etcd = etcd
         self._follower = follower
         self._board = Board(follower.state)
+        self._withdrawals = Withdrawals(etcd, follower.state, manager, clock, lease)
         self._cluster = cluster
         self._manager = manager
         self._clock = clock
@@ -61,19 +70,25 @@ class Sessions:
     async def run(self) -> None:
         """Watch over the sessions until cancelled."""
         with self._follower.listening(self._changed):
-            self._board.changed(Change("", None, record) for _, record in self._follower.state.records())
-            while True:
-                due = time.monotonic() + TICK
-                await asyncio.sleep(TICK)
-                stall = time.monotonic() - due
-                sessions = tuple(self._held.values())
-                for session in sessions:
-                    if stall > STALL:
-                        session.credit(stall)  # and what has come in meanwhile is read before the next tick
-                    else:
-                        session.judge(time.monotonic())
-                if stall > BEAT_INTERVAL:
-                    log.warning("this program was held up for %.1f s; no agent is blamed for it", stall)
+            known = [Change(key, None, record) for key, record in self._follower.state.records()]
+            self._board.changed(known)
+            self._withdrawals.changed(known)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._withdrawals.run(), name="withdrawals")
+                group.create_task(self._judge(), name="judging silence")
+
+    async def _judge(self) -> None:
+        while True:
+            due = time.monotonic() + TICK
+            await asyncio.sleep(TICK)
+            stall = time.monotonic() - due
+            for session in tuple(self._held.values()):
+                if stall > STALL:
+                    session.credit(stall)  # and what has come in meanwhile is read before the next tick
+                else:
+                    session.judge(time.monotonic())
+            if stall > BEAT_INTERVAL:
+                log.warning("this program was held up for %.1f s; no agent is blamed for it", stall)
 
     async def stop(self) -> None:
         """End all sessions, as this manager goes; agents find another one, or this one again."""
@@ -131,7 +146,7 @@ class Sessions:
         newest = state.sessions.get(node)
         if newest is None or newest.epoch > ledger.record.epoch:
             raise Unavailable(OVERTAKEN_REASON)
-        return AgentSession(socket, ledger, self._board.read(node), state, self._clock)
+        return AgentSession(socket, ledger, self._board.read(node), state, self._clock, self._withdrawals)
 
     def _check(self, hello: Hello) -> int:
         """Choose the version to speak. Raises UserError when asking again cannot help."""
@@ -155,6 +170,7 @@ class Sessions:
 
     def _changed(self, changes: list[Change]) -> None:
         self._board.changed(changes)
+        self._withdrawals.changed(changes)
         for change in changes:
             match change:
                 case Change(old=Node(id=node), new=None):

@@ -22,6 +22,7 @@ from cluster.protocol import (
     Beat,
     Goodbye,
     Hello,
+    Programmed,
     Recorded,
     Statuses,
     ToAgent,
@@ -35,6 +36,7 @@ from manager.etcd import Refused
 from manager.picture import ClusterState
 from manager.sessions.board import Reader
 from manager.sessions.ledger import BATCH, Fenced, Ledger, merge
+from manager.sessions.withdrawals import Withdrawals
 from manager.sessions.witness import answers
 
 log = logging.getLogger(__name__)
@@ -70,7 +72,13 @@ class AgentSession:
     """
 
     def __init__(
-        self, socket: WebSocket, ledger: Ledger, reader: Reader, state: ClusterState, clock: Callable[[], float]
+        self,
+        socket: WebSocket,
+        ledger: Ledger,
+        reader: Reader,
+        state: ClusterState,
+        clock: Callable[[], float],
+        withdrawals: Withdrawals,
     ) -> None:
         self.node = ledger.record.node
         self.epoch = ledger.record.epoch
@@ -79,6 +87,7 @@ class AgentSession:
         self._reader = reader
         self._state = state
         self._clock = clock
+        self._withdrawals = withdrawals
         self._heard = time.monotonic()
         self._want = ledger.record
         self._to_record = asyncio.Event()
@@ -176,6 +185,8 @@ class AgentSession:
                 for name in names:
                     self._forget_volume(name)
                 self._to_record.set()
+            case Programmed(revision):
+                self._withdrawals.programmed(self.node, self.epoch, revision)
             case Goodbye(seconds):
                 back_by = self._clock() + min(seconds, LONGEST_GOODBYE)
                 self._want = replace(self._want, back_by=back_by)

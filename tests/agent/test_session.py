@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,8 @@ from cluster.protocol import (
     LogsRequest,
     OpenStream,
     Page,
+    PeerItem,
+    Programmed,
     Refused,
     Statuses,
     TaskItem,
@@ -306,3 +309,16 @@ async def test_a_stream_that_cannot_be_carried_says_why(agent: Agent, manager: T
     [frame] = manager.streams["ticket1"]
     assert frame[:1] == STREAM_ERROR
     assert b"no container on this node" in frame
+
+
+async def test_a_manager_hears_when_names_and_ports_have_let_go_of_what_leaves(
+    agent: Agent, manager: ToyManager
+) -> None:
+    session = await manager.welcomed()
+    peer = PeerItem("net1", TASK.id, NODE, "10.0.0.1", ("10.128.0.2",), "02:42:0a:80:00:02", ready=True)
+    await session.say(*full(peer, revision=5))
+    await session.say(*paginate(1, 7, (replace(peer, ready=False, leaving=True),), full=False))
+    assert await session.hear(Programmed) == Programmed(7), "and nothing was said of revision 5"
+    await session.cut()
+    session = await manager.welcomed(2)
+    assert await session.hear(Programmed) == Programmed(7), "each session is told"

@@ -11,13 +11,18 @@ from hypothesis import strategies as st
 from cluster.model.task import TaskState, TaskStatus
 from manager.sessions.ledger import merge
 
-RUNNING = TaskStatus("t1", TaskState.RUNNING, 5.0, container="c1")
+STARTING = TaskStatus("t1", TaskState.STARTING, 4.0, container="c1")
+RUNNING = TaskStatus("t1", TaskState.RUNNING, 5.0, container="c1", running_at=5.0)
 FAILED = replace(RUNNING, state=TaskState.FAILED, exit_code=1)
 
 CASES: dict[str, tuple[TaskStatus | None, TaskStatus, TaskStatus | None]] = {
     "the first report is stored": (None, RUNNING, RUNNING),
     "the same again is not stored again": (RUNNING, RUNNING, None),
     "a step forward is stored": (RUNNING, FAILED, FAILED),
+    "when it first ran is noted": (STARTING, replace(RUNNING, running_at=None), RUNNING),
+    "and stays": (RUNNING, replace(FAILED, running_at=None), FAILED),
+    "also when it runs again": (RUNNING, replace(RUNNING, at=9.0, restarts=1), replace(RUNNING, at=9.0, restarts=1)),
+    "what never ran has no such instant": (None, replace(FAILED, running_at=None), replace(FAILED, running_at=None)),
     "a step back is not": (FAILED, RUNNING, None),
     "news of the same state are stored": (RUNNING, replace(RUNNING, restarts=1), replace(RUNNING, restarts=1)),
     "of two ends the first one holds": (FAILED, replace(FAILED, state=TaskState.SHUTDOWN, exit_code=0), None),

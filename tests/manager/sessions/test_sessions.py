@@ -175,7 +175,7 @@ async def test_a_state_never_goes_back(stage: Stage) -> None:
         await agent.report(sequence + 1, reported)
         assert (await agent.hear(Recorded)).sequence == sequence + 1
     stored = await stage.read(TaskStatus, one.id)
-    assert stored == status(one, TaskState.FAILED, exit_code=3, container="")
+    assert stored == status(one, TaskState.FAILED, exit_code=3, container="", running_at=5.0)
 
 
 @pytest.mark.parametrize("shown", [True, False], ids=["and the picture shows it", "and the picture lags behind"])
@@ -214,7 +214,7 @@ async def test_statuses_of_others_tasks_and_of_gone_tasks_are_passed_over(stage:
     assert (await agent.hear(Recorded)).sequence == 1
     assert await stage.read(TaskStatus, other.id) is None
     assert await stage.read(TaskStatus, gone.id) is None
-    assert await stage.read(TaskStatus, own.id) == status(own)
+    assert await stage.read(TaskStatus, own.id) == status(own, running_at=5.0)
 
 
 async def test_an_older_session_writes_nothing_any_more(stage: Stage, servers: Servers, tmp_path: Path) -> None:
@@ -374,7 +374,7 @@ async def test_statuses_wait_for_an_etcd_that_is_away(stage: Stage, servers: Ser
     await asyncio.sleep(1.0)
     servers.restore()
     assert (await agent.hear(Recorded)).sequence == 1
-    assert await stage.read(TaskStatus, one.id) == status(one)
+    assert await stage.read(TaskStatus, one.id) == status(one, running_at=5.0)
 
 
 # Streams
