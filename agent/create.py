@@ -21,7 +21,7 @@ from agent.container import (
     Json,
 )
 from cluster.errors import Failed
-from cluster.model.container import ContainerSpec, DeviceRequest, Healthcheck, Mount
+from cluster.model.container import BlockIO, ContainerSpec, DeviceRequest, Healthcheck, Mount
 from cluster.model.service import ServiceMode, ServiceSpec
 from cluster.model.task import Task
 from cluster.model.volume import VolumeSpec
@@ -136,7 +136,7 @@ def create_request(
         "Domainname": spec.domainname,
         "User": spec.user,
         "WorkingDir": spec.working_dir,
-        "Env": [f"{key}={value}" for key, value in spec.environment.items()],
+        "Env": [*(f"{key}={value}" for key, value in spec.environment.items()), *spec.unset_environment],
         "Labels": {**spec.labels, **labels(item, task, host.cluster)},
         "Tty": spec.tty,
         "OpenStdin": spec.stdin_open,
@@ -321,9 +321,26 @@ def _limits(spec: ContainerSpec, service: ServiceSpec) -> Json:
         "CpusetCpus": spec.cpuset or None,
     }
     said: Json = {name: value for name, value in given.items() if value is not None}
-    return said | {
-        "Ulimits": [{"Name": name, "Soft": u.soft, "Hard": u.hard} for name, u in sorted(spec.ulimits.items())]
+    return (
+        said
+        | _block_io(spec.block_io or BlockIO())
+        | {"Ulimits": [{"Name": name, "Soft": u.soft, "Hard": u.hard} for name, u in sorted(spec.ulimits.items())]}
+    )
+
+
+def _block_io(wanted: BlockIO) -> Json:
+    given = {
+        "BlkioWeight": wanted.weight,
+        "BlkioWeightDevice": [{"Path": path, "Weight": weight} for path, weight in wanted.device_weights.items()],
     }
+    limits = {
+        "BlkioDeviceReadBps": wanted.read_bytes,
+        "BlkioDeviceWriteBps": wanted.write_bytes,
+        "BlkioDeviceReadIOps": wanted.read_calls,
+        "BlkioDeviceWriteIOps": wanted.write_calls,
+    }
+    rates = {name: [{"Path": path, "Rate": rate} for path, rate in by.items()] for name, by in limits.items()}
+    return {name: value for name, value in (given | rates).items() if value}
 
 
 # File systems
@@ -336,8 +353,19 @@ def _file_systems(item: ServiceItem, task: Task, host: Host, secret_binds: tuple
     binds = [_bind(mount) for mount in spec.mounts if _in_old_form(mount)]
     # "z" lets containers read them on a host that enforces SELinux.
     binds += [f"{folder}/{name}:/etc/{name}:z" for name in task_files(item, task, host) if f"/etc/{name}" not in taken]
-    mounts = [_mount(mount, item, host) for mount in spec.mounts if not _in_old_form(mount)]
-    return {"Binds": [*binds, *secret_binds], "Mounts": mounts}
+    mounts = [_mount(m, item, host) for m in spec.mounts if not (_in_old_form(m) or m.tmpfs_options)]
+    tmpfs = {m.target: _tmpfs_options(m) for m in spec.mounts if m.tmpfs_options}
+    return {"Binds": [*binds, *secret_binds], "Mounts": mounts, **({"Tmpfs": tmpfs} if tmpfs else {})}
+
+
+def _tmpfs_options(mount: Mount) -> str:
+    """Write a tmpfs in the engine's older form, the only one that knows all options in every API version."""
+    given = [
+        "ro" if mount.read_only else "",
+        f"size={mount.tmpfs_size}" if mount.tmpfs_size else "",
+        f"mode={mount.tmpfs_mode:o}" if mount.tmpfs_mode is not None else "",
+    ]
+    return ",".join(option for option in (*given, *mount.tmpfs_options) if option)
 
 
 def _in_old_form(mount: Mount) -> bool:

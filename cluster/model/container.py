@@ -23,7 +23,10 @@ class Healthcheck:
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A file system in the container. `source` of a volume is its full name (`stack_key`), "" for an anonymous one."""
+    """A file system in the container. `source` of a volume is its full name (`stack_key`), "" for an anonymous one.
+
+    `tmpfs_options` are those of mount(8) besides size and mode, such as `exec` or `uid=1000`.
+    """
 
     type: Literal["volume", "bind", "tmpfs"]
     target: str
@@ -36,6 +39,7 @@ class Mount:
     tmpfs_mode: int | None = None
     subpath: str = ""
     selinux: Literal["", "z", "Z"] = ""
+    tmpfs_options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,18 @@ class DeviceRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class BlockIO:
+    """A container's share of block devices: weights of 10 to 1000, and limits by device, a second (bytes, calls)."""
+
+    weight: int | None = None
+    device_weights: dict[str, int] = field(default_factory=dict)
+    read_bytes: dict[str, int] = field(default_factory=dict)
+    write_bytes: dict[str, int] = field(default_factory=dict)
+    read_calls: dict[str, int] = field(default_factory=dict)
+    write_calls: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class FileReference:
     """A secret or config in a container's file system; `source` is its key within the stack, `target` an absolute path.
 
@@ -91,7 +107,8 @@ class FileReference:
 class ContainerSpec:
     """What the engine is asked to create. None for `command` or `entrypoint` keeps the image's, `()` clears it.
 
-    Sizes are in bytes. None for a number, a flag or a limit, and "" for a text, take the engine's default.
+    `unset_environment` are variables of the image that the container is not to have. Sizes are in bytes. None for a
+    number, a flag or a limit, and "" for a text, take the engine's default.
     """
 
     image: str
@@ -152,6 +169,8 @@ class ContainerSpec:
     oom_score_adj: int | None = None
     platform: str = ""
     pull_policy: Literal["", "always", "missing", "never"] = ""
+    unset_environment: tuple[str, ...] = ()
+    block_io: BlockIO | None = None
 
     @property
     def has_sandbox(self) -> bool:

@@ -17,7 +17,16 @@ from agent.create import (
     task_files,
     volumes_to_make,
 )
-from cluster.model.container import ContainerSpec, DeviceMapping, DeviceRequest, Healthcheck, Logging, Mount, Ulimit
+from cluster.model.container import (
+    BlockIO,
+    ContainerSpec,
+    DeviceMapping,
+    DeviceRequest,
+    Healthcheck,
+    Logging,
+    Mount,
+    Ulimit,
+)
 from cluster.model.network import Endpoint
 from cluster.model.service import Reservations, Resources, ServiceMode
 from cluster.model.volume import VolumeSpec
@@ -254,6 +263,32 @@ def test_every_other_key_is_said_to_a_new_engine(fields: dict[str, Any], path: s
 def test_what_an_engine_is_too_old_for_is_refused_by_name(fields: dict[str, Any], words: str) -> None:
     with pytest.raises(Unsupported, match=words):
         request(**fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "path", "expected"),
+    [
+        ({"unset_environment": ("PATH_OF_IMAGE",)}, "Env.-1", "PATH_OF_IMAGE"),
+        (
+            {"mounts": (Mount("tmpfs", "/t", tmpfs_size=64, tmpfs_mode=0o700, tmpfs_options=("exec", "uid=5")),)},
+            "HostConfig.Tmpfs",
+            {"/t": "size=64,mode=700,exec,uid=5"},
+        ),
+        ({"block_io": BlockIO(weight=300)}, "HostConfig.BlkioWeight", 300),
+        (
+            {"block_io": BlockIO(device_weights={"/dev/sda": 50})},
+            "HostConfig.BlkioWeightDevice",
+            [{"Path": "/dev/sda", "Weight": 50}],
+        ),
+        (
+            {"block_io": BlockIO(write_calls={"/dev/sda": 9})},
+            "HostConfig.BlkioDeviceWriteIOps",
+            [{"Path": "/dev/sda", "Rate": 9}],
+        ),
+    ],
+)
+def test_what_docker_compose_says_is_said_to_the_engine_too(fields: dict[str, Any], path: str, expected: Any) -> None:
+    assert dig(request(**fields), path) == expected
 
 
 def test_what_is_not_asked_for_is_left_to_the_engine() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from cluster.compose import names
-from cluster.compose.convert import devices, files, health, mounts
+from cluster.compose.convert import block_io, devices, files, health, mounts
 from cluster.compose.convert.field import Field
 from cluster.compose.convert.naming import labels
 from cluster.compose.convert.networks import NetworkMode
@@ -35,6 +35,7 @@ def convert(
         command=_command(service["command"]),
         entrypoint=_command(service["entrypoint"]),
         environment=_environment(service["environment"]),
+        unset_environment=tuple(name for name, value in service["environment"].entries() if not value.given),
         labels=labels(service["labels"]),
         hostname=_name(service["hostname"]),
         domainname=_name(service["domainname"]),
@@ -75,6 +76,7 @@ def convert(
         cgroup=service["cgroup"].one_of("", "", "host", "private"),
         cgroup_parent=service["cgroup_parent"].text(),
         mac_address=_mac(service["mac_address"]),
+        block_io=block_io.convert(service["blkio_config"]),
         shm_size=service["shm_size"].integer(least=0) or None,
         storage_opt=service["storage_opt"].pairs(),
         cpuset=service["cpuset"].text(),
@@ -104,7 +106,7 @@ def _command(field: Field) -> tuple[str, ...] | None:
 
 
 def _environment(field: Field) -> dict[str, str]:
-    """A name without a value is one that nobody has set."""
+    """A name without a value is one that the container is not to have."""
     for name, value in field.entries():
         if not name or "=" in name or "\0" in name:
             raise value.error(f"{name[:60]!r} cannot be the name of a variable")

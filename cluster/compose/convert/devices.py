@@ -1,4 +1,4 @@
-"""Devices: files of the node, those that a driver of the engine gives (GPUs), and CDI's qualified names."""
+"""Devices: files of the node, CDI's qualified names, and those that a driver of the engine gives (GPUs)."""
 
 from __future__ import annotations
 
@@ -8,16 +8,13 @@ from cluster.compose.convert.field import Field
 from cluster.model.container import DeviceMapping, DeviceRequest
 
 _PERMISSIONS = re.compile(r"[rwm]{1,3}")
-_CDI = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*/[a-zA-Z0-9][a-zA-Z0-9_.-]*=.+")
 
 
 def mappings(field: Field) -> tuple[DeviceMapping, ...]:
-    """Read `devices`, but for CDI's."""
+    """Read `devices`; a source like `vendor.com/gpu=all` is a name that the engine looks up (CDI)."""
     found = []
     for item in field.items():
         source = item["source"].text()
-        if _CDI.fullmatch(source):
-            continue
         permissions = item["permissions"].text("rwm")
         if not source:
             raise item.error("the device has no source", hint="Write it like /dev/ttyUSB0.")
@@ -28,11 +25,10 @@ def mappings(field: Field) -> tuple[DeviceMapping, ...]:
 
 
 def requests(service: Field) -> tuple[DeviceRequest, ...]:
-    """Give what `gpus`, `deploy.resources.reservations.devices` and CDI names in `devices` ask for."""
+    """Give what `gpus` and `deploy.resources.reservations.devices` ask for."""
     found = [_request(item, ("gpu",)) for item in service["gpus"].items()]
     found += [_request(item, ()) for item in service["deploy"]["resources"]["reservations"]["devices"].items()]
-    cdi = tuple(name for item in service["devices"].items() if _CDI.fullmatch(name := item["source"].text()))
-    return (*found, *([DeviceRequest(driver="cdi", device_ids=cdi)] if cdi else []))
+    return tuple(found)
 
 
 def _request(item: Field, more: tuple[str, ...]) -> DeviceRequest:

@@ -18,6 +18,9 @@ _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _ANY = {"selinux"}
 """Of a bind, and for named volumes too: `data:/data:z`."""
 _USUAL = ("rw", "nosuid", "nodev", "noexec")
+_OPTION = re.compile(
+    r"(?:exec|suid|dev|(?:no)?(?:a|dir|rel)time|sync|async|(?:uid|gid|nr_inodes|nr_blocks)=[0-9]{1,16}k?)"
+)
 
 
 def convert(service: Field, volumes: Mapping[str, str]) -> tuple[Mount, ...]:
@@ -116,8 +119,8 @@ def _short_tmpfs(item: Field) -> Mount:
             mount = replace(mount, tmpfs_mode=int(value, 8))
         elif option == "ro":
             mount = replace(mount, read_only=True)
+        elif _OPTION.fullmatch(option) and name not in ("size", "mode"):
+            mount = replace(mount, tmpfs_options=(*mount.tmpfs_options, option))
         elif option not in _USUAL:
-            raise item.error(
-                f"{option[:40]!r} is no option of a tmpfs here", hint="size=64m, mode=1777, ro and rw are."
-            )
+            raise item.error(f"{option[:40]!r} is no option of a tmpfs", hint="size=64m, mode=1777, exec, ro are.")
     return mount

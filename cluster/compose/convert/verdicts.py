@@ -216,7 +216,7 @@ TABLE: dict[str, dict[str, Rule]] = {
         **_honoured("group_add", "mac_address", "privileged", "runtime", "gpus", "shm_size", "storage_opt", "platform"),
         **_honoured("cpu_shares", "cpu_period", "cpu_quota", "cpu_rt_period", "cpu_rt_runtime", "cpuset", "deploy"),
         **_honoured("memswap_limit", "mem_swappiness", "oom_kill_disable", "oom_score_adj", "uts", "userns_mode"),
-        **_honoured("cgroup", "cgroup_parent"),
+        **_honoured("cgroup", "cgroup_parent", "blkio_config"),
         "depends_on": Honoured("on every host, and on updates"),
         "restart": Honoured("as deploy.restart_policy, which goes before it"),
         "cpus": Honoured("as deploy.resources.limits.cpus"),
@@ -245,7 +245,6 @@ TABLE: dict[str, dict[str, Rule]] = {
         "provider": Refused("what a provider does on this machine serves no other host", "Run it as a service."),
         **_all(_HOOKS, "post_start", "pre_stop"),
         **_all(Refused(_WINDOWS, "Take the key out."), "credential_spec", "cpu_count", "cpu_percent"),
-        **_all(Refused(_LATER), "blkio_config"),
         "pull_refresh_after": Refused("images are not pulled again after a time", "Write pull_policy: always."),
         "use_api_socket": Refused(
             "it would give the container the whole node, and your registry's passwords",

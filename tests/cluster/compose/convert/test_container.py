@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from cluster.model.container import (
+    BlockIO,
     ContainerSpec,
     DeviceMapping,
     DeviceRequest,
@@ -33,7 +34,8 @@ def test_nothing_told_is_the_engines_own() -> None:
         ({"command": ["a", "b"]}, "command", ("a", "b")),
         ({"command": []}, "command", ()),
         ({"entrypoint": []}, "entrypoint", ()),
-        ({"environment": {"A": "1", "B": "", "C": None}}, "environment", {"A": "1", "B": ""}),
+        ({"environment": {"A": "1", "B": ""}}, "environment", {"A": "1", "B": ""}),
+        ({"environment": {"C": None}}, "unset_environment", ("C",)),
         ({"hostname": "h"}, "hostname", "h"),
         ({"domainname": "example.com"}, "domainname", "example.com"),
         ({"user": "1000:1000"}, "user", "1000:1000"),
@@ -60,7 +62,7 @@ def test_nothing_told_is_the_engines_own() -> None:
         ({"devices": [{"source": "/dev/a", "target": "/dev/b", "permissions": "r"}]}, "devices",
          (DeviceMapping("/dev/a", "/dev/b", "r"),)),
         ({"devices": [{"source": "vendor.com/gpu=all", "target": "vendor.com/gpu=all", "permissions": "rwm"}]},
-         "device_requests", (DeviceRequest("cdi", device_ids=("vendor.com/gpu=all",)),)),
+         "devices", (DeviceMapping("vendor.com/gpu=all", "vendor.com/gpu=all"),)),
         ({"device_cgroup_rules": ["c 1:3 mr"]}, "device_cgroup_rules", ("c 1:3 mr",)),
         ({"gpus": [{"count": -1}]}, "device_requests", (DeviceRequest(count=-1, capabilities=("gpu",)),)),
         ({"gpus": [{"driver": "d", "device_ids": ["1"], "capabilities": ["x"], "options": {"o": "1"}}]},
@@ -83,6 +85,9 @@ def test_nothing_told_is_the_engines_own() -> None:
         ({"cpuset": "0,1"}, "cpuset", "0,1"),
         ({"memswap_limit": "-1"}, "memswap_limit", -1),
         ({"mem_swappiness": "10"}, "mem_swappiness", 10),
+        ({"blkio_config": {"weight": 300, "weight_device": [{"Path": "/dev/sda", "Weight": 400}],
+                           "device_read_bps": [{"Path": "/dev/sda", "Rate": "1048576"}]}}, "block_io",
+         BlockIO(300, {"/dev/sda": 400}, {"/dev/sda": 1048576})),
         ({"oom_kill_disable": True}, "oom_kill_disable", True),
         ({"oom_score_adj": -500}, "oom_score_adj", -500),
         ({"platform": "linux/arm64"}, "platform", "linux/arm64"),
@@ -110,6 +115,8 @@ def test_nothing_told_is_the_engines_own() -> None:
          (Mount("tmpfs", "/t", tmpfs_size=10485760, tmpfs_mode=0o755),)),
         ({"tmpfs": ["/run", "/tmp:size=64m,mode=1777,noexec"]}, "mounts",
          (Mount("tmpfs", "/run"), Mount("tmpfs", "/tmp", tmpfs_size=64 * 2**20, tmpfs_mode=0o1777))),
+        ({"tmpfs": ["/run:exec,uid=1000,ro"]}, "mounts",
+         (Mount("tmpfs", "/run", read_only=True, tmpfs_options=("exec", "uid=1000")),)),
     ],
     ids=lambda value: str(value)[:50],
 )  # fmt: skip
@@ -170,7 +177,9 @@ def test_each_key(fields: dict[str, Any], name: str, value: Any) -> None:
         ({"volumes": [{"type": "bind", "source": "v", "target": "/v"}]}, "volumes.0.source"),
         ({"volumes": [{"type": "tmpfs", "source": "v", "target": "/v"}]}, "volumes.0.source"),
         ({"tmpfs": ["run"]}, "tmpfs.0"),
-        ({"tmpfs": ["/run:uid=5"]}, "tmpfs.0"),
+        ({"tmpfs": ["/run:uid=me"]}, "tmpfs.0"),
+        ({"tmpfs": ["/run:size=lots"]}, "tmpfs.0"),
+        ({"blkio_config": {"device_read_bps": [{"Path": "/dev/sda"}]}}, "blkio_config.device_read_bps.0"),
     ],
     ids=lambda value: str(value)[:50],
 )  # fmt: skip
