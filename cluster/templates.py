@@ -8,7 +8,7 @@ that (variables, range, with, define) is refused by name. A label that is missin
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -33,7 +33,13 @@ def render(text: str, values: Mapping[str, Value], functions: Mapping[str, Funct
     if not is_template(text):
         return text
     known = FUNCTIONS | dict(functions or {})
-    return "".join(part.show(values, known) for part in _Parser(text, known).parse())
+    return "".join(part.show(values, known) for part in _Parser(text, known.keys()).parse())
+
+
+def check(text: str, functions: Collection[str] = ()) -> None:
+    """Raise TemplateError for what cannot be parsed, with names of functions that are known beside the usual ones."""
+    if is_template(text):
+        _Parser(text, FUNCTIONS.keys() | set(functions)).parse()
 
 
 # Values as Go shows and judges them.
@@ -205,7 +211,7 @@ _REFUSED = {"range", "with", "define", "template", "block", "break", "continue"}
 
 
 class _Parser:
-    def __init__(self, text: str, functions: Mapping[str, Function]) -> None:
+    def __init__(self, text: str, functions: Collection[str]) -> None:
         self._text, self._functions = text, functions
         self._at = 0
         self._trim = False

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from cluster.model.node import Availability, NodeStatus, Role
+from cluster.model.secret import FileKind
 from cluster.model.service import PortSpec, ServiceMode
 from cluster.model.stack import StackSpec
 from cluster.model.task import Desired, TaskState
@@ -183,7 +184,8 @@ class DeployRequest:
     """The body of PUT /v1/stacks/{name}.
 
     `operation` is a random id of the caller's: the same id again is answered like the first time and changes nothing.
-    `base_revision` refuses the deploy when the stack has moved on since. Services in `force` get new tasks, and jobs
+    `base_revision` refuses the deploy when the stack has moved on since. `secrets` and `configs` are the contents of
+    those that are not external, base64, by key. Services in `force` get new tasks, and jobs
     among them run again, though nothing has changed.
     """
 
@@ -191,7 +193,31 @@ class DeployRequest:
     operation: str
     reason: str = ""
     base_revision: int | None = None
+    secrets: dict[str, str] = field(default_factory=dict, repr=False)
+    configs: dict[str, str] = field(default_factory=dict, repr=False)
     force: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalRequest:
+    """The body of PUT /v1/secrets/{name} and /v1/configs/{name}; `data` is the content, base64."""
+
+    data: str = field(repr=False)
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalView:
+    """A secret or config made apart from stacks: all but its content. `used_by` are services, `stack_service`."""
+
+    kind: FileKind
+    name: str
+    digest: str
+    size: int
+    created_at: float
+    author: str
+    labels: dict[str, str] = field(default_factory=dict)
+    used_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ class Commit:
         while self._steps:
             step = self._steps[0]
             more = {key: self._compare(key, at) for key, at in step.expects if key not in written}
-            size = len(step.puts) + len(step.deletes)
+            size = len(step.puts) + len(step.deletes) + len(step.beside)
             guards = len(compares | more) + len(self._fence)
             if len(operations) + size > MAX_OPERATIONS or guards > MAX_OPERATIONS:
                 if not steps:
@@ -63,7 +63,7 @@ class Commit:
                 break
             compares |= more
             operations += [put(key_of(record), encode(record)) for record in step.puts]
-            operations += [delete(key) for key in step.deletes]
+            operations += [delete(key) for key in (*step.deletes, *step.beside)]
             written.update(key_of(record) for record in step.puts)
             written.update(step.deletes)
             steps.append(self._steps.pop(0))

@@ -21,10 +21,17 @@ class StackSpec:
     secrets: dict[str, SecretSpec] = field(default_factory=dict)
     configs: dict[str, ConfigSpec] = field(default_factory=dict)
 
+    def file_digests(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Give the digests of the contents that its services use: of secrets and of configs, by key."""
+        used = [service.container for service in self.services.values()]
+        secrets = {file.source: file.digest for container in used for file in container.secrets if file.digest}
+        configs = {file.source: file.digest for container in used for file in container.configs if file.digest}
+        return secrets, configs
+
     def digests(self) -> frozenset[str]:
         """Name all contents that its services use."""
-        containers = [service.container for service in self.services.values()]
-        return frozenset(file.digest for one in containers for file in (*one.secrets, *one.configs) if file.digest)
+        secrets, configs = self.file_digests()
+        return frozenset(secrets.values()) | frozenset(configs.values())
 
 
 @dataclass(frozen=True, slots=True)

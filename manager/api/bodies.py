@@ -20,16 +20,16 @@ _REFS = "#/components/schemas/{model}"
 _adapters: dict[type[Any], TypeAdapter[Any]] = {}
 
 
-def body(model: type[T]) -> Callable[[Request], Awaitable[T]]:
-    """Make a dependency that reads a body: no field unknown, none of another type than it should be."""
+def body(model: type[T], largest: int = LARGEST_BODY) -> Callable[[Request], Awaitable[T]]:
+    """Make a dependency that reads a body of so many bytes at most: no field unknown, none of another type."""
     adapter = _adapters.setdefault(model, TypeAdapter(model))
 
     async def read(request: Request) -> T:
         data = bytearray()
         async for chunk in request.stream():
             data += chunk
-            if len(data) > LARGEST_BODY:
-                raise UserError(f"the request's body is bigger than {LARGEST_BODY} bytes")
+            if len(data) > largest:
+                raise UserError(f"the request's body is bigger than {largest} bytes")
         try:
             return adapter.validate_json(bytes(data), strict=True, extra="forbid")  # type: ignore[no-any-return]
         except ValidationError as error:

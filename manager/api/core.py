@@ -18,6 +18,7 @@ from manager.etcd import Etcd, KeyValue, Operation, UnknownOutcome, get, put, un
 from manager.follow import Follower
 from manager.picture import ClusterState
 from manager.presence import Presence
+from manager.secrets import Vault
 from manager.sessions.registry import Sessions
 
 CATCH_UP = 2.0
@@ -42,6 +43,7 @@ class Core:
     clock: Callable[[], float]
     stopping: asyncio.Event
     others: aiohttp.ClientSession
+    vault: Vault
 
     @property
     def state(self) -> ClusterState:

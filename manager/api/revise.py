@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from cluster.codec import Record, key_for, key_of
-from cluster.errors import Conflict, NotFound, UserError
+from cluster.errors import Conflict, NotFound, Unavailable, UserError
 from cluster.model.cluster import Claim
 from cluster.model.network import INGRESS
+from cluster.model.secret import Content, stack_owner
 from cluster.model.service import PortSpec, ServiceSpec
 from cluster.model.stack import ServiceVersion, Stack, StackRevision, StackSpec
 from cluster.views import DeployRequest, RevisionReply, ScaleRequest
@@ -121,17 +122,27 @@ def _revise(
     head = None if stack is None else state.revisions[stack.uid][stack.head]
     if stack is not None and head is not None and head.spec == spec and not forced:
         return RevisionReply(spec.name, stack.uid, stack.head, changed=False)
-    networks = dict(_external_networks(state, spec))
+    networks = dict(_external_networks(state, spec)) | dict(_contents(state, spec, head))
     n = 1 if stack is None else stack.head + 1
     uid = new_uid() if stack is None else stack.uid
     services = versions(head, spec, n, forced, new_uid)
-    revision = StackRevision(uid, n, spec, services, author, reason, now, operation)
+    secrets, configs = spec.file_digests()
+    revision = StackRevision(uid, n, spec, services, author, reason, now, operation, {}, secrets, configs)
     pointer = Stack(uid, spec.name, n, operation)
     claims = list(_claims(state, uid, spec, services))[:MOST_CLAIMS]
     stack_key = key_for(Stack, spec.name)
     guards = {stack_key: state.revision_of(stack_key), key_of(revision): 0}
     guards |= networks | {key_of(claim): 0 for claim in claims}
     return Write((revision, pointer, *claims), guards, RevisionReply(spec.name, uid, n, changed=True))
+
+
+def _contents(state: ClusterState, spec: StackSpec, head: StackRevision | None) -> Iterator[tuple[str, int]]:
+    """Give the contents that must still be there: those of the newest revision cannot go while that is the newest."""
+    for digest in sorted(spec.digests() - (head.spec.digests() if head is not None else frozenset())):
+        key = key_for(Content, f"{stack_owner(spec.name)}/{digest}")
+        if not state.revision_of(key):
+            raise Unavailable(f"the content {digest} of the stack {spec.name} is not there", hint="Ask again.")
+        yield key, state.revision_of(key)
 
 
 def _external_networks(state: ClusterState, spec: StackSpec) -> Iterator[tuple[str, int]]:

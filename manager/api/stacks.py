@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 from starlette.responses import Response, StreamingResponse
 
+from cluster.errors import UserError
 from cluster.model.service import ServiceState
 from cluster.model.stack import Stack
 from cluster.model.task import Task, TaskStatus
@@ -25,11 +27,15 @@ from cluster.views import (
 from manager.api import revise, show
 from manager.api.bodies import answer, body, line, takes
 from manager.api.callers import Operator
+from manager.api.contents import take_in
 from manager.api.core import TRIES, Core, ReadyCore, busy
 from manager.api.progress import progress
 from manager.picture import Change, ClusterState
 
 router = APIRouter(prefix="/v1/stacks", tags=["stacks"])
+
+LARGEST_DEPLOY = 32 * 1024 * 1024
+"""Bytes of a deploy with the secrets and configs in it."""
 
 DEBOUNCE = 0.05
 KEEP_ALIVE = 10.0
@@ -53,12 +59,19 @@ async def revisions(caller: Operator, core: ReadyCore, name: str) -> Response:
 
 @router.put("/{name}", response_model=RevisionReply, openapi_extra=takes(DeployRequest))
 async def deploy(
-    caller: Operator, core: ReadyCore, name: str, request: Annotated[DeployRequest, Depends(body(DeployRequest))]
+    caller: Operator,
+    core: ReadyCore,
+    name: str,
+    request: Annotated[DeployRequest, Depends(body(DeployRequest, LARGEST_DEPLOY))],
 ) -> Response:
     """Make a stack be as the spec says: a new revision of it, unless it is like that already."""
 
+    if name != request.spec.name:
+        raise UserError(f"the spec is for the stack {request.spec.name}, the request for {name}")
+    given = replace(request, spec=await take_in(core, request), secrets={}, configs={})
+
     def decide(state: ClusterState) -> revise.Write | RevisionReply:
-        return revise.deploy(state, name, request, caller.author, core.clock(), _new_uid)
+        return revise.deploy(state, name, given, caller.author, core.clock(), _new_uid)
 
     return answer(await _write(core, name, decide))
 

@@ -14,6 +14,8 @@ from manager.picture import ClusterState
 class Step:
     """Writes that are only right together. The state after each prefix of a plan's steps is a legal one.
 
+    `beside` are keys outside of the state that are deleted with those that tell of them.
+
     `expects` are the keys that must be as they were when this was decided, with the revision that wrote them last (0:
     absent). Every key that the step writes is among them. A key that an earlier step of the same plan wrote must be as
     that step left it.
@@ -23,6 +25,7 @@ class Step:
     puts: tuple[Record, ...]
     deletes: tuple[str, ...]
     expects: tuple[tuple[str, int], ...]
+    beside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,13 @@ class Draft:
         self._wake_at: float | None = None
 
     def step(
-        self, why: str, *, puts: Iterable[Record] = (), deletes: Iterable[str] = (), guards: Iterable[str] = ()
+        self,
+        why: str,
+        *,
+        puts: Iterable[Record] = (),
+        deletes: Iterable[str] = (),
+        guards: Iterable[str] = (),
+        beside: Iterable[str] = (),
     ) -> None:
         """Add a step; `guards` are the keys whose change would make it wrong, besides those that it writes."""
         puts, deletes = tuple(puts), tuple(deletes)
@@ -62,7 +71,7 @@ class Draft:
         expects = {key: self._state.revision_of(key) for key in (*keys, *guards)}
         if len(expects) > LARGEST:
             raise Inconsistent(f"{len(expects)} records belong together, {LARGEST} is the most: {why}")
-        self._steps.append(Step(why, puts, deletes, tuple(expects.items())))
+        self._steps.append(Step(why, puts, deletes, tuple(expects.items()), tuple(beside)))
 
     def wake(self, at: float) -> None:
         """Ask to be decided again at an instant."""

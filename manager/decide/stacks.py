@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 
-from cluster.codec import key_for, key_of
+from cluster.codec import key_for, key_of, sealed_key
 from cluster.model.network import INGRESS, Network, network_id
 from cluster.model.node import Node, NodeStatus
+from cluster.model.secret import Content, stack_owner
 from cluster.model.service import ServiceState
 from cluster.model.stack import Stack, StackRevision
 from cluster.model.volume import Volume
@@ -18,6 +19,8 @@ from manager.decide.plan import Draft, Plan
 from manager.picture import ClusterState
 
 REVISIONS_KEPT = 10
+CONTENT_GRACE = 60.0
+"""Seconds that a content is kept without a revision that needs it: one may be on its way."""
 
 
 def decide(state: ClusterState, stack_uid: str, now: float) -> Plan:
@@ -36,6 +39,7 @@ def decide(state: ClusterState, stack_uid: str, now: float) -> Plan:
         wanted = {network_id(stack_uid, spec) for spec in head.spec.networks.values() if not spec.external}
         _remove_networks(state, draft, stack, keep=wanted)
         _prune(state, draft, stack, head)
+        _collect(state, draft, stack, now)
     return draft.plan()
 
 
@@ -83,6 +87,8 @@ def _remove(state: ClusterState, draft: Draft, stack: Stack, head: StackRevision
         return
     if stack.remove_volumes and _remove_volumes(state, draft, stack):
         return
+    for content in list(state.contents.get(stack_owner(stack.name), {}).values()):
+        _forget_content(draft, stack, content)
     for n, revision in sorted(state.revisions.get(stack.uid, {}).items()):
         if n != head.n:
             draft.step(f"forget revision {n} of {stack.name}", deletes=[key_of(revision)], guards=[key_of(stack)])
@@ -137,6 +143,27 @@ def _prune(state: ClusterState, draft: Draft, stack: Stack, head: StackRevision)
     used = set(state.versions_used.get(stack.uid, ())) | {version.version for version in head.services.values()}
     for n in sorted(set(sorted(revisions)[:-REVISIONS_KEPT]) - used):
         draft.step(f"forget revision {n} of {stack.name}", deletes=[key_of(revisions[n])], guards=[key_of(stack)])
+
+
+def _collect(state: ClusterState, draft: Draft, stack: Stack, now: float) -> None:
+    """Forget contents of secrets and configs that no revision needs. A deploy stores them before its revision."""
+    needed = {digest for revision in state.revisions.get(stack.uid, {}).values() for digest in revision.spec.digests()}
+    for digest, content in sorted(state.contents.get(stack_owner(stack.name), {}).items()):
+        if digest in needed:
+            continue
+        if content.stored_at + CONTENT_GRACE > now:
+            draft.wake(content.stored_at + CONTENT_GRACE)
+        else:
+            _forget_content(draft, stack, content)
+
+
+def _forget_content(draft: Draft, stack: Stack, content: Content) -> None:
+    draft.step(
+        f"forget a content that {stack.name} had",
+        deletes=[key_of(content)],
+        beside=[sealed_key(content.owner, content.digest)],
+        guards=[key_of(stack)],
+    )
 
 
 # The network of published ports

@@ -42,6 +42,7 @@ from manager.authority import Authority, found
 from manager.etcd import Etcd, delete, put
 from manager.follow import Follower
 from manager.presence import Presence
+from manager.secrets import Vault
 from manager.sessions.registry import Sessions
 from tests.etcd_server import Servers, loopback_address
 from tests.manager.managers import description
@@ -225,7 +226,8 @@ async def staged(servers: Servers, directory: Path, manager: str = "m1") -> Asyn
             nobody = Manager("m0", manager, "", 0.0)
             presence = Presence(etcd, follower, nobody, time.time)  # not run: only agents are served
             async with aiohttp.ClientSession() as others:
-                core = Core(etcd, follower, sessions, authority, presence, time.time, asyncio.Event(), others)
+                vault = Vault(directory, etcd, others, list)
+                core = Core(etcd, follower, sessions, authority, presence, time.time, asyncio.Event(), others, vault)
                 async with _serving(core, host, directory):
                     stage = Stage(etcd, follower, sessions, authority, f"https://{host}:{PORT}", directory)
                     async with stage.stack:

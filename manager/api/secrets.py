@@ -1,0 +1,183 @@
+"""Routes about secrets and configs that are made apart from stacks; nobody but an agent is ever given a content."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from starlette.responses import Response
+
+from cluster.codec import key_for, key_of, sealed_key
+from cluster.errors import Conflict, Forbidden, NotFound, Unavailable, UserError
+from cluster.model.secret import Content, External, FileKind, stack_owner
+from cluster.views import ExternalRequest, ExternalView
+from manager.api.bodies import answer, body, takes
+from manager.api.callers import Agent, Operator, OtherManager
+from manager.api.contents import read, store
+from manager.api.core import TRIES, Core, ReadyCore, busy
+from manager.etcd import delete
+from manager.picture import ClusterState
+
+router = APIRouter(prefix="/v1", tags=["secrets"])
+
+_NAME = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9._-]{0,62}[a-zA-Z0-9])?")
+
+
+@router.get("/secrets", response_model=list[ExternalView])
+async def secrets(caller: Operator, core: ReadyCore) -> Response:
+    return answer(_views(core.state, "secret"))
+
+
+@router.get("/configs", response_model=list[ExternalView])
+async def configs(caller: Operator, core: ReadyCore) -> Response:
+    return answer(_views(core.state, "config"))
+
+
+@router.get("/secrets/{name}", response_model=ExternalView)
+async def secret(caller: Operator, core: ReadyCore, name: str) -> Response:
+    return answer(_view(core.state, _found(core.state, "secret", name)))
+
+
+@router.get("/configs/{name}", response_model=ExternalView)
+async def config(caller: Operator, core: ReadyCore, name: str) -> Response:
+    return answer(_view(core.state, _found(core.state, "config", name)))
+
+
+@router.put("/secrets/{name}", response_model=ExternalView, openapi_extra=takes(ExternalRequest))
+async def create_secret(
+    caller: Operator, core: ReadyCore, name: str, request: Annotated[ExternalRequest, Depends(body(ExternalRequest))]
+) -> Response:
+    """Make a secret. The same name with the same content again is fine; another content is not."""
+    return answer(await _create(core, "secret", name, request, caller.author))
+
+
+@router.put("/configs/{name}", response_model=ExternalView, openapi_extra=takes(ExternalRequest))
+async def create_config(
+    caller: Operator, core: ReadyCore, name: str, request: Annotated[ExternalRequest, Depends(body(ExternalRequest))]
+) -> Response:
+    """Make a config. The same name with the same content again is fine; another content is not."""
+    return answer(await _create(core, "config", name, request, caller.author))
+
+
+@router.delete("/secrets/{name}", status_code=204)
+async def remove_secret(caller: Operator, core: ReadyCore, name: str) -> Response:
+    return await _remove(core, "secret", name)
+
+
+@router.delete("/configs/{name}", status_code=204)
+async def remove_config(caller: Operator, core: ReadyCore, name: str) -> Response:
+    return await _remove(core, "config", name)
+
+
+async def _create(core: Core, kind: FileKind, name: str, request: ExternalRequest, author: str) -> ExternalView:
+    if _NAME.fullmatch(name) is None:
+        raise UserError(f"{name!r} is no name for a {kind}", hint="Use up to 64 letters, digits, dots, - and _.")
+    data = read(f"{kind} {name}", request.data)
+    keys = await core.vault.keys()
+    owner, digest = f"{kind}.{name}", core.vault.digest(data, keys)
+    for _ in range(TRIES):
+        known = core.state.externals.get(owner)
+        if known is not None:
+            if (known.digest, known.labels) == (digest, request.labels):
+                return _view(core.state, known)
+            raise Conflict(
+                f"there is a {kind} {name} already, with another content or other labels",
+                hint="Make one of another name and have the stacks use that, or remove this one first.",
+            )
+        await store(core, owner, data, keys)
+        made = External(kind, name, digest, len(data), core.clock(), author, request.labels)
+        content = key_for(Content, f"{owner}/{digest}")
+        if await core.write([made], {key_of(made): 0, content: core.state.revision_of(content)}):
+            return _view(core.state, made)
+    raise busy(f"the {kind} {name}")
+
+
+async def _remove(core: Core, kind: FileKind, name: str) -> Response:
+    """Remove one that no stack uses. What tasks still have of it is their stack's own copy."""
+    for _ in range(TRIES):
+        external = _found(core.state, kind, name)
+        if users := used_by(core.state, external):
+            raise Conflict(
+                f"the {kind} {name} is used by {', '.join(users)}", hint="Change or remove these services first."
+            )
+        contents = core.state.contents.get(external.owner, {}).values()
+        keys = [key_of(external), *map(key_of, contents), *(sealed_key(c.owner, c.digest) for c in contents)]
+        guards = {key: core.state.revision_of(key) for key in keys if core.state.revision_of(key)}
+        if await core.write([], guards, [delete(key) for key in keys]):
+            return Response(status_code=204)
+    raise busy(f"the {kind} {name}")
+
+
+def used_by(state: ClusterState, external: External) -> list[str]:
+    """Name the services whose stack's newest revision uses it."""
+    found = []
+    for stack in state.stacks.values():
+        head = state.head(stack.uid)
+        if head is None or stack.removing:
+            continue
+        specs = head.spec.secrets if external.kind == "secret" else head.spec.configs
+        keys = {key for key, said in specs.items() if said.external and said.name == external.name}
+        for name, service in head.spec.services.items():
+            files = service.container.secrets if external.kind == "secret" else service.container.configs
+            if keys & {file.source for file in files}:
+                found.append(f"{stack.name}_{name}")
+    return sorted(found)
+
+
+def _found(state: ClusterState, kind: FileKind, name: str) -> External:
+    external = state.externals.get(f"{kind}.{name}")
+    if external is None:
+        raise NotFound(f"there is no {kind} {name}", hint=f"`stack {kind}s ls` lists those that there are.")
+    return external
+
+
+def _view(state: ClusterState, external: External) -> ExternalView:
+    return ExternalView(
+        kind=external.kind,
+        name=external.name,
+        digest=external.digest,
+        size=external.size,
+        created_at=external.created_at,
+        author=external.author,
+        labels=external.labels,
+        used_by=tuple(used_by(state, external)),
+    )
+
+
+def _views(state: ClusterState, kind: FileKind) -> list[ExternalView]:
+    found = (external for external in state.externals.values() if external.kind == kind)
+    return [_view(state, external) for external in sorted(found, key=lambda one: one.name)]
+
+
+# For agents and other managers
+
+
+@router.get("/agent/contents/{stack}/{digest}", include_in_schema=False)
+async def content(caller: Agent, core: ReadyCore, stack: str, digest: str) -> Response:
+    """Give a content to a node that runs a task which uses it."""
+    if not uses(core.state, caller.name, stack, digest):
+        raise Forbidden(f"no task of this node uses the content {digest} of the stack {stack}")
+    data = await core.vault.open(stack_owner(stack), digest)
+    return Response(data, media_type="application/octet-stream", headers={"Cache-Control": "no-store"})
+
+
+def uses(state: ClusterState, node: str, stack: str, digest: str) -> bool:
+    """Tell whether a task on a node, that has not ended, uses a content of its stack."""
+    for ident in state.tasks_on.get(node, ()):
+        task = state.tasks[ident]
+        spec = state.spec_of(task)
+        if spec is None or state.has_ended(task) or state.stack_names.get(task.stack_uid) != stack:
+            continue
+        if any(file.digest == digest for file in (*spec.container.secrets, *spec.container.configs)):
+            return True
+    return False
+
+
+@router.get("/sealing-keys", include_in_schema=False)
+async def sealing_keys(caller: OtherManager, core: ReadyCore) -> Response:
+    """Give the keys that contents are sealed with to another manager, which keeps them in a file as this one does."""
+    keys = core.vault.held()
+    if keys is None:
+        raise Unavailable("this manager does not have them")
+    return answer(keys)

@@ -1,0 +1,185 @@
+"""What is in secrets and configs: digested with one key, sealed with another, neither of which etcd ever sees.
+
+The keys lie in a file of the manager's that only root can read. etcd knows the id of the key that is sealed with, no
+more; a manager that lacks it asks the others. Each sealed text says which key opens it, so that keys can be replaced
+while older texts are still there; the digest's key stays, or every content would seem to have changed.
+
+A digest is a keyed one: whoever reads etcd cannot try out passwords against it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import logging
+import secrets
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import aiohttp
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from cluster.codec import sealed_key
+from cluster.errors import Inconsistent, Unavailable
+from cluster.model.secret import Content
+from manager.etcd import Etcd, Operation, UnknownOutcome, absent, get, put
+from manager.files import write_private
+
+log = logging.getLogger(__name__)
+
+SCHEMA = 1
+CURRENT_KEY = "/stackyard/sealing/current"
+FILE = "contents.key"
+_NONCE = 12
+_TIMEOUT = aiohttp.ClientTimeout(total=5)
+
+
+class Keys(msgspec.Struct, frozen=True):
+    """The file: the digest's key, and those to seal with by their ids, base64."""
+
+    digest: str
+    sealing: dict[str, str]
+    current: str
+    schema: int = SCHEMA
+
+    def __repr__(self) -> str:
+        return f"Keys(current={self.current!r})"
+
+
+class _Current(msgspec.Struct, frozen=True):
+    """What etcd knows: which key is sealed with."""
+
+    id: str
+    schema: int = SCHEMA
+
+
+class _Sealed(msgspec.Struct, frozen=True):
+    key: str
+    nonce: bytes
+    data: bytes
+    schema: int = SCHEMA
+
+
+class Vault:
+    """One manager's hold on the keys. `others` gives the URLs of the managers that may have them too."""
+
+    def __init__(
+        self, directory: Path, etcd: Etcd, http: aiohttp.ClientSession, others: Callable[[], Iterable[str]]
+    ) -> None:
+        self._path = directory / FILE
+        self._etcd, self._http, self._others = etcd, http, others
+        self._keys: Keys | None = None
+        self._lock = asyncio.Lock()
+
+    def digest(self, data: bytes, keys: Keys) -> str:
+        """Name a content by what it is, for those who have the key."""
+        return hmac.new(base64.b64decode(keys.digest), data, hashlib.sha256).hexdigest()
+
+    def seal(self, owner: str, data: bytes, now: float, keys: Keys) -> tuple[Content, Operation]:
+        """Give the record of a content and the write of its sealed text, which opens in that very place only."""
+        digest, nonce = self.digest(data, keys), secrets.token_bytes(_NONCE)
+        key = AESGCM(base64.b64decode(keys.sealing[keys.current]))
+        sealed = _Sealed(keys.current, nonce, key.encrypt(nonce, data, _place(owner, digest)))
+        content = Content(owner, digest, len(data), keys.current, now)
+        return content, put(sealed_key(owner, digest), msgspec.json.encode(sealed))
+
+    async def open(self, owner: str, digest: str) -> bytes:
+        """Give a content. Raises Inconsistent if it is not there or was tampered with, Unavailable without the key."""
+        keys = await self.keys()
+        place = sealed_key(owner, digest)
+        stored = await self._etcd.get(place)
+        if stored is None:
+            raise Inconsistent(f"etcd has no {place}, of which a record tells")
+        try:
+            sealed = msgspec.json.decode(stored.value, type=_Sealed)
+        except msgspec.MsgspecError as error:
+            raise Inconsistent(f"{place} cannot be read: {error}") from error
+        if sealed.schema > SCHEMA or sealed.key not in keys.sealing:
+            raise Unavailable(
+                f"{place} is sealed with the key {sealed.key}, which this manager does not have",
+                hint=f"Copy {self._path} from a manager that has it.",
+            )
+        try:
+            return AESGCM(base64.b64decode(keys.sealing[sealed.key])).decrypt(
+                sealed.nonce, sealed.data, _place(owner, digest)
+            )
+        except InvalidTag:
+            raise Inconsistent(f"{place} was changed by somebody who does not have its key") from None
+
+    async def keys(self) -> Keys:
+        """Give the keys; the first to ask in a cluster makes them. Raises Unavailable if none in reach has them."""
+        async with self._lock:
+            if self._keys is None:
+                self._keys = await self._found()
+            return self._keys
+
+    def held(self) -> Keys | None:
+        """Give the keys to another manager that asks; None when this one does not have them."""
+        return self._keys or self._read()
+
+    async def _found(self) -> Keys:
+        mine = self._read()
+        stored = await self._etcd.get(CURRENT_KEY)
+        if stored is None:
+            made = mine or _new_keys()
+            if mine is None:
+                await asyncio.to_thread(write_private, self._path, msgspec.json.encode(made).decode())
+            try:
+                result = await self._etcd.txn(
+                    (absent(CURRENT_KEY),),
+                    (put(CURRENT_KEY, msgspec.json.encode(_Current(made.current))),),
+                    (get(CURRENT_KEY),),
+                )
+            except UnknownOutcome as error:
+                raise Unavailable(f"it is not known which key to seal with: {error.message}") from error
+            if result.succeeded:
+                log.info("made the key %s to seal contents with, in %s", made.current, self._path)
+                return made
+            mine, stored = None, await self._etcd.get(CURRENT_KEY)
+        if stored is None:
+            raise Unavailable("it is not known which key to seal with", hint="Ask again.")
+        wanted = msgspec.json.decode(stored.value, type=_Current).id
+        if mine is not None and wanted in mine.sealing:
+            return mine
+        return await self._fetched(wanted)
+
+    async def _fetched(self, wanted: str) -> Keys:
+        """Ask the other managers for the keys, and keep them."""
+        for url in self._others():
+            try:
+                async with self._http.get(f"{url}/v1/sealing-keys", timeout=_TIMEOUT) as answer:
+                    body = await answer.read()
+                if answer.status == 200 and wanted in (keys := msgspec.json.decode(body, type=Keys)).sealing:
+                    await asyncio.to_thread(write_private, self._path, body.decode())
+                    log.info("the manager at %s gave the key %s", url, wanted)
+                    return keys
+            except (aiohttp.ClientError, TimeoutError, msgspec.MsgspecError) as error:
+                log.warning("the manager at %s gives no keys: %s", url, error)
+        raise Unavailable(
+            f"contents are sealed with the key {wanted}, which neither this manager nor another in reach has",
+            hint=f"Start a manager that has it, or copy its {FILE} to {self._path}.",
+        )
+
+    def _read(self) -> Keys | None:
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=Keys)
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.MsgspecError) as error:
+            raise Unavailable(f"the key file {self._path} cannot be read: {error}") from error
+
+
+def _new_keys() -> Keys:
+    def key() -> str:
+        return base64.b64encode(secrets.token_bytes(32)).decode()
+
+    ident = secrets.token_hex(4)
+    return Keys(key(), {ident: key()}, ident)
+
+
+def _place(owner: str, digest: str) -> bytes:
+    return f"{owner}/{digest}".encode()
