@@ -36,6 +36,7 @@ from manager.files import write_private
 from manager.follow import Follower
 from manager.picture import Change
 from manager.presence import Presence
+from manager.secrets import Vault
 from manager.sessions.registry import Sessions
 
 log = logging.getLogger(__name__)
@@ -120,6 +121,7 @@ async def managing(settings: Settings) -> AsyncIterator[Core]:
             clock=clock,
             stopping=asyncio.Event(),
             others=await stack.enter_async_context(others),
+            vault=Vault(settings.data, etcd, others, lambda: _others(follower, manager)),
         )
         tls = pki.server_context(str(certificate), str(key), authority.ca.certificate)
         async with asyncio.TaskGroup() as group:
@@ -146,6 +148,10 @@ async def _serving(core: Core, settings: Settings, tls: ssl.SSLContext) -> Async
         finally:
             core.stopping.set()
             await core.sessions.stop()
+
+
+def _others(follower: Follower, manager: Manager) -> list[str]:
+    return [other.url for other in follower.state.managers.values() if other.id != manager.id]
 
 
 def _certificate(authority: Authority, manager: Manager, settings: Settings) -> tuple[Path, Path]:
