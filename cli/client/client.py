@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 import os
 import time
@@ -15,6 +16,7 @@ from cli.client.contexts import Context
 from cli.client.transport import Transport
 from cluster import views
 from cluster.errors import Failed, NotFound, Unavailable
+from cluster.model.secret import FileKind
 from cluster.model.stack import StackSpec
 
 T = TypeVar("T")
@@ -63,10 +65,35 @@ class Client:
     def update_node(self, name: str, change: views.NodeChange) -> views.NodeView:
         return self._ask(views.NodeView, "PATCH", f"/nodes/{name}", body=change)
 
-    def deploy(self, spec: StackSpec, reason: str = "", base_revision: int | None = None) -> views.RevisionReply:
-        """Make a stack be as `spec` says, as a new revision of it if anything differs."""
-        request = views.DeployRequest(spec, _operation(), reason, base_revision)
+    def deploy(
+        self,
+        spec: StackSpec,
+        reason: str = "",
+        base_revision: int | None = None,
+        contents: dict[tuple[str, str], bytes] | None = None,
+    ) -> views.RevisionReply:
+        """Make a stack be as `spec` says, as a new revision of it if anything differs.
+
+        `contents` are those of its secrets and configs, by ("secret" or "config", key).
+        """
+        sent = {place: base64.b64encode(data).decode() for place, data in (contents or {}).items()}
+        secrets = {key: text for (kind, key), text in sent.items() if kind == "secret"}
+        configs = {key: text for (kind, key), text in sent.items() if kind == "config"}
+        request = views.DeployRequest(spec, _operation(), reason, base_revision, secrets, configs)
         return self._ask(views.RevisionReply, "PUT", f"/stacks/{spec.name}", body=request)
+
+    def externals(self, kind: FileKind) -> list[views.ExternalView]:
+        return self._get(list[views.ExternalView], f"/{kind}s")
+
+    def external(self, kind: FileKind, name: str) -> views.ExternalView:
+        return self._get(views.ExternalView, f"/{kind}s/{name}")
+
+    def create_external(self, kind: FileKind, name: str, data: bytes, labels: dict[str, str]) -> views.ExternalView:
+        request = views.ExternalRequest(base64.b64encode(data).decode(), labels)
+        return self._ask(views.ExternalView, "PUT", f"/{kind}s/{name}", body=request)
+
+    def remove_external(self, kind: FileKind, name: str) -> None:
+        self._transport.call("DELETE", f"/v1/{kind}s/{name}")
 
     def scale(self, stack: str, replicas: dict[str, int], reason: str = "") -> views.RevisionReply:
         request = views.ScaleRequest(replicas, _operation(), reason)

@@ -41,11 +41,11 @@ def deploy(
     if name and project_name and name != project_name:
         raise UserError(f"the stack has two names, {name!r} and {project_name!r}", hint="Give it once.")
     project = load(files, name or project_name, profiles, env_files)
-    spec = project.stack()
+    spec, contents = project.stack(), project.contents()
     for line in _told(project):
         click.echo(line, err=True)
     with connect() as client:
-        reply = client.deploy(spec, reason)
+        reply = client.deploy(spec, reason, contents=contents)
         if not reply.changed:
             click.echo(f"{reply.stack} is like that already (revision {reply.revision})", err=True)
         if detach:

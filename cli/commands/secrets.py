@@ -1,0 +1,83 @@
+"""`stack secrets` and `stack configs`: those that are made apart from stacks, for files that say `external`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from cli.commands.session import connect
+from cli.output import Form, age, format_option, joined, show
+from cluster.errors import Failed, UserError
+from cluster.model.secret import FileKind
+
+
+def _group(kind: FileKind, about: str) -> click.Group:
+    @click.group(help=about)
+    def group() -> None: ...
+
+    @group.command(help=f"Make a {kind} of what is in FILE (- is standard input). A {kind} is never changed.")
+    @click.argument("name")
+    @click.argument("file", metavar="FILE|-")
+    @click.option("-l", "--label", "labels", multiple=True, metavar="KEY=VALUE", help="Set a label.")
+    def create(name: str, file: str, labels: tuple[str, ...]) -> None:
+        data = _content(file)
+        with connect() as client:
+            made = client.create_external(kind, name, data, dict(_label(text) for text in labels))
+        click.echo(f"{made.name} is made, of {made.size} bytes")
+
+    @group.command(help=f"List the {kind}s that were made apart from stacks.")
+    @format_option
+    def ls(form: Form) -> None:
+        with connect() as client:
+            found = client.externals(kind)
+        show(found, _COLUMNS, form)
+
+    @group.command(help=f"Tell all of a {kind} but its content, which nobody but a node is given.")
+    @click.argument("names", nargs=-1, required=True, metavar="NAME...")
+    @format_option
+    def inspect(names: tuple[str, ...], form: Form) -> None:
+        with connect() as client:
+            found = [client.external(kind, name) for name in names]
+        labels = {"LABELS": lambda one: joined(f"{key}={value}" for key, value in one.labels.items())}
+        show(found, _COLUMNS | {"DIGEST": lambda one: one.digest[:16], "BY": lambda one: one.author} | labels, form)
+
+    @group.command(help=f"Remove {kind}s that no stack uses.")
+    @click.argument("names", nargs=-1, required=True, metavar="NAME...")
+    def rm(names: tuple[str, ...]) -> None:
+        with connect() as client:
+            for name in names:
+                client.remove_external(kind, name)
+                click.echo(f"removed {name}")
+
+    return group
+
+
+_COLUMNS = {
+    "NAME": lambda one: one.name,
+    "SIZE": lambda one: str(one.size),
+    "CREATED": lambda one: age(one.created_at) + " ago",
+    "USED BY": lambda one: joined(one.used_by),
+}
+
+secrets = _group("secret", "Secrets made apart from stacks. Those in a stack's own files need no command.")
+configs = _group(
+    "config",
+    "Configs made apart from stacks. (`stack config` without an s is another: what Compose files come to.)",
+)
+
+
+def _content(file: str) -> bytes:
+    if file != "-":
+        return Path(file).read_bytes()
+    if sys.stdin.closed or sys.stdin.isatty():
+        raise Failed("the content was to come on standard input, which is a terminal", hint="Name a file.")
+    return sys.stdin.buffer.read()
+
+
+def _label(text: str) -> tuple[str, str]:
+    key, separator, value = text.partition("=")
+    if not key or not separator:
+        raise UserError(f"{text!r} is no label", hint="Write KEY=VALUE.")
+    return key, value
