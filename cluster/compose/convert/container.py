@@ -13,6 +13,7 @@ from cluster.compose.convert.field import Field
 from cluster.compose.convert.naming import labels
 from cluster.compose.convert.networks import NetworkMode
 from cluster.model.container import ContainerSpec, Logging, Ulimit
+from cluster.templates import is_template
 
 DEFAULT_GRACE = 10.0
 
@@ -37,7 +38,7 @@ def convert(
         environment=_environment(service["environment"]),
         unset_environment=tuple(name for name, value in service["environment"].entries() if not value.given),
         labels=labels(service["labels"]),
-        hostname=_name(service["hostname"]),
+        hostname=_hostname(service["hostname"]),
         domainname=_name(service["domainname"]),
         user=_user(service["user"]),
         working_dir=_working_dir(service["working_dir"]),
@@ -110,7 +111,11 @@ def _environment(field: Field) -> dict[str, str]:
     for name, value in field.entries():
         if not name or "=" in name or "\0" in name:
             raise value.error(f"{name[:60]!r} cannot be the name of a variable")
-    return {name: value.text() for name, value in field.entries() if value.given}
+    return {name: value.template() for name, value in field.entries() if value.given}
+
+
+def _hostname(field: Field) -> str:
+    return field.template() if is_template(field.text()) else _name(field)
 
 
 def _name(field: Field) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, Protocol
 
+from cluster import templates
 from cluster.compose.tree import Where
 from cluster.errors import ComposeError
 
@@ -33,6 +34,7 @@ _SECONDS = {
     "h": Decimal(3600),
 }
 _NANO = Decimal(10**9)
+_LITERAL = 'Where the braces are meant as they stand, write {{"{{"}} for the opening ones.'
 
 
 class Source(Protocol):
@@ -94,6 +96,15 @@ class Field:
         if "\0" in self.value:
             raise self.error("the text holds a NUL character")
         return self.value
+
+    def template(self) -> str:
+        """Read text whose `{{...}}` each task's node expands; what cannot be parsed would fail there."""
+        written = self.text()
+        try:
+            templates.check(written)
+        except templates.TemplateError as error:
+            raise self.error(f"{written[:60]!r} is no template: {error.message}", hint=_LITERAL) from None
+        return written
 
     def one_of(self, default: str, *choices: str) -> str:
         """Read one of a few words."""

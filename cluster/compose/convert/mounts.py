@@ -68,7 +68,7 @@ def _mount(item: Field) -> Mount:
         return Mount(
             type="volume",
             target=target,
-            source=source.text(),
+            source=source.template(),
             read_only=read_only,
             nocopy=volume["nocopy"].boolean(),
             subpath=_subpath(volume["subpath"]),
@@ -82,7 +82,7 @@ def _mount(item: Field) -> Mount:
     return Mount(
         type="bind",
         target=target,
-        source=posixpath.normpath(source.text()),
+        source=posixpath.normpath(source.template()),
         read_only=read_only,
         propagation=bind["propagation"].one_of("", "", *_PROPAGATION),
         create_host_path=bind["create_host_path"].boolean(),
@@ -91,7 +91,7 @@ def _mount(item: Field) -> Mount:
 
 
 def _target(field: Field) -> str:
-    target = posixpath.normpath(field.text())
+    target = posixpath.normpath(field.template())
     if not target.startswith("/") or target in ("/", "//"):
         raise field.error(f"{field.text()[:60]!r} is not an absolute path in the container")
     return target

@@ -9,6 +9,7 @@ from cluster.compose import names
 from cluster.compose.convert.field import Field
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+_ACTION = re.compile(r"\{\{.*?\}\}")
 _RESERVED = "com.stackyard."
 
 
@@ -21,13 +22,16 @@ class Naming:
 
 
 def naming(field: Field, stack: str, kind: str) -> Naming:
-    """An explicit name is used as it is, an external thing without one is called by its key."""
+    """An explicit name is used as it is, an external thing without one is called by its key.
+
+    That of a volume may hold templates, so that each task has its own.
+    """
     key = str(field.path[-1])
     names.check_key(key, kind, field.source.where(*field.path))
     external = field["external"].boolean()
     given = field["name"]
-    name = given.text()
-    if given.given and not _NAME.fullmatch(name):
+    name = given.template() if kind == "volume" else given.text()
+    if given.given and not _NAME.fullmatch(_ACTION.sub("x", name) if kind == "volume" else name):
         raise given.error(
             f"{name[:80]!r} cannot be the name of a {kind}",
             hint="Letters, digits, dots, - and _, beginning with a letter or digit.",

@@ -60,8 +60,8 @@ def _volume(field: Field, stack: str) -> VolumeSpec:
         name=called.name,
         external=called.external,
         driver="" if driver == "local" else driver,
-        driver_options=field["driver_opts"].pairs(),
-        labels=labels(field["labels"]),
+        driver_options={key: value.template() for key, value in field["driver_opts"].entries()},
+        labels={key: field["labels"][key].template() for key in labels(field["labels"])},
     )
 
 

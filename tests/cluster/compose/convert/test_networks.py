@@ -117,3 +117,9 @@ def test_names_as_a_swarm_gives_them() -> None:
 )  # fmt: skip
 def test_definitions_that_cannot_be(top: dict[str, Any], field: str) -> None:
     assert refused({}, **top).field == field
+
+
+def test_a_volume_may_be_called_after_its_task() -> None:
+    mount = {"type": "volume", "source": "v", "target": "/v"}
+    found = stack({"a": {"image": "x", "volumes": [mount]}}, volumes={"v": {"name": "data-{{.Task.Slot}}"}})
+    assert found.volumes["v"].name == found.services["a"].container.mounts[0].source == "data-{{.Task.Slot}}"
