@@ -20,7 +20,6 @@ DEFAULT_GRACE = 10.0
 _SIGNAL = re.compile(r"(?:SIG)?[A-Z][A-Z0-9+-]*|[0-9]{1,2}")
 _CAPABILITY = re.compile(r"[A-Z][A-Z_]*")
 _USER = re.compile(r"[^\s:]+(?::[^\s:]+)?")
-_MAC = re.compile(r"[0-9a-fA-F]{2}(?:[:-][0-9a-fA-F]{2}){5}")
 
 
 def convert(
@@ -76,7 +75,6 @@ def convert(
         userns_mode=service["userns_mode"].text(),
         cgroup=service["cgroup"].one_of("", "", "host", "private"),
         cgroup_parent=service["cgroup_parent"].text(),
-        mac_address=_mac(service["mac_address"]),
         block_io=block_io.convert(service["blkio_config"]),
         shm_size=service["shm_size"].integer(least=0) or None,
         storage_opt=service["storage_opt"].pairs(),
@@ -186,12 +184,6 @@ def _address(written: str, field: Field) -> str:
         return str(ipaddress.ip_address(written))
     except ValueError:
         raise field.error(f"{written[:60]!r} is not an IP address") from None
-
-
-def _mac(field: Field) -> str:
-    if field.text() and not _MAC.fullmatch(field.text()):
-        raise field.error(f"{field.text()[:40]!r} is not a MAC address")
-    return field.text().lower().replace("-", ":")
 
 
 def _logging(field: Field) -> Logging | None:

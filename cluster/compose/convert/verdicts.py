@@ -213,7 +213,7 @@ TABLE: dict[str, dict[str, Rule]] = {
         **_honoured("cap_drop", "sysctls", "ulimits", "extra_hosts", "dns", "dns_search", "dns_opt", "logging"),
         **_honoured("stop_signal", "stop_grace_period", "healthcheck", "networks", "ports", "volumes", "tmpfs"),
         **_honoured("secrets", "configs", "profiles", "extends", "annotations", "devices", "device_cgroup_rules"),
-        **_honoured("group_add", "mac_address", "privileged", "runtime", "gpus", "shm_size", "storage_opt", "platform"),
+        **_honoured("group_add", "privileged", "runtime", "gpus", "shm_size", "storage_opt", "platform"),
         **_honoured("cpu_shares", "cpu_period", "cpu_quota", "cpu_rt_period", "cpu_rt_runtime", "cpuset", "deploy"),
         **_honoured("memswap_limit", "mem_swappiness", "oom_kill_disable", "oom_score_adj", "uts", "userns_mode"),
         **_honoured("cgroup", "cgroup_parent", "blkio_config"),
@@ -236,6 +236,7 @@ TABLE: dict[str, dict[str, Rule]] = {
         "pull_policy": Depends("`always`, `missing`, `never` honoured, others refused", _pull_policy),
         "security_opt": Depends("honoured, but for seccomp profiles in files", _security_opt),
         "isolation": Depends("only `default`", _isolation),
+        "mac_address": Refused("it follows from the IP address", "Take the key out."),
         "external_links": Refused(
             "containers outside of the cluster have no name in it",
             "Put the other service on a network that is external here; its name is found there.",
@@ -257,7 +258,7 @@ TABLE: dict[str, dict[str, Rule]] = {
     "services.*.networks.*": {
         **_honoured("aliases"),
         **_all(Refused(_ADDRESSES, "Use the name of the service."), "ipv4_address", "ipv6_address", "link_local_ips"),
-        "mac_address": Refused("they follow from IP addresses", "Take the key out."),
+        "mac_address": Refused("it follows from the IP address", "Take the key out."),
         **_all(Refused(_LATER), "driver_opts", "interface_name"),
         **_all(Translated("nothing to do: no network of a stack holds the default route"), "gw_priority", "priority"),
     },
