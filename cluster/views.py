@@ -14,6 +14,7 @@ from cluster.model.secret import FileKind
 from cluster.model.service import PortSpec, ServiceMode
 from cluster.model.stack import StackSpec
 from cluster.model.task import Desired, TaskState
+from cluster.model.update import UpdateStatus
 
 API_VERSION = "v1"
 
@@ -186,7 +187,8 @@ class DeployRequest:
     `operation` is a random id of the caller's: the same id again is answered like the first time and changes nothing.
     `base_revision` refuses the deploy when the stack has moved on since. `secrets` and `configs` are the contents of
     those that are not external, base64, by key. Services in `force` get new tasks, and jobs
-    among them run again, though nothing has changed.
+    among them run again, though nothing has changed. If it is `atomic`, one service whose new tasks fail takes all that
+    this deploy changes back with it. The same spec again has updates of the stack go on that are paused.
     """
 
     spec: StackSpec
@@ -196,6 +198,7 @@ class DeployRequest:
     secrets: dict[str, str] = field(default_factory=dict, repr=False)
     configs: dict[str, str] = field(default_factory=dict, repr=False)
     force: tuple[str, ...] = ()
+    atomic: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,8 +233,35 @@ class ScaleRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class RollbackRequest:
+    """The body of POST /v1/stacks/{name}/rollback: make the stack, or only some services, what a revision was.
+
+    `revision` None is the newest one in which they were different. `services` empty is the whole stack.
+    """
+
+    operation: str
+    revision: int | None = None
+    services: tuple[str, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateRequest:
+    """The body of POST /v1/stacks/{name}/update, about all services or some.
+
+    With `proceed`, updates that are paused go on; with `force`, tasks are replaced though nothing has changed.
+    """
+
+    operation: str
+    services: tuple[str, ...] = ()
+    proceed: bool = False
+    force: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RevisionReply:
-    """The answer to a deploy or a scale; `changed` is false when the stack was like that already."""
+    """The answer to whatever makes a revision; `changed` is false when the stack was like that already."""
 
     stack: str
     uid: str
@@ -270,7 +300,10 @@ class StackView:
 
 @dataclass(frozen=True, slots=True)
 class RevisionView:
-    """One revision of a stack; `images` maps the service's key to its image."""
+    """One revision of a stack; `images` maps the service's key to its image.
+
+    `changes` says what became different with it, a few words each; it is empty for the oldest that is kept.
+    """
 
     stack: str
     n: int
@@ -280,6 +313,8 @@ class RevisionView:
     images: dict[str, str]
     replicas: dict[str, int]
     current: bool = False
+    changes: tuple[str, ...] = ()
+    atomic: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +324,8 @@ class ServiceView:
     `completed` counts the tasks of the newest version that have done their work for good, of `wanted` a job has. A
     global service wants one on each node that it is for and that is up.
 
-    `problem` is the newest reason why the service is not whole, "" when it is.
+    `problem` is the newest reason why the service is not whole, "" when it is. `update` is the newest update, None
+    before the first.
     """
 
     name: str
@@ -305,6 +341,7 @@ class ServiceView:
     problem: str = ""
     mode: ServiceMode = ServiceMode.REPLICATED
     completed: int = 0
+    update: UpdateStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,15 +71,18 @@ class Client:
         reason: str = "",
         base_revision: int | None = None,
         contents: dict[tuple[str, str], bytes] | None = None,
+        *,
+        atomic: bool = False,
     ) -> views.RevisionReply:
         """Make a stack be as `spec` says, as a new revision of it if anything differs.
 
-        `contents` are those of its secrets and configs, by ("secret" or "config", key).
+        `contents` are those of its secrets and configs, by ("secret" or "config", key). An `atomic` deploy is undone
+        whole when the new tasks of one service fail.
         """
         sent = {place: base64.b64encode(data).decode() for place, data in (contents or {}).items()}
         secrets = {key: text for (kind, key), text in sent.items() if kind == "secret"}
         configs = {key: text for (kind, key), text in sent.items() if kind == "config"}
-        request = views.DeployRequest(spec, _operation(), reason, base_revision, secrets, configs)
+        request = views.DeployRequest(spec, _operation(), reason, base_revision, secrets, configs, atomic=atomic)
         return self._ask(views.RevisionReply, "PUT", f"/stacks/{spec.name}", body=request)
 
     def externals(self, kind: FileKind) -> list[views.ExternalView]:
@@ -98,6 +101,24 @@ class Client:
     def scale(self, stack: str, replicas: dict[str, int], reason: str = "") -> views.RevisionReply:
         request = views.ScaleRequest(replicas, _operation(), reason)
         return self._ask(views.RevisionReply, "POST", f"/stacks/{stack}/scale", body=request)
+
+    def revisions(self, stack: str) -> list[views.RevisionView]:
+        """List the revisions of a stack that are kept, newest first."""
+        return self._get(list[views.RevisionView], f"/stacks/{stack}/revisions")
+
+    def roll_back(
+        self, stack: str, revision: int | None = None, services: tuple[str, ...] = (), reason: str = ""
+    ) -> views.RevisionReply:
+        """Make a stack, or some of its services, what they were; None is when they were different last."""
+        request = views.RollbackRequest(_operation(), revision, services, reason)
+        return self._ask(views.RevisionReply, "POST", f"/stacks/{stack}/rollback", body=request)
+
+    def update(
+        self, stack: str, services: tuple[str, ...] = (), *, proceed: bool, force: bool, reason: str = ""
+    ) -> views.RevisionReply:
+        """Go on with paused updates, or force one, of all services of a stack or some."""
+        request = views.UpdateRequest(_operation(), services, proceed, force, reason)
+        return self._ask(views.RevisionReply, "POST", f"/stacks/{stack}/update", body=request)
 
     def remove(self, stack: str, *, volumes: bool = False) -> views.RemoveReply:
         return self._ask(views.RemoveReply, "DELETE", f"/stacks/{stack}", {"volumes": str(volumes).lower()})

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @click.argument("name", required=False)
 @click.option("--detach", "-d", is_flag=True, help="Do not wait until it runs.")
 @click.option("--reason", metavar="TEXT", default="", help="Why, for the history of the stack.")
+@click.option("--atomic", is_flag=True, help="All or nothing: if new tasks of one service fail, undo the whole deploy.")
 @timeout_option
 @settle_option
 def deploy(
@@ -30,6 +31,7 @@ def deploy(
     name: str | None,
     detach: bool,
     reason: str,
+    atomic: bool,
     timeout: float,
     settle: float,
 ) -> None:
@@ -45,7 +47,7 @@ def deploy(
     for line in _told(project):
         click.echo(line, err=True)
     with connect() as client:
-        reply = client.deploy(spec, reason, contents=contents)
+        reply = client.deploy(spec, reason, contents=contents, atomic=atomic)
         if not reply.changed:
             click.echo(f"{reply.stack} is like that already (revision {reply.revision})", err=True)
         if detach:

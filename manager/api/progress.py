@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterator
 
 from cluster.model.node import Availability, NodeStatus
-from cluster.model.service import ServiceSpec
+from cluster.model.service import FailureAction, ServiceSpec
 from cluster.model.stack import ServiceVersion, Stack, StackRevision
 from cluster.model.task import Desired, Task, TaskState
+from cluster.model.update import UpdateState, UpdateStatus
 from cluster.views import Progress, ServiceProgress
 from manager.api.show import last_words, problem
 from manager.decide import dependencies
@@ -25,7 +26,8 @@ def progress(state: ClusterState, name: str, uid: str, n: int, now: float) -> Pr
     if stack.removing:
         return Progress(name, n, True, tuple(_leaving(state, stack, set())))
     if stack.head > n:
-        return Progress(name, n, False, failed=f"revision {n} was replaced by revision {stack.head}")
+        why = f": {reason}" if (reason := state.revisions[uid][stack.head].reason) else ""
+        return Progress(name, n, False, failed=f"revision {n} was replaced by revision {stack.head}{why}")
     head = state.revisions[uid][stack.head]
     services, stuck = [], []
     waits = False
@@ -35,7 +37,7 @@ def progress(state: ClusterState, name: str, uid: str, n: int, now: float) -> Pr
         if why:
             stuck.append(f"{service}: {why}")
         else:
-            waits |= one.done != one.wanted or one.leaving > 0
+            waits |= one.done != one.wanted or one.leaving > 0 or _may_go_back(state, head, spec)
     leaving = list(_leaving(state, stack, {version.uid for version in head.services.values()}))
     return Progress(
         stack=name,
@@ -69,8 +71,28 @@ def _service(
     )
     if count.failed and count.done + len(count.failed) >= count.wanted:
         return one, count.failed[0]
+    update = _update(state, version)
+    if update is not None and update.state.paused and not whole:
+        return one, f"its update is paused: {update.message}"
     wait = None if whole else dependencies.wait_of(state, head, spec, version, now)
     return one, wait.reason if wait is not None and wait.in_vain else ""
+
+
+def _update(state: ClusterState, version: ServiceVersion) -> UpdateStatus | None:
+    """Give the update that leads to a version."""
+    service = state.services.get(version.uid)
+    update = None if service is None else service.update
+    return update if update is not None and update.version == version.version else None
+
+
+def _may_go_back(state: ClusterState, head: StackRevision, spec: ServiceSpec) -> bool:
+    """Tell whether what runs already may yet be undone: its new tasks are watched, and that is what a failure does."""
+    update = _update(state, head.services[spec.name])
+    if update is None or update.state is not UpdateState.UPDATING:
+        return False
+    began = state.revisions[head.stack_uid].get(update.revision)
+    atomic = began is not None and began.atomic
+    return atomic or spec.update.failure_action is FailureAction.ROLLBACK
 
 
 def _leaving(state: ClusterState, stack: Stack, kept: set[str]) -> Iterator[ServiceProgress]:

@@ -7,7 +7,7 @@ the same transaction, so that of two deploys that want one port the second hears
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from cluster.codec import Record, key_for, key_of
@@ -17,8 +17,9 @@ from cluster.model.network import INGRESS
 from cluster.model.secret import Content, stack_owner
 from cluster.model.service import PortSpec, ServiceSpec
 from cluster.model.stack import ServiceVersion, Stack, StackRevision, StackSpec
-from cluster.views import DeployRequest, RevisionReply, ScaleRequest
-from manager.api.versions import cycle, versions
+from cluster.views import DeployRequest, RevisionReply, RollbackRequest, ScaleRequest, UpdateRequest
+from manager.decide.dependencies import circle
+from manager.decide.revisions import revised, with_services_of
 from manager.picture import ClusterState, claim_key
 
 MOST_REPLICAS = 10_000
@@ -38,6 +39,17 @@ class Write:
     reply: RevisionReply
 
 
+@dataclass(frozen=True, slots=True)
+class By:
+    """Who makes a revision, when and why; `new_uid` names what is new in it."""
+
+    operation: str
+    reason: str
+    author: str
+    now: float
+    new_uid: Callable[[], str]
+
+
 def deploy(
     state: ClusterState, name: str, request: DeployRequest, author: str, now: float, new_uid: Callable[[], str]
 ) -> Write | RevisionReply:
@@ -55,9 +67,9 @@ def deploy(
         )
     if unknown := sorted(set(request.force) - request.spec.services.keys()):
         raise UserError(f"the stack {name} has no service {', '.join(unknown)} to force")
-    return _revise(
-        state, stack, request.spec, request.operation, request.reason, author, now, new_uid, frozenset(request.force)
-    )
+    by = By(request.operation, request.reason, author, now, new_uid)
+    proceed = () if stack is None else _paused(state, stack)
+    return _revise(state, stack, request.spec, by, forced=request.force, proceed=proceed, atomic=request.atomic)
 
 
 def scale(
@@ -76,7 +88,75 @@ def scale(
     spec = replace(spec, services=services)
     check(spec)
     reason = request.reason or "scale " + " ".join(f"{key}={n}" for key, n in sorted(request.replicas.items()))
-    return _revise(state, stack, spec, request.operation, reason, author, now, new_uid)
+    return _revise(state, stack, spec, By(request.operation, reason, author, now, new_uid))
+
+
+def roll_back(
+    state: ClusterState, name: str, request: RollbackRequest, author: str, now: float, new_uid: Callable[[], str]
+) -> Write | RevisionReply:
+    """Make a stack, or some services of it, what they were. Raises NotFound, UserError or Conflict."""
+    stack = _existing(state, name)
+    if (done := _done_already(state, stack, request.operation)) is not None:
+        return done
+    known = state.revisions[stack.uid]
+    head = known[stack.head]
+    n = _last_other(known, head, request.services) if request.revision is None else request.revision
+    if n not in known:
+        raise NotFound(f"the stack {name} has no revision {n} that is kept", hint=f"`stack history {name}` lists them.")
+    then = known[n]
+    if unknown := sorted(set(request.services) - (head.spec.services.keys() | then.spec.services.keys())):
+        raise NotFound(f"the stack {name} has no service {', '.join(unknown)}")
+    spec = with_services_of(head.spec, then.spec, request.services) if request.services else then.spec
+    check(spec)
+    what = f"{', '.join(request.services)} " if request.services else ""
+    by = By(request.operation, request.reason or f"{what}back to revision {n}", author, now, new_uid)
+    back = request.services or tuple(spec.services)
+    return _revise(state, stack, spec, by, back=back, source=then, proceed=_paused(state, stack))
+
+
+def update(
+    state: ClusterState, name: str, request: UpdateRequest, author: str, now: float, new_uid: Callable[[], str]
+) -> Write | RevisionReply:
+    """Have paused updates go on, or tasks replaced though nothing has changed. Raises NotFound, UserError, Conflict."""
+    stack = _existing(state, name)
+    if (done := _done_already(state, stack, request.operation)) is not None:
+        return done
+    spec = state.revisions[stack.uid][stack.head].spec
+    chosen = request.services or tuple(spec.services)
+    if unknown := sorted(set(chosen) - spec.services.keys()):
+        raise NotFound(f"the stack {name} has no service {', '.join(unknown)}")
+    paused = sorted(set(chosen) & _paused(state, stack))
+    if request.force == request.proceed:
+        raise UserError("an update is either to proceed, or to be forced")
+    if request.proceed and not paused:
+        raise Conflict(f"no update of {', '.join(sorted(chosen))} is paused")
+    what = f"force {' '.join(sorted(chosen))}" if request.force else f"go on with {' '.join(paused)}"
+    by = By(request.operation, request.reason or what, author, now, new_uid)
+    if request.force:
+        return _revise(state, stack, spec, by, forced=chosen)
+    return _revise(state, stack, spec, by, proceed=paused)
+
+
+def _last_other(known: Mapping[int, StackRevision], head: StackRevision, services: Collection[str]) -> int:
+    """Give the newest revision in which the stack, or one of these services, was not what it is."""
+    for n, revision in sorted(known.items(), reverse=True):
+        if n < head.n and any(
+            revision.spec.services.get(service) != head.spec.services.get(service) for service in services
+        ):
+            return n
+        if n < head.n and not services and revision.spec != head.spec:
+            return n
+    what = f"{', '.join(services)} of the stack {head.spec.name}" if services else f"the stack {head.spec.name}"
+    raise UserError(
+        f"{what} was never different in the revisions that are kept",
+        hint=f"`stack history {head.spec.name}` lists them.",
+    )
+
+
+def _paused(state: ClusterState, stack: Stack) -> frozenset[str]:
+    """Name the services of a stack whose update waits for a person."""
+    services = (state.services[uid] for uid in state.services_of.get(stack.uid, ()))
+    return frozenset(one.name for one in services if one.update is not None and one.update.state.paused)
 
 
 def remove(state: ClusterState, name: str, *, volumes: bool) -> Write | RevisionReply:
@@ -108,28 +188,39 @@ def _revise(
     state: ClusterState,
     stack: Stack | None,
     spec: StackSpec,
-    operation: str,
-    reason: str,
-    author: str,
-    now: float,
-    new_uid: Callable[[], str],
-    forced: frozenset[str] = frozenset(),
+    by: By,
+    *,
+    forced: Collection[str] = (),
+    back: Collection[str] = (),
+    source: StackRevision | None = None,
+    proceed: Collection[str] = (),
+    atomic: bool = False,
 ) -> Write | RevisionReply:
     if stack is not None and stack.removing:
         raise Conflict(
             f"the stack {spec.name} is being removed", hint=f"Wait until it is gone: `stack rm {spec.name}` waits."
         )
     head = None if stack is None else state.revisions[stack.uid][stack.head]
-    if stack is not None and head is not None and head.spec == spec and not forced:
+    if stack is not None and head is not None and head.spec == spec and not (forced or proceed):
         return RevisionReply(spec.name, stack.uid, stack.head, changed=False)
     networks = dict(_external_networks(state, spec)) | dict(_contents(state, spec, head))
     n = 1 if stack is None else stack.head + 1
-    uid = new_uid() if stack is None else stack.uid
-    services = versions(head, spec, n, forced, new_uid)
-    secrets, configs = spec.file_digests()
-    revision = StackRevision(uid, n, spec, services, author, reason, now, operation, {}, secrets, configs)
-    pointer = Stack(uid, spec.name, n, operation)
-    claims = list(_claims(state, uid, spec, services))[:MOST_CLAIMS]
+    uid = by.new_uid() if stack is None else stack.uid
+    known = state.revisions.get(uid, {})
+    new = revised(head, known, spec, uid, n, lambda _: by.new_uid(), forced=forced, back=back, source=source)
+    on = {name: version for name, version in new.services.items() if name in proceed}
+    again = {name: replace(version, attempt=version.attempt + 1) for name, version in on.items()}
+    revision = replace(
+        new,
+        services=new.services | again,
+        author=by.author,
+        reason=by.reason,
+        created_at=by.now,
+        operation=by.operation,
+        atomic=atomic,
+    )
+    pointer = Stack(uid, spec.name, n, by.operation)
+    claims = list(_claims(state, uid, spec, revision.services))[:MOST_CLAIMS]
     stack_key = key_for(Stack, spec.name)
     guards = {stack_key: state.revision_of(stack_key), key_of(revision): 0}
     guards |= networks | {key_of(claim): 0 for claim in claims}
@@ -206,8 +297,8 @@ def check(spec: StackSpec) -> None:
     for key, volume in spec.volumes.items():
         if key != volume.key or not volume.name:
             raise UserError(f"volumes.{key}: key and name must be set, and the key be the same")
-    if circle := cycle(spec):
-        raise UserError(f"services.{circle[0]}.depends_on: services wait for each other: {' -> '.join(circle)}")
+    if around := circle(spec):
+        raise UserError(f"services.{around[0]}.depends_on: services wait for each other: {' -> '.join(around)}")
     for name, service in spec.services.items():
         _check_service(spec, name, service)
         for port in service.ports:

@@ -20,6 +20,7 @@ from cluster.views import (
     StackView,
     TaskView,
 )
+from manager.api.changes import changes
 from manager.decide.tally import tally
 from manager.picture import ClusterState
 
@@ -137,19 +138,27 @@ def stack(state: ClusterState, stack: Stack, now: float) -> StackView:
 
 
 def revisions(state: ClusterState, stack: Stack) -> list[RevisionView]:
-    return [
-        RevisionView(
-            stack=stack.name,
-            n=revision.n,
-            author=revision.author,
-            reason=revision.reason,
-            created_at=revision.created_at,
-            images={name: spec.container.image for name, spec in revision.spec.services.items()},
-            replicas={name: spec.replicas for name, spec in revision.spec.services.items()},
-            current=revision.n == stack.head,
+    """List the revisions that are kept, newest first."""
+    views: list[RevisionView] = []
+    before: StackRevision | None = None
+    for _, revision in sorted(state.revisions[stack.uid].items()):
+        views.insert(
+            0,
+            RevisionView(
+                stack=stack.name,
+                n=revision.n,
+                author=revision.author,
+                reason=revision.reason,
+                created_at=revision.created_at,
+                images={name: spec.container.image for name, spec in revision.spec.services.items()},
+                replicas={name: spec.replicas for name, spec in revision.spec.services.items()},
+                current=revision.n == stack.head,
+                changes=() if before is None else changes(before, revision),
+                atomic=revision.atomic,
+            ),
         )
-        for _, revision in sorted(state.revisions[stack.uid].items(), reverse=True)
-    ]
+        before = revision
+    return views
 
 
 def services(state: ClusterState, stack_name: str | None, now: float) -> list[ServiceView]:
@@ -184,6 +193,7 @@ def _service(state: ClusterState, stack: Stack, head: StackRevision, spec: Servi
         problem="" if stack.removing or count.done >= count.wanted else problem(state, version.uid),
         mode=spec.mode,
         completed=count.completed,
+        update=state.services[version.uid].update if version.uid in state.services else None,
     )
 
 

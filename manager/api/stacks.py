@@ -21,8 +21,10 @@ from cluster.views import (
     RemoveReply,
     RevisionReply,
     RevisionView,
+    RollbackRequest,
     ScaleRequest,
     StackView,
+    UpdateRequest,
 )
 from manager.api import revise, show
 from manager.api.bodies import answer, body, line, takes
@@ -84,6 +86,30 @@ async def scale(
 
     def decide(state: ClusterState) -> revise.Write | RevisionReply:
         return revise.scale(state, name, request, caller.author, core.clock(), _new_uid)
+
+    return answer(await _write(core, name, decide))
+
+
+@router.post("/{name}/rollback", response_model=RevisionReply, openapi_extra=takes(RollbackRequest))
+async def roll_back(
+    caller: Operator, core: ReadyCore, name: str, request: Annotated[RollbackRequest, Depends(body(RollbackRequest))]
+) -> Response:
+    """Make a stack, or some of its services, what an earlier revision was, as a new revision."""
+
+    def decide(state: ClusterState) -> revise.Write | RevisionReply:
+        return revise.roll_back(state, name, request, caller.author, core.clock(), _new_uid)
+
+    return answer(await _write(core, name, decide))
+
+
+@router.post("/{name}/update", response_model=RevisionReply, openapi_extra=takes(UpdateRequest))
+async def update(
+    caller: Operator, core: ReadyCore, name: str, request: Annotated[UpdateRequest, Depends(body(UpdateRequest))]
+) -> Response:
+    """Have paused updates go on, or tasks replaced though nothing has changed, as a new revision."""
+
+    def decide(state: ClusterState) -> revise.Write | RevisionReply:
+        return revise.update(state, name, request, caller.author, core.clock(), _new_uid)
 
     return answer(await _write(core, name, decide))
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
-from cluster.model.container import FileReference
 from cluster.model.service import ServiceSpec
 from cluster.model.stack import ServiceVersion, StackRevision, StackSpec
 
@@ -47,7 +46,8 @@ def revised(
     digests = {} if head is None else {name: d for name, d in head.image_digests.items() if name in spec.services}
     if source is not None:
         digests |= {name: digest for name, digest in source.image_digests.items() if name in back}
-    return StackRevision(stack_uid, n, spec, services, "", "", 0.0, "", image_digests=digests)
+    secrets, configs = spec.file_digests()
+    return StackRevision(stack_uid, n, spec, services, "", "", 0.0, "", digests, secrets, configs)
 
 
 def _is_updated(head: StackRevision | None, name: str, version: ServiceVersion) -> bool:
@@ -76,31 +76,16 @@ def _version(
         return ServiceVersion(new_uid(name), n)  # another mode makes another service of it; Swarm would refuse it
     if forced:
         return ServiceVersion(before.uid, n, rollback=back)
-    if not needs_new_tasks(spec, head.spec, name):
+    if not spec.services[name].needs_new_tasks(head.spec.services[name]):
         return before
     if not spec.services[name].mode.is_job:
         for _, revision in sorted(known.items(), reverse=True):
             had = revision.services.get(name)
             if had is None or had.uid != before.uid or had.version != revision.n:
                 continue
-            if not needs_new_tasks(spec, revision.spec, name):
+            if not spec.services[name].needs_new_tasks(revision.spec.services[name]):
                 return ServiceVersion(before.uid, had.version, rollback=back)
     return ServiceVersion(before.uid, n, rollback=back)
-
-
-def needs_new_tasks(spec: StackSpec, other: StackSpec, name: str) -> bool:
-    """Tell whether tasks made for a service of the stack `other` must be replaced for it to be as in `spec`."""
-    service, before = spec.services[name], other.services[name]
-    if service.needs_new_tasks(before):
-        return True
-    container = service.container
-    return _differ(container.secrets, spec.secrets, other.secrets) or _differ(
-        container.configs, spec.configs, other.configs
-    )
-
-
-def _differ(files: Iterable[FileReference], ours: Mapping[str, object], theirs: Mapping[str, object]) -> bool:
-    return any(ours.get(file.source) != theirs.get(file.source) for file in files)
 
 
 def with_services_of(spec: StackSpec, source: StackSpec, names: Iterable[str]) -> StackSpec:

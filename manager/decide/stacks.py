@@ -18,7 +18,7 @@ from manager.decide.allocator import NetworkAllocator, NoRoom
 from manager.decide.plan import Draft, Plan
 from manager.picture import ClusterState
 
-REVISIONS_KEPT = 10
+REVISIONS_KEPT = 25
 CONTENT_GRACE = 60.0
 """Seconds that a content is kept without a revision that needs it: one may be on its way."""
 

@@ -15,9 +15,10 @@ from cluster.model.cluster import Claim
 from cluster.model.container import ContainerSpec, Mount
 from cluster.model.network import INGRESS, Network, NetworkSpec
 from cluster.model.service import NetworkAttachment, PortSpec, ServiceSpec, ServiceState
-from cluster.model.stack import StackSpec
+from cluster.model.stack import StackRevision, StackSpec
+from cluster.model.update import UpdateState, UpdateStatus
 from cluster.model.volume import VolumeSpec
-from cluster.views import DeployRequest, RevisionReply, ScaleRequest
+from cluster.views import DeployRequest, RevisionReply, RollbackRequest, ScaleRequest, UpdateRequest
 from manager.api import revise
 from manager.picture import ClusterState, Event
 
@@ -154,3 +155,104 @@ def test_the_same_port_on_two_addresses_of_a_host_is_fine() -> None:
     near, far = (PortSpec(80, 8080, mode="host", host_ip=ip) for ip in ("127.0.0.1", "10.0.0.1"))
     assert deployed(ports(near, far)).reply.changed
     assert deployed(ports(PORT, PortSpec(80, 8080, "udp"))).reply.changed
+
+
+# Going back, and going on
+
+
+def image(name: str, number: int, **more: Any) -> ServiceSpec:
+    return ServiceSpec(name, ContainerSpec(f"{name}:{number}"), **more)
+
+
+def history(*specs: StackSpec) -> ClusterState:
+    """A stack that was each of these in turn."""
+    records: dict[str, Record] = {}
+    for number, spec in enumerate(specs):
+        write = deployed(spec, picture(*records.values()), f"op{number}")
+        records.update((codec.key_of(record), record) for record in write.records)
+    return picture(*records.values())
+
+
+def back(state: ClusterState, revision: int | None = None, *services: str) -> StackRevision:
+    outcome = revise.roll_back(state, "shop", RollbackRequest("back", revision, services), "bob", 9.0, lambda: "new")
+    assert isinstance(outcome, revise.Write)
+    found = next(record for record in outcome.records if isinstance(record, StackRevision))
+    assert found.author == "bob"
+    return found
+
+
+def test_a_rollback_is_a_new_revision_with_an_older_spec_and_the_tasks_of_then() -> None:
+    state = history(shop(image("web", 1)), shop(image("web", 2)), shop(image("web", 3)))
+    revision = back(state, 1)
+    assert (revision.n, revision.spec) == (4, shop(image("web", 1)))
+    version = revision.services["web"]
+    assert (version.version, version.rollback) == (1, True)
+    assert revision.reason == "back to revision 1"
+
+
+def test_without_a_number_it_goes_back_to_when_the_stack_was_different() -> None:
+    scaled = shop(image("web", 2, replicas=3))
+    assert back(history(shop(image("web", 1)), shop(image("web", 2)), scaled)).spec == shop(image("web", 2))
+
+
+def test_one_service_goes_back_and_the_others_stay() -> None:
+    first, second = shop(image("web", 1), image("db", 1)), shop(image("web", 2), image("db", 2))
+    third = shop(image("web", 2), image("db", 3))
+    revision = back(history(first, second, third), None, "web")
+    assert revision.spec == shop(image("web", 1), image("db", 3))
+    assert revision.services["db"].version == 3
+    assert revision.reason == "web back to revision 1"
+
+
+def test_a_service_that_is_gone_comes_back_as_another_one() -> None:
+    state = history(shop(image("web", 1), image("db", 1)), shop(image("web", 1)))
+    revision = back(state, None, "db")
+    assert revision.services["db"].uid == "new", "ids of its tasks must not come again"
+
+
+@pytest.mark.parametrize(
+    ("revision", "services", "error", "words"),
+    [
+        pytest.param(7, (), NotFound, "no revision 7", id="a revision that is not kept"),
+        pytest.param(1, ("cache",), NotFound, "no service cache", id="a service that never was"),
+        pytest.param(None, (), UserError, "never different", id="nothing to go back to"),
+    ],
+)
+def test_what_cannot_be_gone_back_to(
+    revision: int | None, services: tuple[str, ...], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        back(history(shop(image("web", 1))), revision, *services)
+
+
+def paused() -> ClusterState:
+    state = history(shop(image("web", 1), image("db", 1)), shop(image("web", 2), image("db", 2)))
+    uid = state.revisions["u0"][2].services["web"].uid
+    service = ServiceState(uid, "u0", "shop", "web", update=UpdateStatus(UpdateState.PAUSED, 2, 1.0, 2.0))
+    return picture(*(record for _, record in state.records()), service)
+
+
+def attempts(outcome: revise.Write | RevisionReply) -> dict[str, int]:
+    assert isinstance(outcome, revise.Write)
+    revision = next(record for record in outcome.records if isinstance(record, StackRevision))
+    return {name: version.attempt for name, version in revision.services.items()}
+
+
+def test_a_paused_update_goes_on_when_told_to_or_with_the_same_deploy_again() -> None:
+    state = paused()
+    told = revise.update(state, "shop", UpdateRequest("on", proceed=True), "bob", 9.0, lambda: "new")
+    assert attempts(told) == {"web": 1, "db": 0}
+    assert attempts(deployed(shop(image("web", 2), image("db", 2)), state, "again")) == {"web": 1, "db": 0}
+
+
+def test_only_a_paused_update_goes_on() -> None:
+    with pytest.raises(Conflict, match="db is paused"):
+        revise.update(paused(), "shop", UpdateRequest("on", ("db",), proceed=True), "bob", 9.0, lambda: "new")
+
+
+def test_a_forced_update_gives_a_service_new_tasks() -> None:
+    state = history(shop(image("web", 1), image("db", 1)))
+    outcome = revise.update(state, "shop", UpdateRequest("new", ("web",), force=True), "bob", 9.0, lambda: "new")
+    assert isinstance(outcome, revise.Write)
+    revision = next(record for record in outcome.records if isinstance(record, StackRevision))
+    assert {name: version.version for name, version in revision.services.items()} == {"web": 2, "db": 1}

@@ -1,0 +1,98 @@
+"""`stack history`, `stack rollback` and `stack update`: the revisions of a stack, and the way from one to another."""
+
+from __future__ import annotations
+
+import click
+
+from cli.client import Client
+from cli.commands.follow import follow, settle_option, timeout_option
+from cli.commands.session import connect, find_service
+from cli.output import Form, age, format_option, joined, show
+from cluster.errors import NotFound, UserError
+from cluster.views import RevisionReply
+
+detach_option = click.option("--detach", "-d", is_flag=True, help="Do not wait until it is done.")
+
+
+@click.command()
+@click.argument("stack")
+@format_option
+def history(stack: str, form: Form) -> None:
+    """List the revisions of a stack: each deploy, scaling and rollback, by whom, and what it changed.
+
+    The 25 newest are kept, and those that tasks still run.
+    """
+    with connect() as client:
+        revisions = client.revisions(stack)
+    show(
+        revisions,
+        {
+            "REVISION": lambda r: f"{r.n}{' (current)' if r.current else ''}",
+            "WHEN": lambda r: age(r.created_at) + " ago",
+            "BY": lambda r: r.author,
+            "CHANGES": lambda r: joined(r.changes) or ("first kept" if r.n == revisions[-1].n else "nothing"),
+            "REASON": lambda r: joined((r.reason, "all or nothing" if r.atomic else "")),
+        },
+        form,
+    )
+
+
+@click.command()
+@click.argument("what", metavar="STACK|SERVICE")
+@click.argument("revision", type=click.IntRange(min=1), required=False)
+@click.option("--reason", metavar="TEXT", default="", help="Why, for the history of the stack.")
+@detach_option
+@timeout_option
+@settle_option
+def rollback(what: str, revision: int | None, reason: str, detach: bool, timeout: float, settle: float) -> None:
+    """Bring a stack, or one service of it, back to what it was, as a new revision.
+
+    Images, secrets and configs are those of then. Without REVISION it is the newest one in which it was different;
+    `stack history STACK` lists them. How tasks are replaced says rollback_config.
+    """
+    with connect() as client:
+        stack, services = _meant(client, what)
+        reply = client.roll_back(stack, revision, services, reason)
+        _finish(client, reply, detach, timeout, settle, f"{what} is back")
+
+
+@click.command()
+@click.argument("what", metavar="STACK|SERVICE")
+@click.option("--continue", "proceed", is_flag=True, help="Go on with updates that are paused.")
+@click.option("--force", is_flag=True, help="Replace all tasks though nothing has changed.")
+@click.option("--reason", metavar="TEXT", default="", help="Why, for the history of the stack.")
+@detach_option
+@timeout_option
+@settle_option
+def update(what: str, proceed: bool, force: bool, reason: str, detach: bool, timeout: float, settle: float) -> None:
+    """Go on with a paused update of a service or stack, or have its tasks replaced."""
+    if proceed == force:
+        raise UserError("what the update is to do is missing", hint="Give either --continue or --force.")
+    with connect() as client:
+        stack, services = _meant(client, what)
+        reply = client.update(stack, services, proceed=proceed, force=force, reason=reason)
+        _finish(client, reply, detach, timeout, settle, f"{what} is up to date")
+
+
+def _meant(client: Client, what: str) -> tuple[str, tuple[str, ...]]:
+    """Give the stack that is meant, and the one service of it unless it is all of them."""
+    if what in {known.name for known in client.stacks()}:
+        return what, ()
+    try:
+        service = find_service(client, what, "stack or service")
+    except NotFound:
+        stack, _, name = what.partition("_")  # a service that is gone may come back
+        if name and stack in {known.name for known in client.stacks()}:
+            return stack, (name,)
+        raise
+    return service.stack, (service.service,)
+
+
+def _finish(client: Client, reply: RevisionReply, detach: bool, timeout: float, settle: float, done: str) -> None:
+    if not reply.changed:
+        click.echo(f"{reply.stack} is like that already (revision {reply.revision})", err=True)
+    if detach:
+        click.echo(f"{reply.stack} goes to revision {reply.revision}")
+        return
+    follow(client, reply.stack, reply.revision, timeout=timeout, settle=settle)
+    click.echo(f"{done}, revision {reply.revision}")
