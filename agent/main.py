@@ -20,6 +20,7 @@ from typing import Any, TypeVar, get_args
 import uvloop
 
 from agent import credentials
+from agent.departure import depart
 from agent.engine import Engine
 from agent.journal import Journal
 from agent.network.wiring import Wiring
@@ -53,6 +54,7 @@ class Settings:
     engine: Path
     only_join: bool = False
     role: Role | None = None
+    only_leave: bool = False
 
 
 def main() -> None:
@@ -85,6 +87,7 @@ def read_settings(arguments: Sequence[str]) -> Settings:
         help="join token, used while there is no certificate yet (or in STACKYARD_JOIN_TOKEN)",
     )
     parser.add_argument("--only-join", action="store_true", help="get the certificate with the token, and end")
+    parser.add_argument("--only-leave", action="store_true", help="remove this node's containers and networks, and end")
     parser.add_argument("--role", choices=get_args(Role), help="refuse a token that gives another one")
     parser.add_argument("--advertise", required=True, help="address under which the other nodes reach this one")
     parser.add_argument("--engine", default=Path("/run/docker.sock"), type=Path, help="socket of the Docker Engine")
@@ -104,6 +107,7 @@ def read_settings(arguments: Sequence[str]) -> Settings:
         given.engine,
         given.only_join,
         given.role,
+        given.only_leave,
     )
 
 
@@ -136,6 +140,11 @@ async def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     who = credentials.load(settings.data_dir)
+    if settings.only_leave:
+        if who is not None:
+            wiring = Wiring(who.identity.name, settings.advertise)
+            await depart(Engine(settings.engine), wiring, who.identity.cluster)
+        return
     if who is None:
         who = await _unless(stop, _join(settings))
         if who is None:

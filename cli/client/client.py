@@ -6,6 +6,7 @@ import base64
 import math
 import os
 import time
+import urllib.parse
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from cli.client.contexts import Context
 from cli.client.transport import Transport
 from cluster import views
 from cluster.errors import Failed, NotFound, Unavailable
+from cluster.model.node import Role
 from cluster.model.secret import FileKind
 from cluster.model.stack import StackSpec
 
@@ -64,6 +66,22 @@ class Client:
 
     def update_node(self, name: str, change: views.NodeChange) -> views.NodeView:
         return self._ask(views.NodeView, "PATCH", f"/nodes/{name}", body=change)
+
+    def join_tokens(self) -> views.JoinTokens:
+        return self._get(views.JoinTokens, "/join-tokens")
+
+    def tokens(self) -> list[views.TokenView]:
+        return self._get(list[views.TokenView], "/tokens")
+
+    def create_token(self, role: Role, *, expires_in: float | None = None, once: bool = False) -> views.TokenReply:
+        """Make a join token; `expires_in` is in seconds, None for never."""
+        return self._ask(views.TokenReply, "POST", "/tokens", body=views.NewToken(role, expires_in, once))
+
+    def rotate_token(self, role: Role) -> views.TokenReply:
+        return self._ask(views.TokenReply, "POST", f"/tokens/{role}/rotate")
+
+    def revoke_token(self, ident: str) -> None:
+        self._transport.call("DELETE", f"/v1/tokens/{urllib.parse.quote(ident, safe='')}")
 
     def deploy(
         self,

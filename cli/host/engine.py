@@ -11,7 +11,6 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from cli.client.transport import UnixConnection
 from cluster.errors import Failed, Forbidden, Unavailable
@@ -19,7 +18,6 @@ from cluster.errors import Failed, Forbidden, Unavailable
 SOCKETS = (Path("/run/docker.sock"), Path("/var/run/docker.sock"))
 CONFIGURATION = Path("/etc/docker/daemon.json")
 _TIMEOUT = 20.0
-_CLUSTER_LABEL = "com.stackyard.cluster"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +45,6 @@ class Engine:
         if status != 200 or not isinstance(found := _json(body), dict):
             raise Failed(f"the engine at {self.path} does not describe itself (status {status})")
         return found
-
-    def remove_containers(self) -> int:
-        """Remove every container of a cluster, running or not; gives how many there were."""
-        label = quote(json.dumps({"label": [_CLUSTER_LABEL]}))
-        _, _, body = self._call("GET", f"/containers/json?all=1&filters={label}")
-        found = _json(body)
-        if not isinstance(found, list):
-            raise Failed(f"the engine at {self.path} does not list its containers")
-        for container in found:
-            status, _, answer = self._call("DELETE", f"/containers/{container['Id']}?force=1&v=1")
-            if status not in (204, 404):
-                told = answer.decode(errors="replace")
-                raise Failed(f"the engine does not remove the container {container['Id'][:12]}: {told}")
-        return len(found)
 
     def configuration(self) -> Configuration:
         """Where the running engine was told to look, or looks by itself."""

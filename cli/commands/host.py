@@ -1,0 +1,128 @@
+"""`stack init`, `stack join`, `stack leave`: this host as a member of a cluster."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cli.host.record import DATA, Home
+from cluster.errors import UserError
+
+if TYPE_CHECKING:
+    from cli.host.member import Outcome
+
+_data = click.option(
+    "--data-dir", type=click.Path(path_type=Path), default=DATA, show_default=True, help="For all of a member's files."
+)
+_name = click.option("--name", help="What the node is called (the host's name).")
+_advertise = click.option("--advertise", metavar="ADDRESS", help="Under which address of this host others reach it.")
+_engine = click.option(
+    "--engine", type=click.Path(path_type=Path), help="The Docker Engine's socket (/run/docker.sock)."
+)
+_systemd = click.option(
+    "--systemd/--no-systemd", default=None, help="Whether systemd runs the programs (where there is one)."
+)
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+@click.command()
+@_name
+@_advertise
+@click.option("--port", type=click.IntRange(1, 65535), default=2377, show_default=True, help="The manager's TCP port.")
+@click.option("--etcd", multiple=True, metavar="URL", help="An etcd that runs; again for each member (one of its own).")
+@click.option("--context", "context", help="What `stack context` calls the cluster (as --name).")
+@_engine
+@_systemd
+@_data
+def init(
+    name: str | None,
+    advertise: str | None,
+    port: int,
+    etcd: tuple[str, ...],
+    context: str | None,
+    engine: Path | None,
+    systemd: bool | None,
+    data_dir: Path,
+) -> None:
+    """Make this host the first of a new cluster: manager and node.
+
+    With --etcd the cluster is the one that this etcd holds, if it holds one: so it gets more managers.
+    """
+    from cli.host import init as host
+
+    called = name or os.uname().nodename
+    for url in etcd:
+        if not url.startswith(("http://", "https://")):
+            raise UserError(f"--etcd: {url!r} is no URL", hint="Give one such as http://192.0.2.1:2379.")
+    wanted = host.Wanted(called, advertise, port, etcd, engine, systemd, context or called)
+    outcome = host.init(Home(data_dir), wanted, _say)
+    _tell(outcome, f"this host is already a manager of its cluster, as {outcome.record.name}; nothing was changed")
+    if outcome.again:
+        click.echo("\nand then run `stack init` again with the same options.")
+    elif token := host.worker_token():
+        click.echo("\nOn each host that is to join, as root:\n")
+        click.echo(f"    stack join {token} {host.managers_of(outcome.record.managers)}")
+
+
+@click.command()
+@click.argument("token")
+@click.argument("managers", nargs=-1, required=True, metavar="MANAGER...")
+@_name
+@_advertise
+@click.option("--manager", is_flag=True, help="As another manager; not possible yet, see `stack init --etcd`.")
+@_engine
+@_systemd
+@_data
+def join(
+    token: str,
+    managers: tuple[str, ...],
+    name: str | None,
+    advertise: str | None,
+    manager: bool,
+    engine: Path | None,
+    systemd: bool | None,
+    data_dir: Path,
+) -> None:
+    """Make this host a node of the cluster that MANAGER (HOST or HOST:PORT) manages.
+
+    On a manager `stack token show` gives the TOKEN.
+    """
+    from cli.host import join as host
+
+    if manager:
+        raise UserError(
+            "a manager cannot be added to a cluster whose etcd is its first manager's own",
+            hint="For several managers run an etcd cluster, and `stack init --etcd URL --etcd URL ...` on each host.",
+        )
+    wanted = host.Wanted(token, managers, name or os.uname().nodename, advertise, engine, systemd)
+    outcome = host.join(Home(data_dir), wanted, _say)
+    _tell(outcome, f"this host is already a node of this cluster, as {outcome.record.name}; nothing was changed")
+
+
+@click.command()
+@click.option("--force", is_flag=True, help="Wait for nobody: leave whatever becomes of tasks, managers, the cluster.")
+@click.option("--timeout", type=float, default=120.0, show_default=True, help="Seconds for tasks to find other nodes.")
+@_data
+def leave(force: bool, timeout: float, data_dir: Path) -> None:
+    """Take this host out of its cluster, and leave it as it was.
+
+    Its tasks are given to other nodes first. Named volumes stay.
+    """
+    from cli.host.leave import leave as go
+
+    left = go(Home(data_dir), force, timeout, _say)
+    click.echo("this host has left its cluster" if left else "this host is no member of a cluster; nothing was changed")
+
+
+def _tell(outcome: Outcome, nothing: str) -> None:
+    click.echo(outcome.news or nothing)
+    if outcome.by_hand:
+        click.echo("\nSystemd does not run its programs. Keep this running as root, and start it after each boot:\n")
+        for command in outcome.by_hand:
+            click.echo(f"    {command}")

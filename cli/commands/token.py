@@ -1,0 +1,107 @@
+"""`stack token`: with what hosts may join. Asked of this host's own manager, as root, unless a context is named."""
+
+from __future__ import annotations
+
+import click
+
+from cli.client import Client
+from cli.client.contexts import DEFAULT_SOCKET, Context, chosen
+from cli.output import Form, age, format_option, show
+from cluster.errors import UserError
+from cluster.model.node import Role
+from cluster.views import TokenView
+
+_ROLES = click.Choice(["worker", "manager"])
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+@click.group()
+def token() -> None:
+    """With what hosts may join the cluster (root on a manager's host)."""
+
+
+@token.command("show")
+@click.argument("role", type=_ROLES, default="worker")
+def show_(role: Role) -> None:
+    """Print the standing token of a role (worker)."""
+    with _connect() as client:
+        tokens = client.join_tokens()
+    click.echo(tokens.manager if role == "manager" else tokens.worker)
+
+
+@token.command()
+@format_option
+def ls(form: Form) -> None:
+    """List the tokens, without their secrets."""
+    with _connect() as client:
+        tokens = client.tokens()
+    show(
+        tokens,
+        {
+            "ID": lambda t: t.id,
+            "ROLE": lambda t: t.role,
+            "CREATED": lambda t: "" if t.created_at is None else f"{age(t.created_at)} ago",
+            "GOOD FOR": _good_for,
+        },
+        form,
+    )
+
+
+def _good_for(token: TokenView) -> str:
+    if token.standing:
+        return "any number of nodes, until it is rotated"
+    if token.used_by:
+        return f"nothing more: node {token.used_by} has used it"
+    if token.expired:
+        return "nothing more: it has expired"
+    ends = "" if token.expires_at is None else f", until {_instant(token.expires_at)}"
+    return ("one node" if token.once else "any number of nodes") + ends
+
+
+def _instant(instant: float) -> str:
+    import time
+
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(instant))
+
+
+@token.command()
+@click.option("--role", type=_ROLES, default="worker", show_default=True)
+@click.option("--expires", metavar="TIME", help="After how long it ends, such as 30m, 12h, 7d.")
+@click.option("--once", is_flag=True, help="Good for a single node.")
+def create(role: Role, expires: str | None, once: bool) -> None:
+    """Make a token that ends, or is for one node, and print it: it is shown this once."""
+    seconds = None if expires is None else _seconds(expires)
+    with _connect() as client:
+        click.echo(client.create_token(role, expires_in=seconds, once=once).token)
+
+
+@token.command()
+@click.argument("role", type=_ROLES)
+def rotate(role: Role) -> None:
+    """Make the standing token of a role worthless, and print the new one. Nodes that have joined stay."""
+    with _connect() as client:
+        click.echo(client.rotate_token(role).token)
+
+
+@token.command()
+@click.argument("ident", metavar="ID")
+def revoke(ident: str) -> None:
+    """Take back a token that was made with `create`. Nodes that have joined with it stay."""
+    with _connect() as client:
+        client.revoke_token(ident)
+    click.echo(f"revoked {ident}")
+
+
+def _seconds(text: str) -> float:
+    number, unit = text[:-1], text[-1:]
+    if unit not in _UNITS or not number.isascii() or not number.isdigit() or int(number) == 0:
+        raise UserError(f"--expires: {text!r} is no time", hint="Give one such as 30m, 12h, 7d.")
+    return float(int(number) * _UNITS[unit])
+
+
+def _connect() -> Client:
+    import os
+
+    name = click.get_current_context().find_root().obj
+    asked = name is not None or os.environ.get("STACK_HOST") or os.environ.get("STACK_CONTEXT")
+    return Client(chosen(name) if asked else Context(socket=str(DEFAULT_SOCKET)))

@@ -1,0 +1,137 @@
+"""`stack init`: the first host of a cluster, or another manager of one whose etcd is given."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from cli.client.contexts import DEFAULT_SOCKET
+from cli.host import checks, local, member, services, units
+from cli.host.member import Outcome, Say
+from cli.host.record import Home, Record
+from cluster.errors import Conflict, Failed, StackyardError, Unavailable
+
+if TYPE_CHECKING:
+    from cluster.views import NodeView
+
+ETCD_PORT = 23790
+"""Loopback port of the manager's own etcd, and the next one: not 2379, where a distribution's etcd may run one day."""
+
+_ANSWERS_WITHIN = 60.0
+SOCKETS = (DEFAULT_SOCKET,)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What was typed; None is what this host suggests itself."""
+
+    name: str
+    advertise: str | None
+    port: int
+    etcd: tuple[str, ...]
+    engine: Path | None
+    systemd: bool | None
+    context: str
+
+
+def init(home: Home, wanted: Wanted, say: Say) -> Outcome:
+    """Do what is missing for this host to be a manager and a node. Raises before it changes anything if it cannot be."""
+    checks.root_on_linux()
+    programs = checks.programs()
+    known = home.read()
+    if known is not None and not known.manager:
+        raise Conflict(
+            f"this host has joined a cluster as {known.name}, without being a manager",
+            hint="`stack leave` takes it out of that cluster.",
+        )
+    if known is not None and known.complete:
+        return Outcome(known, "")
+    advertise = checks.address(wanted.advertise, "192.0.2.1")
+    url = checks.manager_url(f"[{advertise}]:{wanted.port}" if ":" in advertise else f"{advertise}:{wanted.port}")
+    record = Record(
+        name=checks.name(wanted.name),
+        advertise=advertise,
+        engine=str(member.engine_socket(wanted.engine)),
+        managers=(url,),
+        manager=url.removeprefix("https://"),
+        etcd=wanted.etcd,
+        systemd=member.with_systemd(wanted.systemd),
+        context=wanted.context,
+    )
+    engine, info = member.checked_engine(record)
+    if not record.etcd:
+        checks.own_etcd()
+    home.write(record)
+    record = msgspec.structs.replace(record, configuration=member.ready_engine(home, record, engine, info, say))
+    home.write(record)
+    by_hand = _start_manager(home, record, programs, say)
+    if by_hand:
+        return Outcome(record, "the engine is ready", by_hand, again=True)
+    member.enrol(home, record, local.tokens(SOCKETS).manager, "manager", programs, say)
+    if record.systemd:
+        member.start_agent(home, record, programs, say)
+        member.await_ready(lambda: _own(record), say)
+    else:
+        by_hand = (shlex.join(member.agent_command(home, record, programs)),)
+    local.write_context(record.context, record.managers, SOCKETS, f"root-{record.name}")
+    record = msgspec.structs.replace(record, complete=True)
+    home.write(record)
+    return Outcome(record, f"{record.name} is a manager and a node of this cluster", by_hand)
+
+
+def manager_command(home: Home, record: Record, programs: Path) -> list[str]:
+    port = record.manager.rpartition(":")[2]
+    anywhere = f"[::]:{port}" if ":" in record.advertise else f"0.0.0.0:{port}"
+    etcd = ("--etcd", ",".join(record.etcd)) if record.etcd else ("--etcd-port", str(ETCD_PORT))
+    return [
+        str(programs / "stack-manager"),
+        *("--name", record.name, "--data-dir", str(home.manager)),
+        *("--listen", anywhere, "--advertise", record.manager, *etcd),
+    ]
+
+
+def _start_manager(home: Home, record: Record, programs: Path, say: Say) -> tuple[str, ...]:
+    """Have the manager run; gives the command to run by hand where systemd does not and nobody has yet."""
+    command = manager_command(home, record, programs)
+    if not record.systemd:
+        return () if _trouble() is None else (shlex.join(command),)
+    say("starting the manager, now and after each boot")
+    services.start(units.MANAGER, units.manager(command))
+    deadline = time.monotonic() + _ANSWERS_WITHIN
+    while (trouble := _trouble()) is not None:
+        if time.monotonic() > deadline:
+            raise Failed(
+                f"the manager does not answer: {trouble}", hint=f"`journalctl -u {units.MANAGER}` tells what it says."
+            )
+    return ()
+
+
+def _trouble() -> str | None:
+    """Why the manager of this host does not answer yet."""
+    try:
+        local.nodes(SOCKETS)
+    except Unavailable as error:
+        return error.message
+    return None
+
+
+def _own(record: Record) -> NodeView | None:
+    return next((node for node in local.nodes(SOCKETS) if node.name == record.name), None)
+
+
+def worker_token() -> str:
+    """The token with which others join, "" when the manager does not tell it now."""
+    try:
+        return local.tokens(SOCKETS).worker
+    except StackyardError:
+        return ""
+
+
+def managers_of(endpoints: Sequence[str]) -> str:
+    return " ".join(url.removeprefix("https://") for url in endpoints)

@@ -1,0 +1,73 @@
+"""`stack join`: another node of a cluster."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+
+from cli.host import checks, member
+from cli.host.member import Outcome, Say
+from cli.host.record import Home, Record
+from cluster import pki
+from cluster.errors import Conflict
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What was typed; None is what this host suggests itself."""
+
+    token: str
+    managers: Sequence[str]
+    name: str
+    advertise: str | None
+    engine: Path | None
+    systemd: bool | None
+
+
+def join(home: Home, wanted: Wanted, say: Say) -> Outcome:
+    """Do what is missing for this host to be a node. Raises before anything is changed if it cannot be."""
+    checks.root_on_linux()
+    programs = checks.programs()
+    token = pki.parse_token(wanted.token)
+    managers = tuple(map(checks.manager_url, wanted.managers))
+    known = home.read()
+    _refuse_other_cluster(home, token)
+    if known is not None and known.complete:
+        return Outcome(known, "")
+    towards = urlsplit(managers[0]).hostname or ""
+    record = Record(
+        name=checks.name(wanted.name),
+        advertise=checks.address(wanted.advertise, towards),
+        engine=str(member.engine_socket(wanted.engine)),
+        managers=managers,
+        systemd=member.with_systemd(wanted.systemd),
+    )
+    engine, info = member.checked_engine(record)
+    home.write(record)
+    # first what may be refused: a wrong token leaves the engine as it was
+    member.enrol(home, record, wanted.token, "worker", programs, say)
+    record = msgspec.structs.replace(record, configuration=member.ready_engine(home, record, engine, info, say))
+    home.write(record)
+    by_hand: tuple[str, ...] = ()
+    if record.systemd:
+        member.start_agent(home, record, programs, say)
+        member.await_ready(lambda: member.own_view(home, record), say)
+    else:
+        by_hand = (shlex.join(member.agent_command(home, record, programs)),)
+    record = msgspec.structs.replace(record, complete=True)
+    home.write(record)
+    return Outcome(record, f"{record.name} is a node of this cluster", by_hand)
+
+
+def _refuse_other_cluster(home: Home, token: pki.JoinToken) -> None:
+    ca = home.agent / "ca.pem"
+    if ca.exists() and pki.ca_digest(ca.read_text()) != token.ca_digest:
+        raise Conflict(
+            "this host is a member of another cluster than the one that the token is for",
+            hint="`stack leave` takes it out of that one first.",
+        )
