@@ -173,6 +173,19 @@ def decide(view: View, world: World) -> Decision:
 
 
 def _run(view: View, world: World, task: Task) -> Decision:
+    """Keep a task running, unless there has been no manager for longer than its service wants copies out of reach."""
+    stop_after = None if view.item is None else view.item.spec.on_disconnect.stop_after
+    if world.offline_since is None or stop_after is None:
+        return _run_on(view, world, task)
+    stop_at = world.offline_since + stop_after
+    if world.now < stop_at:
+        decision = _run_on(view, world, task)
+        return replace(decision, wake_at=min(stop_at, decision.wake_at or stop_at))
+    message = f"stopped: no manager could be reached for {stop_after:g} s (x-on-disconnect.stop_after)"
+    return _end(view, task, _status(task.id, TaskState.SHUTDOWN, world, message, view.container, view.memory.restarts))
+
+
+def _run_on(view: View, world: World, task: Task) -> Decision:
     container, memory = view.container, view.memory
 
     def report(state: TaskState, message: str = "") -> TaskStatus:
@@ -271,15 +284,15 @@ def _ended_by_engine(container: Observed, engine: EngineLife) -> bool:
 
 def _judge(task: str, container: Observed, world: World, restarts: int) -> TaskStatus:
     """Say what a run that ended by itself has come to."""
-    if container.health == "unhealthy":
-        state, message = TaskState.FAILED, "its health check failed, so it was stopped"
-    elif container.exit_code == 0 and not container.error:
+    if not container.has_failed:
         state, message = TaskState.COMPLETE, ""
+    elif container.health == "unhealthy":
+        state, message = TaskState.FAILED, "its health check failed, so it was stopped"
     elif container.oom:
         state, message = TaskState.FAILED, "out of memory: it used more than its limit"
     else:
         state, message = TaskState.FAILED, container.error or f"exited with code {container.exit_code}"
-    return _status(task, state, world, message, container, restarts)
+    return replace(_status(task, state, world, message, container, restarts), log=container.log)
 
 
 def _offline_restart(view: View, world: World, task: Task, outcome: TaskStatus) -> Decision | None:
@@ -289,7 +302,7 @@ def _offline_restart(view: View, world: World, task: Task, outcome: TaskStatus) 
         return None
     if container.phase is not Phase.EXITED or task.desired is not Desired.RUNNING:
         return None
-    if memory.announced is not None and memory.announced.terminal:
+    if outcome.state is TaskState.SHUTDOWN or (memory.announced is not None and memory.announced.terminal):
         return None
     delay = _delay(item.spec.restart, outcome.state, memory.restarts + task.failures, _quick(memory, container))
     if delay is None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 from cluster.codec import Record, decode, key_for, key_of
 from cluster.model.cluster import Claim, ClockMark, Cluster
 from cluster.model.network import Network
-from cluster.model.node import Manager, Node, NodeState, NodeStatus, Session, SessionState
+from cluster.model.node import Availability, Manager, Node, NodeState, NodeStatus, Session, SessionState
 from cluster.model.secret import Content, External
 from cluster.model.service import ServiceSpec, ServiceState
 from cluster.model.stack import ServiceVersion, Stack, StackRevision
@@ -73,6 +73,8 @@ class ClusterState:
         self.unbound: dict[str, set[str]] = {}
         self.load: dict[str, int] = {}
         self.nodes: dict[str, Node] = {}
+        self.drained: set[str] = set()  # the nodes that are to give up their tasks
+        self.moving: set[str] = set()  # the tasks that make way for a better spread, or made way
         self.node_states: dict[str, NodeState] = {}
         self.sessions: dict[str, Session] = {}
         self.sessions_at: dict[str, set[str]] = {}  # by manager
@@ -312,6 +314,10 @@ class ClusterState:
             if not versions:
                 del self.versions_used[old.stack_uid]
         _replace(self.tasks, lambda r: r.id, old, new)
+        if old is not None:
+            self.moving.discard(old.id)
+        if new is not None and new.moving:
+            self.moving.add(new.id)
         if new is not None:
             self.tasks_of.setdefault(new.service_uid, set()).add(new.id)
             self.versions_used.setdefault(new.stack_uid, {}).setdefault(new.version, set()).add(new.id)
@@ -347,6 +353,10 @@ class ClusterState:
 
     def _put_node(self, old: Node | None, new: Node | None) -> None:
         _replace(self.nodes, lambda r: r.id, old, new)
+        if old is not None:
+            self.drained.discard(old.id)
+        if new is not None and new.availability is Availability.DRAIN:
+            self.drained.add(new.id)
         self.roster.touch(*(record.id for record in (old, new) if record is not None))
 
     def _put_node_state(self, old: NodeState | None, new: NodeState | None) -> None:

@@ -56,6 +56,7 @@ class Task:
 
     A task that `yields` serves on until the newer one of its slot is ready. From `leaving_at` on, names and published
     ports do not lead to it any more, while it runs on for those that have yet to hear of that and for open connections.
+    One that is `moving` is to make way for a task of its slot on a node where it is needed more.
     """
 
     id: str
@@ -75,6 +76,7 @@ class Task:
     yields: bool = False
     leaving_at: float | None = None
     meant_for: str = ""
+    moving: bool = False
 
 
 @dataclass(frozen=True, slots=True)

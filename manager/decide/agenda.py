@@ -160,6 +160,7 @@ class Agenda:
             return
         if status.state.terminal:
             self._left(task)
+            self._waiting()
         if status.state.terminal or status.state is TaskState.RUNNING or task.desired is not Desired.RUNNING:
             self.mark(About.SERVICE, task.service_uid)
         if status.state.rank >= TaskState.STARTING.rank:
@@ -201,7 +202,12 @@ class Agenda:
                     self.mark(About.STACK, network.stack_uid)
 
     def _waiting(self) -> None:
-        """Mark the services with tasks that wait for a node, and their stacks, which may lack a network."""
+        """Mark the services with tasks that wait for a node, and their stacks, which may lack a network.
+
+        Tasks on drained nodes wait too: for a place to go to.
+        """
+        for node in self._state.drained:
+            self.mark(About.SERVICE, *{self._state.tasks[t].service_uid for t in self._state.tasks_on.get(node, ())})
         for uid in self._state.unbound:
             self.mark(About.SERVICE, uid)
             service = self._state.services.get(uid)

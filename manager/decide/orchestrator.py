@@ -17,7 +17,7 @@ from cluster.model.node import Availability
 from cluster.model.service import PortSpec, ServiceMode, ServiceState
 from cluster.model.stack import Stack
 from cluster.model.task import Desired, Task
-from manager.decide import dependencies, global_mode, jobs, reaper, replicated, updater
+from manager.decide import dependencies, global_mode, jobs, moves, reaper, replicated, updater
 from manager.decide.placement import NewTask, Placement
 from manager.decide.plan import Draft, Plan
 from manager.decide.reaper import ORPHANED_AFTER, is_forgotten
@@ -76,7 +76,10 @@ class _Reconciler:
         problem = _claim_ports(self.picture, self.draft)
         wanted = MODES[self.picture.spec.mode](self.picture)
         kept = [slot for slot in self.picture.slots if wanted.fates[slot.number].act is Act.SETTLE]
-        due = {slot.number: why for slot in kept if (why := self._due(slot.tasks[0])) is not None}
+        self.moves = moves.moves(self.picture, kept)
+        if self.moves.wake_at is not None:
+            self.draft.wake(self.moves.wake_at)
+        due = {slot.number: why for slot in kept if (why := self._due(slot)) is not None}
         turn = self._turn(kept, due)
         if turn.undo is not None:
             self.draft.step(turn.undo.revision.reason, puts=turn.undo, guards=[key_of(self.picture.service)])
@@ -106,7 +109,8 @@ class _Reconciler:
 
     # What is to become of the slots
 
-    def _due(self, task: Task) -> Due | None:
+    def _due(self, slot: Slot) -> Due | None:
+        task = slot.tasks[0]
         if self.picture.spec.mode.is_global and not self._takes(global_mode.node_of(task)):
             return None  # nothing could run there in its place
         if task.version != self.picture.version:
@@ -115,12 +119,7 @@ class _Reconciler:
             return None
         if self.placement.has_other_networks(task):
             return Due(True, "its networks were replaced")
-        if task.node is None or self.state.is_lost(task.node):
-            return None
-        node = self.state.nodes[task.node]
-        if node.availability is Availability.DRAIN:
-            return Due(False, f"node {node.name} is drained")
-        return None
+        return self.moves.due.get(slot.number)
 
     def _takes(self, node_id: str) -> bool:
         node = self.state.nodes.get(node_id)
@@ -165,14 +164,14 @@ class _Reconciler:
             else:
                 self._replace(task, after, task.reason)
         elif task.node is not None:
-            self._look_after_node(task, task.node)
+            self._look_after_node(slot, task, task.node)
         if sum(t.desired is Desired.RUNNING and not t.yields and t.leaving_at is None for t in slot.tasks) > 1:
             raise Inconsistent(f"two tasks of {self.picture.service.full_name}.{slot.number} are wanted at once")
         for old in slot.tasks[1 + HISTORY :]:
             if old.desired is Desired.SHUTDOWN and old.node is not None:
                 self._end(old, Desired.REMOVE, old.reason)
 
-    def _look_after_node(self, task: Task, node_id: str) -> None:
+    def _look_after_node(self, slot: Slot, task: Task, node_id: str) -> None:
         node = self.state.nodes.get(node_id)
         verdict = self.state.node_states.get(node_id)
         if node is None:
@@ -182,16 +181,20 @@ class _Reconciler:
                 self._note(task, f"node {node.name} is down")
             elif volume := self.placement.pinned_by(task):
                 self._note(task, f"waits for node {node.name}, which is down: volume {volume} is there")
-            elif self.now < verdict.replace_at:
-                self.draft.wake(verdict.replace_at)
+            elif (replace_at := moves.replace_at(self.picture, node_id)) is None:
+                self._note(task, f"waits for node {node.name}, which is down (x-on-disconnect)")
+            elif self.now < replace_at:
+                self.draft.wake(replace_at)
             else:
                 self._replace(task, inherited(task), f"node {node.name} is down")
         else:
-            self._note(task, "")
+            moving = task.moving and slot.number not in self.moves.settled
+            self._note(dataclasses.replace(task, moving=moving), self.moves.notes.get(slot.number, ""), was=task)
 
-    def _note(self, task: Task, reason: str) -> None:
-        if task.reason != reason:
-            self.changed[task.id] = dataclasses.replace(task, reason=reason)
+    def _note(self, task: Task, reason: str, was: Task | None = None) -> None:
+        noted = dataclasses.replace(task, reason=reason)
+        if noted != (was or task):
+            self.changed[task.id] = noted
 
     def _end(self, task: Task, desired: Desired, reason: str) -> None:
         changed = let_go(self.picture, task, desired, reason)

@@ -27,7 +27,7 @@ from agent.converge import (
     decide,
     reportable,
 )
-from cluster.model.service import RestartCondition, RestartPolicy
+from cluster.model.service import OnDisconnect, RestartCondition, RestartPolicy
 from cluster.model.task import Desired, TaskState, TaskStatus
 from tests.agent.builders import a_task, an_item
 
@@ -423,3 +423,33 @@ def test_a_report_never_falls_behind_what_was_told_before() -> None:
     again = TaskStatus(TASK.id, S.STARTING, NOW, "starts again", restarts=1)
     assert reportable(again, told) == replace(again, state=S.RUNNING)
     assert reportable(again, MEMORY) == again
+
+
+# A service that must not run where no manager reaches it
+
+
+def out_of_reach(seen: View, *, since: float, stop_after: float | None = 30.0) -> Decision:
+    spec = replace(ITEM.spec, on_disconnect=OnDisconnect(stop_after=stop_after))
+    return decide(replace(seen, item=replace(ITEM, spec=spec)), world(offline_since=NOW - since))
+
+
+def test_a_copy_out_of_reach_is_stopped_when_its_time_is_over_and_not_started_again() -> None:
+    before = out_of_reach(view(RUNNING), since=29.0)
+    assert (before.step, before.wake_at) == (None, NOW + 1.0)
+    stopped = out_of_reach(view(RUNNING), since=30.0)
+    assert stopped.step == Stop("c1") and stopped.outcome is not None
+    assert stopped.outcome.state is TaskState.SHUTDOWN and "stop_after" in stopped.outcome.message
+    memory = replace(MEMORY, outcome=stopped.outcome)
+    after = out_of_reach(view(EXITED, memory=memory), since=40.0)
+    assert after.step == Clean(sandbox=True)
+    told = decide(view(EXITED, sandbox=False, memory=memory), world())
+    assert told.status is not None and told.status.state is TaskState.SHUTDOWN, "also when a manager is back"
+
+
+def test_other_copies_run_on_out_of_reach() -> None:
+    assert out_of_reach(view(RUNNING), since=1e6, stop_after=None).step is None
+
+
+def test_nothing_is_started_any_more_when_the_time_is_over() -> None:
+    assert out_of_reach(NOTHING, since=31.0).status is not None
+    assert out_of_reach(view(CREATED), since=31.0).step == Clean(True, "c1")

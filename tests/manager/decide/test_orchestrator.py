@@ -241,7 +241,7 @@ def test_a_drained_node_with_a_volume_has_its_task_wait_and_start_only_when_the_
     lab.deploy(a_stack("app", a_service("db", volumes=("app_data",))))
     lab.run_all()
     old = lab.task()
-    lab.drain("n1")
+    lab.node("n1", availability="drain", drain_until=lab.now)
     lab.settle()
     assert lab.task().id != old.id and lab.task().node is None
     lab.node("n1", availability="active")

@@ -1,0 +1,101 @@
+"""Which tasks are to leave their nodes though these are fine: the node is drained, or the spread is to become better.
+
+A task that serves leaves only for a place that there is; until then it stays and says why. When the deadline of a drain
+has come, what is left goes at once, wherever that leaves its service. A task that is marked for a better spread and has
+no better place any more loses its mark.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from cluster.model.node import Availability, Node
+from cluster.model.task import Task
+from manager.decide.allocator import NoRoom
+from manager.decide.liveness import DOWN_AFTER
+from manager.decide.scheduler import Scheduler
+from manager.decide.slots import ServicePicture, Slot
+from manager.decide.updater import Due
+
+
+@dataclass(slots=True)
+class Moves:
+    """`due` are the slots whose tasks leave, `notes` say why one stays that should; `settled` are marked in vain."""
+
+    due: dict[int, Due] = field(default_factory=dict)
+    notes: dict[int, str] = field(default_factory=dict)
+    settled: set[int] = field(default_factory=set)
+    wake_at: float | None = None
+
+
+def moves(picture: ServicePicture, slots: Sequence[Slot]) -> Moves:
+    """Choose among occupied slots those whose task is to go somewhere else."""
+    found = Moves()
+    leaving: list[tuple[Slot, Node]] = []
+    for slot in slots:
+        task = slot.tasks[0]
+        node = _node_of(picture, task)
+        if node is None:
+            continue
+        if node.availability is not Availability.DRAIN:
+            if task.moving:
+                leaving.append((slot, node))
+        elif node.drain_until is not None and node.drain_until <= picture.now:
+            found.due[slot.number] = Due(False, f"node {node.name} is drained, and its deadline has come", at_once=True)
+        elif picture.spec.mode.is_job or not picture.state.is_ready(task):
+            found.due[slot.number] = Due(False, f"node {node.name} is drained")
+        else:
+            leaving.append((slot, node))
+            if node.drain_until is not None:
+                found.wake_at = min(node.drain_until, found.wake_at or node.drain_until)
+    if leaving:
+        _find_places(picture, leaving, found)
+    return found
+
+
+def _node_of(picture: ServicePicture, task: Task) -> Node | None:
+    """Give the node of a task that runs there or may, None when that is another's business."""
+    state = picture.state
+    if task.node is None or task.version != picture.version or state.has_ended(task) or state.is_lost(task.node):
+        return None
+    return state.nodes[task.node]
+
+
+def _find_places(picture: ServicePicture, leaving: list[tuple[Slot, Node]], found: Moves) -> None:
+    """Let those leave for whom there is room elsewhere, in the order of their slots."""
+    tasks = list(itertools.chain.from_iterable(slot.tasks for slot in picture.slots))
+    scheduler = Scheduler(picture.state, picture.head.spec, picture.spec, tasks, picture.now, picture.version)
+    for slot, node in leaving:
+        drained = node.availability is Availability.DRAIN
+        try:
+            place = scheduler.pick()
+        except NoRoom as problem:
+            if drained:
+                found.notes[slot.number] = f"node {node.name} is drained; it stays until there is room: {problem}"
+            else:
+                found.settled.add(slot.number)
+            continue
+        if drained:
+            found.due[slot.number] = Due(False, f"node {node.name} is drained")
+        elif place != node.id:
+            found.due[slot.number] = Due(False, f"moved from node {node.name} for a better spread")
+        else:
+            found.settled.add(slot.number)
+
+
+def replace_at(picture: ServicePicture, node: str) -> float | None:
+    """Tell from when on a task is replaced whose node is down, None for never (`x-on-disconnect`).
+
+    Silence counts from when the node was last heard of, which is DOWN_AFTER before it was called down at the latest.
+    """
+    wish = picture.spec.on_disconnect
+    verdict = picture.state.node_states.get(node)
+    if not wish.replace:
+        return None
+    if verdict is None:
+        return picture.now
+    if wish.replace_after is None:
+        return verdict.replace_at
+    return max(verdict.replace_at, verdict.since - DOWN_AFTER + wish.replace_after)

@@ -1,0 +1,140 @@
+"""Tasks that leave nodes that are fine: drains with their deadlines, and what a lost node means to a service."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from cluster.model.node import Availability
+from cluster.model.service import OnDisconnect, Reservations, ServiceSpec, UpdateConfig
+from cluster.model.task import Desired, Task
+from manager.decide.liveness import DOWN_AFTER, MISSED_BEATS
+from tests.manager.decide.builders import Lab, a_service, a_stack
+from tests.manager.decide.test_filters import GIB, a_lab, asking
+
+
+def drain(lab: Lab, name: str, *, within: float | None = None) -> None:
+    until = None if within is None else lab.now + within
+    lab.node(name, availability=Availability.DRAIN, drain_until=until)
+
+
+def ready(lab: Lab) -> list[Task]:
+    return [task for task in lab.state.tasks.values() if lab.state.is_ready(task)]
+
+
+def filling(**fields: Any) -> ServiceSpec:
+    """A service of which a node has room for one task."""
+    return asking(replicas=2, reservations=Reservations(memory=GIB), **fields)
+
+
+def test_a_task_stays_on_a_drained_node_until_there_is_room_and_says_so() -> None:
+    lab = a_lab("n1", "n2", memory=GIB)
+    lab.deploy(a_stack("app", filling()))
+    lab.run_all()
+    drain(lab, "n1")
+    lab.run_all()
+    assert len(ready(lab)) == 2 and lab.places() == {"n1": 1, "n2": 1}
+    [stays] = [task.reason for task in lab.tasks() if task.node == "id-n1"]
+    lacking = "no node fits: 1 of 2 is drained, 1 lacks memory (needs 1 GiB, free 0 B)"
+    assert stays == f"node n1 is drained; it stays until there is room: {lacking}"
+    lab.join("n3")
+    lab.session("n3", description=lab.state.sessions["id-n2"].description)
+    lab.run_all()
+    assert lab.places() == {"n2": 1, "n3": 1}
+
+
+def test_when_the_deadline_has_come_what_is_left_goes_at_once_and_it_says_so() -> None:
+    lab = a_lab("n1", "n2", memory=2 * GIB)
+    lab.deploy(a_stack("app", asking(replicas=4, reservations=Reservations(memory=GIB))))
+    lab.run_all()
+    drain(lab, "n1", within=60.0)
+    lab.run_all()
+    assert lab.places() == {"n1": 2, "n2": 2}
+    lab.wait(59.0)
+    assert lab.places() == {"n1": 2, "n2": 2}
+    lab.wait(1.0)
+    assert lab.places() == {None: 2, "n2": 2}, "both at once, though parallelism is 1"
+    gone = [task for task in lab.tasks(live=False) if task.node == "id-n1"]
+    assert {task.reason for task in gone} == {"node n1 is drained, and its deadline has come"}
+    lab.run_all()
+    assert {task.desired for task in gone} <= {Desired.SHUTDOWN, Desired.RUNNING}
+
+
+@pytest.mark.parametrize("parallelism", [1, 2, 3, 0])
+def test_a_drain_keeps_to_what_update_config_allows_at_every_step(parallelism: int) -> None:
+    lab = Lab("n1", "n2", "n3")
+    spec = dataclasses.replace(a_service(replicas=12), update=UpdateConfig(parallelism=parallelism))
+    lab.deploy(a_stack("app", spec))
+    lab.run_all()
+    drain(lab, "n1")
+    least = len(ready(lab))
+    while lab.places().get("n1"):
+        lab.settle()
+        least = min(least, len(ready(lab)))
+        lab.run_all(until=lambda task: task.n % 2 == 0)
+        lab.run_all()
+    assert least == 12 - (parallelism or 4)
+    assert len(ready(lab)) == 12
+
+
+def test_a_paused_node_keeps_what_it_has_and_gets_no_more() -> None:
+    lab = Lab("n1", "n2")
+    lab.deploy(a_stack("app", a_service(replicas=2)))
+    lab.run_all()
+    lab.node("n1", availability=Availability.PAUSE)
+    lab.deploy(a_stack("app", a_service(replicas=5)))
+    lab.run_all()
+    assert lab.places() == {"n1": 1, "n2": 4}
+
+
+def test_a_drain_that_is_taken_back_leaves_the_rest_where_it_is() -> None:
+    lab = Lab("n1", "n2")
+    lab.deploy(a_stack("app", a_service(replicas=6)))
+    lab.run_all()
+    drain(lab, "n1", within=60.0)
+    lab.settle()
+    lab.node("n1", availability=Availability.ACTIVE, drain_until=None)
+    lab.run_all()
+    lab.wait(120.0)
+    lab.run_all()
+    assert sum(lab.places().values()) == 6 and lab.places()["n1"] >= 2
+
+
+# x-on-disconnect
+
+
+def lost(wish: OnDisconnect) -> Lab:
+    lab = Lab("n1", "n2", "n3")
+    lab.deploy(a_stack("app", dataclasses.replace(a_service(replicas=3), on_disconnect=wish)))
+    lab.run_all()
+    lab.wait(60.0)
+    lab.fall_silent("n1")
+    lab.settle()
+    lab.wait(DOWN_AFTER - MISSED_BEATS)
+    return lab
+
+
+def test_without_a_wish_tasks_are_replaced_when_their_node_is_called_down() -> None:
+    assert lost(OnDisconnect()).places().get("n1") is None
+
+
+def test_a_service_may_wait_longer_for_a_lost_node() -> None:
+    lab = lost(OnDisconnect(replace_after=30.0))
+    lab.wait(30.0 - DOWN_AFTER - 0.1)
+    assert lab.places() == {"n1": 1, "n2": 1, "n3": 1}
+    lab.wait(0.1)
+    assert sum(lab.places().values()) == 3 and "n1" not in lab.places()
+
+
+def test_a_service_may_wait_for_ever_and_its_task_is_the_same_when_the_node_is_back() -> None:
+    lab = lost(OnDisconnect(replace=False))
+    before = {task.id for task in lab.tasks()}
+    lab.wait(24 * 3600.0)
+    [waits] = [task for task in lab.tasks() if task.node == "id-n1"]
+    assert waits.reason == "waits for node n1, which is down (x-on-disconnect)"
+    lab.return_("n1")
+    lab.run_all()
+    assert {task.id for task in lab.tasks()} == before and len(ready(lab)) == 3
+    assert not any(task.reason for task in lab.tasks())
