@@ -1,18 +1,22 @@
 """Which name leads to which endpoints, network by network. Pure.
 
 An endpoint is found by its service (`web`, `shop_web`), by all tasks of it (`tasks.web`), by slot (`web.3`), by its
-aliases, and by what its container is called (its host name, and `shop_web.3.<task id>`).
+aliases, and by what its container is called (its host name, and `shop_web.3.<task id>`). Where the service has a
+virtual address, its own names and aliases lead to that.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import TypeVar
 
 from agent.dns import AAAA, ANY, PTR, A, address_of
-from cluster.protocol import PeerItem
+from cluster.protocol import PeerItem, VipItem
+
+T = TypeVar("T")
 
 
 class Verdict(Enum):
@@ -28,6 +32,17 @@ class Resolution:
     verdict: Verdict
     addresses: tuple[str, ...] = ()
     pointer: str = ""
+    virtual: bool = False
+    """All addresses are virtual ones, which stay for as long as their service."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a name leads to in one network; `ready` tells whether somebody answers there."""
+
+    addresses: tuple[str, ...]
+    ready: bool
+    virtual: bool
 
 
 class NetworkNames:
@@ -38,9 +53,13 @@ class NetworkNames:
         self._peers: dict[str, PeerItem] = {}
         self._names: dict[str, dict[str, PeerItem]] = {}
         self._owners: dict[str, str] = {}
+        self._vips: dict[str, VipItem] = {}
+        self._virtual: dict[str, dict[str, VipItem]] = {}
+        self._ready: dict[str, set[str]] = {}
 
-    def apply(self, peers: Mapping[str, PeerItem]) -> None:
-        """Bring the index to these endpoints, by owner."""
+    def apply(self, peers: Mapping[str, PeerItem], vips: Mapping[str, VipItem] | None = None) -> None:
+        """Bring the index to these endpoints, by owner, and these virtual addresses, by service."""
+        self._apply_vips(vips or {})
         for owner in [o for o, held in self._peers.items() if peers.get(o) != held]:
             self._forget(self._peers.pop(owner))
         for owner, peer in peers.items():
@@ -48,33 +67,64 @@ class NetworkNames:
                 self._learn(peer)
                 self._peers[owner] = peer
 
-    def find(self, name: str, stack: str) -> tuple[PeerItem, ...] | None:
-        """The ready endpoints of a name, those of the given stack if it has the name at all; None: no such name."""
-        named = self._names.get(name)
-        if named is None:
+    def _apply_vips(self, vips: Mapping[str, VipItem]) -> None:
+        for uid in [uid for uid, held in self._vips.items() if vips.get(uid) != held]:
+            item = self._vips.pop(uid)
+            for address in item.addresses:
+                self._owners.pop(_canonical(address), None)
+            for name in _service_names(item.stack, item.service, item.aliases):
+                _drop(self._virtual, name, uid)
+        for uid, item in vips.items():
+            if uid not in self._vips:
+                self._vips[uid] = item
+                for address in item.addresses:
+                    self._owners[_canonical(address)] = uid
+                for name in _service_names(item.stack, item.service, item.aliases):
+                    self._virtual.setdefault(name, {})[uid] = item
+
+    def find(self, name: str, stack: str) -> _Found | None:
+        """What a name leads to, in the given stack if that has the name at all; None: no such name.
+
+        That is virtual addresses, and the ready endpoints of services that have none.
+        """
+        virtual = self._virtual.get(name, {})
+        vips = [*virtual.values()]
+        peers = [peer for peer in self._names.get(name, {}).values() if peer.service_uid not in virtual]
+        if not vips and not peers:
             return None
-        peers = tuple(named.values())
-        own = tuple(peer for peer in peers if peer.stack == stack)
-        return tuple(peer for peer in own or peers if peer.ready)
+        own_vips = [vip for vip in vips if vip.stack == stack]
+        own_peers = [peer for peer in peers if peer.stack == stack]
+        if own_vips or own_peers:
+            vips, peers = own_vips, own_peers
+        ready = [peer for peer in peers if peer.ready]
+        addresses = [a for vip in vips for a in vip.addresses] + [a for peer in ready for a in peer.addresses]
+        answers = bool(ready) or any(vip.service_uid in self._ready for vip in vips)
+        return _Found(tuple(addresses), answers, not peers)
 
     def name_of(self, address: str) -> str:
-        """The name that an address is told by: that of its task's slot."""
-        owner = self._owners.get(address)
-        peer = self._peers.get(owner) if owner is not None else None
+        """The name that an address is told by: that of its task's slot, or of the service whose virtual one it is."""
+        owner = self._owners.get(address, "")
+        if (vip := self._vips.get(owner)) is not None:
+            return f"{vip.stack}_{vip.service}"
+        peer = self._peers.get(owner)
         return f"{peer.stack}_{peer.service}.{peer.slot}" if peer is not None else ""
 
     def _learn(self, peer: PeerItem) -> None:
         for name in _names_of(peer):
             self._names.setdefault(name, {})[peer.owner] = peer
+        if peer.ready:
+            self._ready.setdefault(peer.service_uid, set()).add(peer.owner)
         for address in peer.addresses:
             self._owners[_canonical(address)] = peer.owner
 
     def _forget(self, peer: PeerItem) -> None:
         for name in _names_of(peer):
-            named = self._names.get(name, {})
-            named.pop(peer.owner, None)
-            if not named:
-                self._names.pop(name, None)
+            _drop(self._names, name, peer.owner)
+        if peer.ready:
+            held = self._ready.get(peer.service_uid, set())
+            held.discard(peer.owner)
+            if not held:
+                self._ready.pop(peer.service_uid, None)
         for address in peer.addresses:
             if self._owners.get(_canonical(address)) == peer.owner:
                 del self._owners[_canonical(address)]
@@ -84,10 +134,11 @@ def resolve(name: str, kind: int, networks: Sequence[NetworkNames], stack: str) 
     """Answer a question of a sandbox; of its networks, in order of attachment, the first with a ready endpoint wins."""
     if kind == PTR:
         return _reverse(name, networks)
-    found = [peers for network in networks if (peers := network.find(name, stack)) is not None]
+    found = [held for network in networks if (held := network.find(name, stack)) is not None]
     if found:
-        peers = next(filter(None, found), ())
-        return Resolution(Verdict.ANSWER, tuple(a for peer in peers for a in peer.addresses if _of_kind(a, kind)))
+        best = next((held for held in found if held.ready), found[0])
+        addresses = tuple(address for address in best.addresses if _of_kind(address, kind))
+        return Resolution(Verdict.ANSWER, addresses, virtual=best.virtual)
     head, _, tail = name.rpartition(".")
     ours = not head or head == "tasks" or (tail.isdigit() and any(n.find(head, stack) is not None for n in networks))
     return Resolution(Verdict.UNKNOWN if ours else Verdict.ELSEWHERE)
@@ -111,11 +162,23 @@ def _of_kind(address: str, kind: int) -> bool:
 
 def _names_of(peer: PeerItem) -> Iterator[str]:
     full = f"{peer.stack}_{peer.service}"
-    names = {peer.service, full, *peer.aliases}
+    names = _service_names(peer.stack, peer.service, peer.aliases)
     for name in (peer.service, full):
         names |= {f"tasks.{name}", f"{name}.{peer.slot}"}
     names |= {peer.owner, peer.owner[:12], f"{full}.{peer.slot}.{peer.owner}"}
     return (name.lower() for name in names)
+
+
+def _service_names(stack: str, service: str, aliases: Iterable[str]) -> set[str]:
+    """The names that all of a service's tasks share."""
+    return {name.lower() for name in (service, f"{stack}_{service}", *aliases)}
+
+
+def _drop(index: dict[str, dict[str, T]], name: str, key: str) -> None:
+    held = index.get(name, {})
+    held.pop(key, None)
+    if not held:
+        index.pop(name, None)
 
 
 def _canonical(address: str) -> str:

@@ -19,7 +19,7 @@ from agent import dns
 from agent.dns import Query, Rcode
 from agent.names import NetworkNames, Verdict, resolve
 from cluster.model.network import INGRESS
-from cluster.protocol import Item, NetworkItem, PeerItem, ServiceItem, TaskItem
+from cluster.protocol import Item, NetworkItem, PeerItem, ServiceItem, TaskItem, VipItem
 
 Asker = tuple[str, int]
 
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 ADDRESS = ("127.0.0.11", 53)
 TTL = 1
 """Seconds. Endpoints come and go at any time and asking here costs less than a cache; some clients take 0 for never."""
+VIRTUAL_TTL = 5
+"""A virtual address stays for as long as its service; this is for a name that is given to another service."""
 
 _UPSTREAM_TIMEOUT = 2.0  # a client asks again after 5 s: by then a second server should have been tried
 _IDLE_TIMEOUT = 10.0
@@ -77,12 +79,15 @@ class Resolver:
         """Take over a full set of assignments; answers are by it from now on."""
         networks: dict[str, NetworkItem] = {}
         peers: dict[str, dict[str, PeerItem]] = {}
+        vips: dict[str, dict[str, VipItem]] = {}
         services: dict[tuple[str, int], ServiceItem] = {}
         tasks: list[TaskItem] = []
         for item in items:
             match item:
                 case NetworkItem():
                     networks[item.network.id] = item
+                case VipItem():
+                    vips.setdefault(item.network, {})[item.service_uid] = item
                 case PeerItem():
                     peers.setdefault(item.network, {})[item.owner] = item
                 case ServiceItem():
@@ -96,7 +101,7 @@ class Resolver:
         for name, network in networks.items():
             if name != INGRESS:
                 names = self._networks.setdefault(name, NetworkNames(network.network.subnets))
-                names.apply(peers.get(name, {}))
+                names.apply(peers.get(name, {}), vips.get(name, {}))
         scopes: dict[str, _Scope] = {}
         for each in tasks:
             task = each.task
@@ -196,7 +201,8 @@ class Resolver:
         if found.verdict is Verdict.ANSWER:
             addresses = list(found.addresses)
             self._random.shuffle(addresses)
-            return dns.answer(query, addresses=tuple(addresses), pointer=found.pointer, ttl=TTL, limit=limit)
+            ttl = VIRTUAL_TTL if found.virtual else TTL
+            return dns.answer(query, addresses=tuple(addresses), pointer=found.pointer, ttl=ttl, limit=limit)
         if found.verdict is Verdict.UNKNOWN or scope.servers is None:
             return dns.answer(query, rcode=Rcode.NXDOMAIN)
         return None

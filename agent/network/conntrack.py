@@ -1,4 +1,5 @@
-"""Ends tracked UDP flows that go where a published port no longer leads. Pure but for `settle`.
+"""Ends tracked flows that go where a published port or virtual address no longer leads. Pure but for what is given a
+socket.
 
 The kernel translates a flow by what held when its first packet came. A UDP client that keeps its port keeps its flow
 alive by asking, so it would never reach another backend, nor a port that was published after it began to ask.
@@ -11,15 +12,14 @@ import struct
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from agent.network.kernel import Netlink
 from agent.network.netlink import DUMP, Request, attribute, attributes, packed
+from agent.network.netlink_socket import Netlink
 
-NETLINK_NETFILTER = 12
-_GET, _DELETE = 0x101, 0x102  # of the conntrack subsystem
+_GET, _DELETE, _GET_STATS = 0x101, 0x102, 0x105  # of the conntrack subsystem
 _TUPLE_ORIGIN, _TUPLE_REPLY = 1, 2
 _TUPLE_IP, _TUPLE_PROTO = 1, 2
 _PROTO_NUMBER, _PROTO_SOURCE, _PROTO_TARGET = 1, 2, 3
-_UDP = 17
+_TCP, _UDP = 6, 17
 _GENERIC = struct.Struct("!BBH")
 
 Backend = tuple[bytes, int]
@@ -27,9 +27,10 @@ Backend = tuple[bytes, int]
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """A tracked UDP flow: where its first packet went and where answers come from. `key` names it to the kernel."""
+    """A tracked flow: where its first packet went and where answers come from. `key` names it to the kernel."""
 
     family: int
+    protocol: int
     key: bytes
     target: Backend
     answerer: Backend
@@ -44,6 +45,7 @@ def settle(socket: Netlink, node: Collection[str], ports: Mapping[int, Collectio
         flow
         for flow in listed
         if flow is not None
+        and flow.protocol == _UDP
         and flow.target[0] in own
         and flow.target[1] in backends
         and flow.answerer not in backends[flow.target[1]]
@@ -52,16 +54,42 @@ def settle(socket: Netlink, node: Collection[str], ports: Mapping[int, Collectio
     return len(stale)
 
 
+def flows_tracked(socket: Netlink) -> int:
+    """Tell how many flows the socket's namespace has: far cheaper to ask than the list."""
+    stats = socket.ask(Request(_GET_STATS, 0, _GENERIC.pack(0, 0, 0), "the number of flows"))
+    return int.from_bytes(attributes(stats, _GENERIC.size).get(1, b""), "big")
+
+
+def end_stale(socket: Netlink, leads: Mapping[str, Collection[str]], present: Collection[str]) -> int:
+    """End flows to virtual addresses: of UDP, those to an endpoint that the address does not lead to any more.
+
+    Of TCP, those to an endpoint that is not even present: an open connection is given its time to end.
+    """
+    ends = {packed(address): set(map(packed, endpoints)) for address, endpoints in leads.items()}
+    there = set(map(packed, present))
+    listed = (read_flow(body) for body in socket.dump(Request(_GET, DUMP, _GENERIC.pack(0, 0, 0), "the list of flows")))
+    stale = [
+        flow
+        for flow in listed
+        if flow is not None
+        and (held := ends.get(flow.target[0])) is not None
+        and flow.answerer[0] not in (held if flow.protocol == _UDP else there)
+    ]
+    socket.send(*map(_end, stale))
+    return len(stale)
+
+
 def read_flow(body: bytes) -> Flow | None:
-    """Read an entry of the list; None for what is not UDP."""
+    """Read an entry of the list; None for what is neither TCP nor UDP."""
     found = attributes(body, _GENERIC.size)
     origin, reply = (attributes(found.get(kind, b"")) for kind in (_TUPLE_ORIGIN, _TUPLE_REPLY))
     proto = attributes(origin.get(_TUPLE_PROTO, b""))
-    if proto.get(_PROTO_NUMBER) != bytes((_UDP,)) or _PROTO_TARGET not in proto:
+    number = int.from_bytes(proto.get(_PROTO_NUMBER, b""), "big")
+    if number not in (_TCP, _UDP) or _PROTO_TARGET not in proto:
         return None
     back = attributes(reply.get(_TUPLE_PROTO, b""))
     return Flow(
-        body[0], found[_TUPLE_ORIGIN],
+        body[0], number, found[_TUPLE_ORIGIN],
         (_address(origin, source=False), int.from_bytes(proto[_PROTO_TARGET], "big")),
         (_address(reply, source=True), int.from_bytes(back.get(_PROTO_SOURCE, b""), "big")),
     )  # fmt: skip
@@ -75,4 +103,4 @@ def _address(found: dict[int, bytes], *, source: bool) -> bytes:
 
 def _end(flow: Flow) -> Request:
     body = _GENERIC.pack(flow.family, 0, 0) + attribute(_TUPLE_ORIGIN | 0x8000, flow.key)
-    return Request(_DELETE, 0, body, "a tracked UDP flow", (errno.ENOENT,))
+    return Request(_DELETE, 0, body, "a tracked flow", (errno.ENOENT,))

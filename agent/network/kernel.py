@@ -9,130 +9,23 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import socket
-import struct
 import threading
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 
 from agent.network import netlink
 from agent.network.namespaces import Namespaces, write_sysctl
-from agent.network.netlink import Link, Neighbour, Request
+from agent.network.netlink import Link, Request
+from agent.network.netlink_socket import Netlink, NetlinkError
 from agent.network.plan import BRIDGE, BRIDGE_INDEX, NODE_OUTER, OUTER, VXLAN, VXLAN_INDEX, VXLAN_PORT, Overlay, Wire
-from cluster.errors import Failed, Unavailable
+from cluster.errors import Failed
 
 log = logging.getLogger(__name__)
 
 NETWORKS = "sn-"
 SANDBOXES = "sy-"
 
-_BATCH = 100  # their answers fit the socket's receive buffer
-_ANSWER = 1 << 18
-_CARRIER_TIMEOUT, _CARRIER_PAUSE = 2.0, 0.0005
-_SOL_NETLINK, _CAP_ACK, _EXT_ACK = 270, 10, 11
-
-
-class NetlinkError(Failed):
-    """The kernel refused a message."""
-
-    def __init__(self, about: str, code: int, words: str) -> None:
-        detail = f" ({words})" if words else ""
-        super().__init__(f"the kernel refused {about}: {os.strerror(code)}{detail}")
-        self.code = code
-
-
-class Netlink:
-    """A netlink socket. It stays in the namespace of the thread that opened it; one batch at a time."""
-
-    def __init__(self, protocol: int = socket.NETLINK_ROUTE) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
-        self._socket.bind((0, 0))
-        self._socket.setsockopt(_SOL_NETLINK, _CAP_ACK, 1)
-        self._socket.setsockopt(_SOL_NETLINK, _EXT_ACK, 1)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 30, 0))
-        self._lock = threading.Lock()
-        self._sequence = 0
-
-    def close(self) -> None:
-        self._socket.close()
-
-    def send(self, *requests: Request) -> None:
-        """Say all of it in order, hear every answer, then raise the first that was a refusal."""
-        refused: NetlinkError | None = None
-        for start in range(0, len(requests), _BATCH):
-            refused = self._send(requests[start : start + _BATCH], []) or refused
-        if refused is not None:
-            raise refused
-
-    def wait_running(self, index: int, name: str) -> None:
-        """Wait until a link that was set up carries packets: the kernel gets to that a moment later, and tells nobody
-        who did not listen before. A link that does not come to run in time is left to come later.
-        """
-        deadline = time.monotonic() + _CARRIER_TIMEOUT
-        while time.monotonic() < deadline:
-            answers: list[bytes] = []
-            refused = self._send((netlink.get_link(index, name),), answers)
-            if refused is not None:
-                raise refused
-            if netlink.read_link(answers[0]).running:
-                return
-            time.sleep(_CARRIER_PAUSE)
-        log.warning("link %s still carries nothing after %g s", name, _CARRIER_TIMEOUT)
-
-    def _send(self, requests: tuple[Request, ...], answers: list[bytes]) -> NetlinkError | None:
-        refused: NetlinkError | None = None
-        with self._lock:
-            first = self._sequence + 1
-            self._sequence += len(requests)
-            self._socket.send(b"".join(r.encode(first + offset) for offset, r in enumerate(requests)))
-            waiting = len(requests)
-            while waiting:
-                for kind, flags, sequence, body in netlink.messages(self._receive()):
-                    if not 0 <= sequence - first < len(requests):
-                        continue
-                    if kind != netlink.NLMSG_ERROR:
-                        answers.append(body)
-                        continue
-                    waiting -= 1
-                    code, words = netlink.error_of(flags, body)
-                    request = requests[sequence - first]
-                    if code and code not in request.tolerate and refused is None:
-                        refused = NetlinkError(request.about, code, words)
-        return refused
-
-    def links(self) -> dict[int, Link]:
-        found = (netlink.read_link(body) for body in self.dump(netlink.list_links()))
-        return {link.index: link for link in found}
-
-    def addresses(self) -> list[tuple[int, str, int]]:
-        return [netlink.read_address(body) for body in self.dump(netlink.list_addresses())]
-
-    def neighbours(self, family: int) -> list[Neighbour]:
-        return [netlink.read_neighbour(body) for body in self.dump(netlink.list_neighbours(family))]
-
-    def dump(self, request: Request) -> Iterator[bytes]:
-        """Ask for a listing and give its entries, unread."""
-        bodies: list[bytes] = []
-        with self._lock:
-            self._sequence += 1
-            asked = self._sequence
-            self._socket.send(request.encode(asked))
-            while True:
-                for answer, flags, sequence, body in netlink.messages(self._receive()):
-                    if sequence != asked:
-                        continue
-                    if answer == netlink.NLMSG_DONE:
-                        return iter(bodies)
-                    if answer == netlink.NLMSG_ERROR:
-                        code, words = netlink.error_of(flags, body)
-                        raise NetlinkError(request.about, code, words)
-                    bodies.append(body)
-
-    def _receive(self) -> bytes:
-        try:
-            return self._socket.recv(_ANSWER)
-        except BlockingIOError:
-            raise Unavailable("the kernel did not answer on netlink for 30 s") from None
+_IDLE_SESSIONS = str(5 * 24 * 3600)
+"""Seconds that a connection to a virtual address may be silent: the kernel's own default, which hosts often lower."""
 
 
 class Network:
@@ -323,8 +216,11 @@ def remove_network(namespaces: Namespaces, name: str) -> None:
     namespaces.delete(name)
 
 
-def make_sandbox(namespaces: Namespaces, task: str, wires: tuple[Wire, ...], networks: dict[str, Network]) -> None:
-    """Make a task's namespace with all of its links and addresses."""
+def make_sandbox(
+    namespaces: Namespaces, task: str, wires: tuple[Wire, ...], networks: dict[str, Network],
+    furnish: Callable[[], None],
+) -> None:  # fmt: skip
+    """Make a task's namespace with all of its links and addresses, and `furnish` it from inside."""
     name = SANDBOXES + task
     attached: list[Wire] = []
     try:
@@ -337,6 +233,7 @@ def make_sandbox(namespaces: Namespaces, task: str, wires: tuple[Wire, ...], net
                     attached.append(wire)
                 _allow_ipv6(wires)
                 inner.send(netlink.link_up(1, "lo"), *_addressing(wires))
+                furnish()
                 _wait_running(inner, wires, networks)
             finally:
                 inner.close()
@@ -424,6 +321,9 @@ def _settle() -> None:
     """Set a sandbox's sysctls as the engine does for its own; links have no IPv6 unless it is given to them later."""
     write_sysctl("ipv4/ip_unprivileged_port_start", "0")
     write_sysctl("ipv4/ping_group_range", "0 2147483647")
+    # A packet that tracking finds odd must be translated all the same: untranslated, it would reset its connection.
+    write_sysctl("netfilter/nf_conntrack_tcp_be_liberal", "1", optional=True)
+    write_sysctl("netfilter/nf_conntrack_tcp_timeout_established", _IDLE_SESSIONS, optional=True)
     write_sysctl("ipv6/conf/default/disable_ipv6", "1", optional=True)
 
 

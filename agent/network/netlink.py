@@ -58,8 +58,8 @@ class Request:
     about: str
     tolerate: tuple[int, ...] = ()
 
-    def encode(self, sequence: int) -> bytes:
-        flags = self.flags | REQUEST | (0 if self.flags & DUMP == DUMP else ACK)
+    def encode(self, sequence: int, *, answered: bool = True) -> bytes:
+        flags = self.flags | REQUEST | (ACK if answered and self.flags & DUMP != DUMP else 0)
         return _HEADER.pack(16 + len(self.body), self.kind, flags, sequence, 0) + self.body
 
 

@@ -8,10 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from agent.network.ports import Rules, rules
+from agent.network.vips import Services, services
 from cluster.errors import Failed
 from cluster.model.network import INGRESS, Endpoint, Network
 from cluster.model.task import Task
-from cluster.protocol import Item, NetworkItem, PeerItem, PortItem, TaskItem
+from cluster.protocol import Item, NetworkItem, PeerItem, PortItem, TaskItem, VipItem
 
 VXLAN_PORT = 4789
 BRIDGE, BRIDGE_INDEX = "br0", 2
@@ -70,11 +71,14 @@ class Overlay:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All of it: networks by id, links of sandboxes by task, rules of published ports (None: no ingress)."""
+    """All of it: networks and their virtual addresses by id, links of sandboxes by task, published ports (None: no
+    ingress).
+    """
 
     overlays: dict[str, Overlay] = field(default_factory=dict)
     sandboxes: dict[str, tuple[Wire, ...]] = field(default_factory=dict)
     ports: Rules | None = None
+    services: dict[str, Services] = field(default_factory=dict)
 
 
 def plan(node: str, vtep: str, underlay_mtu: int, items: Iterable[Item]) -> Plan:
@@ -82,6 +86,7 @@ def plan(node: str, vtep: str, underlay_mtu: int, items: Iterable[Item]) -> Plan
     networks: dict[str, NetworkItem] = {}
     peers: dict[str, list[PeerItem]] = {}
     ports: list[PortItem] = []
+    vips: dict[str, list[VipItem]] = {}
     tasks: list[Task] = []
     for item in items:
         match item:
@@ -89,6 +94,8 @@ def plan(node: str, vtep: str, underlay_mtu: int, items: Iterable[Item]) -> Plan
                 networks[item.network.id] = item
             case PeerItem():
                 peers.setdefault(item.network, []).append(item)
+            case VipItem():
+                vips.setdefault(item.network, []).append(item)
             case PortItem():
                 ports.append(item)
             case TaskItem():
@@ -107,7 +114,8 @@ def plan(node: str, vtep: str, underlay_mtu: int, items: Iterable[Item]) -> Plan
     published = None
     if ingress is not None and ingress.node is not None:
         published = rules(node, ingress.node.inner, ports, peers.get(INGRESS, ()))
-    return Plan(overlays, sandboxes, published)
+    virtual = {network: services(vips[network], peers.get(network, ())) for network in vips}
+    return Plan(overlays, sandboxes, published, virtual)
 
 
 def wires(task: str, endpoints: Iterable[Endpoint], overlays: dict[str, Overlay]) -> tuple[Wire, ...]:

@@ -17,12 +17,11 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from agent.network.conntrack import NETLINK_NETFILTER, settle
+from agent.network.conntrack import settle
 from agent.network.firewall import let_through, stop_letting_through
 from agent.network.kernel import (
     NETWORKS,
     SANDBOXES,
-    Netlink,
     Network,
     make_sandbox,
     mend_sandbox,
@@ -31,9 +30,11 @@ from agent.network.kernel import (
     wire_node,
 )  # fmt: skip
 from agent.network.namespaces import Namespaces
+from agent.network.netlink_socket import NETLINK_NETFILTER, Netlink
 from agent.network.nft import Nftables
 from agent.network.plan import Overlay, Plan, Wire, node_link, outer_name, plan, wires
 from agent.network.ports import TABLE, Rules, changes, forget, udp_backends, whole
+from agent.network.translation import Translation
 from cluster.errors import Failed, NotFound, StackyardError
 from cluster.model.network import INGRESS, Endpoint
 from cluster.protocol import Item
@@ -68,6 +69,7 @@ class Wiring:
         self._rules: Rules | None = None
         self._listing = ""
         self._busy: dict[str, asyncio.Future[None]] = {}
+        self._translation = Translation()
         self._lock = asyncio.Lock()
         self._opened = ExitStack()
         self._home: Netlink
@@ -102,6 +104,7 @@ class Wiring:
         self._namespaces.close()
 
     def _close(self) -> None:
+        self._translation.close_all()
         for network in self._networks.values():
             network.close()
         self._opened.close()
@@ -218,6 +221,9 @@ class Wiring:
         for task in here & wanted.sandboxes.keys():
             self._laid.setdefault(task, wanted.sandboxes[task])
         self._plan = replace(wanted, overlays=done)
+        if prune:
+            self._adopt(here & wanted.sandboxes.keys())
+            self._translation.want(wanted.services)
         self._publish(wanted.ports, prune)
         if refused:
             raise refused[0]
@@ -232,6 +238,15 @@ class Wiring:
         network.program(overlay, prune=prune)
         if overlay.node is not None and (held is None or held.node != overlay.node):
             wire_node(overlay.node, self._home, self._namespaces.home, network)
+
+    def _adopt(self, tasks: Collection[str]) -> None:
+        """Take over the tables of sandboxes that an earlier process left."""
+        for task in self._translation.unknown(tasks):
+            networks = [wire.network for wire in self._laid[task]]
+            try:
+                self._in_sandbox(task, partial(self._translate, task, networks, False))
+            except NotFound:
+                continue
 
     def _publish(self, wanted: Rules | None, prune: bool) -> None:
         held = self._rules
@@ -274,6 +289,7 @@ class Wiring:
                 lost.update(self._audit_overlay(overlay, local))
             except (StackyardError, OSError) as error:
                 log.error("network %s cannot be mended, it is tried again: %s", overlay.network, error)
+        self._translation.audit()
         if self._rules is not None:
             if self._list_table() != self._listing:
                 log.warning("the nftables table of published ports was changed by someone else, loading it again")
@@ -299,10 +315,19 @@ class Wiring:
 
     def _create_sandbox(self, task: str, laid: tuple[Wire, ...]) -> None:
         self._delete_sandbox(task)
-        make_sandbox(self._namespaces, task, laid, self._networks)
+        networks = [wire.network for wire in laid]
+        try:
+            make_sandbox(self._namespaces, task, laid, self._networks, lambda: self._translate(task, networks, True))
+        except BaseException:
+            self._translation.close(task)
+            raise
         self._laid[task] = laid
 
+    def _translate(self, task: str, networks: list[str], fresh: bool) -> None:
+        self._translation.open(task, networks, Netlink(NETLINK_NETFILTER), fresh=fresh)
+
     def _delete_sandbox(self, task: str) -> None:
+        self._translation.close(task)
         laid = self._laid.pop(task, None)
         for wire in laid or ():
             if wire.network in self._networks:

@@ -7,6 +7,8 @@ that the cost of deciding follows what changed; marking everything from time to 
 from __future__ import annotations
 
 import heapq
+import ipaddress
+from collections import Counter
 from collections.abc import Iterable
 from enum import IntEnum
 from typing import NamedTuple
@@ -95,10 +97,14 @@ class Agenda:
     def note(self, changes: Iterable[Change]) -> None:
         """Mark what changes, which the picture shows already, can make a difference to."""
         changes = list(changes)
+        freed: Counter[str] = Counter()
         for change in changes:
             for record in (change.old, change.new):
                 if record is not None:
                     self._note(record, change)
+            if change.new is None and isinstance(change.old, Claim) and change.old.kind == "address":
+                freed[change.old.name.rpartition("/")[0]] += 1
+        self._note_room(freed)
         if any(isinstance(change.new or change.old, Node | NodeState | Session) for change in changes):
             self._everywhere()
         if self._open[About.INGRESS] and INGRESS in self._state.networks and not wants_ingress(self._state):
@@ -200,6 +206,14 @@ class Agenda:
                     self.mark(About.INGRESS, "")
                 else:
                     self.mark(About.STACK, network.stack_uid)
+
+    def _note_room(self, freed: Counter[str]) -> None:
+        """Mark who may lack an address of its own in networks that had no room before so many addresses came free."""
+        for network in filter(None, map(self._state.networks.get, freed)):
+            room = min(ipaddress.ip_network(subnet).num_addresses for subnet in network.subnets) - 3
+            held = len(self._state.occupied.get(network.id, ())) + freed[network.id]
+            if held >= room * len(network.subnets):
+                self.mark(About.SERVICE, *self._attached(network))
 
     def _waiting(self) -> None:
         """Mark the services with tasks that wait for a node, and their stacks, which may lack a network.

@@ -74,6 +74,7 @@ class _Reconciler:
 
     def run(self) -> None:
         problem = _claim_ports(self.picture, self.draft)
+        self.placement.settle_virtual_addresses()
         wanted = MODES[self.picture.spec.mode](self.picture)
         kept = [slot for slot in self.picture.slots if wanted.fates[slot.number].act is Act.SETTLE]
         self.moves = moves.moves(self.picture, kept)
@@ -153,7 +154,9 @@ class _Reconciler:
         if slot.number in turn.start_first:
             why = due[slot.number]
             successor = Successor() if why.update else inherited(task)
-            self.new.append(NewTask(Opening(slot.number, task.meant_for), successor, task, dataclasses.replace(task, yields=True)))
+            self.new.append(
+                NewTask(Opening(slot.number, task.meant_for), successor, task, dataclasses.replace(task, yields=True))
+            )
         elif slot.number in turn.stop_first:
             why = due[slot.number]
             self._replace(task, Successor() if why.update else inherited(task), why.reason)
@@ -238,7 +241,7 @@ def _claim_ports(picture: ServicePicture, draft: Draft) -> str:
             other = state.services.get(holder.owner)
             problems.append(f"port {name} is published by {other.full_name if other else holder.owner}")
     for key in sorted(state.claims_of.get(service.uid, ())):
-        if state.claims[key].name not in wanted:
+        if state.claims[key].kind == "port" and state.claims[key].name not in wanted:
             draft.step(f"give up {key}", deletes=[key], guards=[key_for(Stack, service.stack)])
     return "; ".join(problems)
 

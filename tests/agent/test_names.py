@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from agent.dns import AAAA, PTR, A
 from agent.names import NetworkNames, Resolution, Verdict, resolve
-from cluster.protocol import PeerItem
+from cluster.protocol import PeerItem, VipItem
 
 UNKNOWN, ELSEWHERE = Resolution(Verdict.UNKNOWN), Resolution(Verdict.ELSEWHERE)
 MX = 15
@@ -130,6 +130,53 @@ peers = st.builds(
 sets = st.lists(peers, max_size=8).map(lambda found: {peer.owner: peer for peer in found})
 
 
+def virtual(service: str = "web", stack: str = "shop", alias: str = "db") -> VipItem:
+    last = 200 + (stack != "shop") + 2 * (service != "web")
+    return VipItem("net", service, stack, service, (f"10.1.0.{last}", f"fd00::{last}"), (service, alias))
+
+
+VIRTUAL = NetworkNames(("10.1.0.0/16", "fd00::/64"))
+VIRTUAL.apply(
+    {p.owner: p for p in (peer(1), peer(2, ready=False), peer(1, "api"), peer(1, "mail", "blog", ready=False))},
+    {"web": virtual(), "mail": virtual("mail", "blog", "post")},
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "addresses", "is_virtual"),
+    [
+        pytest.param("web", {"10.1.0.200"}, True, id="a service is its virtual address"),
+        pytest.param("shop_web", {"10.1.0.200"}, True, id="with the stack's name before it"),
+        pytest.param("tasks.web", {"10.1.0.1"}, False, id="its tasks are the ready ones"),
+        pytest.param("web.1", {"10.1.0.1"}, False, id="one slot"),
+        pytest.param("db", {"10.1.0.200", "10.1.0.21"}, False, id="an alias of a virtual and of another service"),
+        pytest.param("api", {"10.1.0.21"}, False, id="a service without one"),
+        pytest.param("mail", {"10.1.0.203"}, True, id="without a ready task it stays and refuses"),
+        pytest.param("post", {"10.1.0.203"}, True, id="an alias of it"),
+        pytest.param("shopweb1ffff", {"10.1.0.1"}, False, id="a container's host name"),
+    ],
+)
+def test_names_of_services_with_a_virtual_address(name: str, addresses: set[str], is_virtual: bool) -> None:
+    found = resolve(name, A, (VIRTUAL,), "shop")
+    assert (found.verdict, set(found.addresses), found.virtual) == (Verdict.ANSWER, addresses, is_virtual)
+
+
+def test_of_two_networks_the_one_where_somebody_answers_wins() -> None:
+    idle = NetworkNames(())
+    idle.apply({"p": peer(3, ready=False)}, {"web": virtual(stack="blog")})
+    assert resolve("web", A, (idle, VIRTUAL), "shop").addresses == ("10.1.0.200",)
+    assert resolve("web", A, (idle,), "shop").addresses == ("10.1.0.201",)
+
+
+def test_a_virtual_address_is_told_by_its_services_name_and_goes_with_it() -> None:
+    names = NetworkNames(("10.1.0.0/16",))
+    names.apply({}, {"web": virtual()})
+    assert resolve("200.0.1.10.in-addr.arpa", PTR, (names,), "shop").pointer == "shop_web"
+    names.apply({}, {})
+    assert resolve("200.0.1.10.in-addr.arpa", PTR, (names,), "shop") == UNKNOWN
+    assert names.find("web", "shop") is None
+
+
 @given(st.lists(sets, max_size=5))
 def test_coming_step_by_step_is_the_same_as_beginning_there(steps: list[dict[str, PeerItem]]) -> None:
     walked = network()
@@ -139,8 +186,7 @@ def test_coming_step_by_step_is_the_same_as_beginning_there(steps: list[dict[str
     for name in ("web", "db", "cache", "tasks.api", "web.1", "shop_web.2", "nobody"):
         for stack in ("shop", "blog", "third"):
             one, two = walked.find(name, stack), fresh.find(name, stack)
-            assert (one is None, sorted(p.owner for p in one or ())) == (
-                two is None,
-                sorted(p.owner for p in two or ()),
-            )
+            assert (one is None) == (two is None)
+            if one is not None and two is not None:
+                assert (sorted(one.addresses), one.ready) == (sorted(two.addresses), two.ready)
     assert walked.name_of("10.1.0.1") == fresh.name_of("10.1.0.1")

@@ -12,7 +12,8 @@ from pathlib import Path
 from agent.network.wiring import Wiring
 from cluster.model.network import INGRESS, Endpoint, Network
 from cluster.model.service import PortSpec
-from cluster.protocol import Item, NetworkItem, PeerItem, PortItem
+from cluster.model.task import Task
+from cluster.protocol import Item, NetworkItem, PeerItem, PortItem, TaskItem, VipItem
 
 SUBNET = "10.79.0"
 NAMES = ("h1", "h2", "h3", "client")
@@ -82,6 +83,7 @@ class Cluster:
         self.ports: list[PortItem] = []
         self.networks = [FRONT, BACK]
         self.unready: set[str] = set()
+        self.vips: list[VipItem] = []
 
     def task(self, number: int, node: str, *networks: Network) -> str:
         """Place a task; its addresses end in its number."""
@@ -99,6 +101,8 @@ class Cluster:
         for name, own in node_ingress.items():
             items.append(PeerItem(INGRESS, name, name, address_of(name), own.addresses, own.mac, True))
         for task, (where, endpoints) in self.tasks.items():
+            if where == node:
+                items.append(TaskItem(Task(task, "stack", "uid", int(task[:4]), 1, 1, 0.0, node, endpoints=endpoints)))
             for at in endpoints:
                 items.append(
                     PeerItem(
@@ -106,7 +110,7 @@ class Cluster:
                         "stack", "web", "uid", int(task[:4]),
                     )
                 )  # fmt: skip
-        return items + self.ports
+        return items + self.ports + self.vips
 
     async def start(self, wirings: dict[str, Wiring]) -> None:
         await self.apply(wirings)

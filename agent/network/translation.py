@@ -1,0 +1,151 @@
+"""Keeps the table of virtual addresses in every sandbox of this node. Blocks; safe to be called from several threads.
+
+A sandbox's netlink socket, opened inside it once, carries its rules and its tracked flows. It also keeps the kernel
+from ending the namespace, so it has to be closed when the sandbox goes.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from agent.network import nftmessages, vips
+from agent.network.conntrack import end_stale, flows_tracked
+from agent.network.netlink import Request
+from agent.network.netlink_socket import Netlink
+from agent.network.vips import Services, Table
+from cluster.errors import StackyardError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Door:
+    """One sandbox: its networks, what was programmed (None: nothing, by this process), and the kernel's count then.
+
+    A `bare` one has no table of ours in the kernel.
+    """
+
+    socket: Netlink
+    networks: tuple[str, ...]
+    bare: bool
+    held: Table | None = None
+    generation: int = 0
+
+
+class Translation:
+    """The tables of all sandboxes, by task."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._doors: dict[str, _Door] = {}
+        self._services: Mapping[str, Services] = {}
+        self._tables: dict[tuple[str, ...], Table] = {}
+
+    def open(self, task: str, networks: Iterable[str], socket: Netlink, *, fresh: bool) -> None:
+        """Take over a sandbox by a netfilter socket from inside of it, and program it.
+
+        One that is not `fresh` may hold a table of an earlier process.
+        """
+        with self._lock:
+            self._close(task)
+            door = self._doors[task] = _Door(socket, tuple(sorted(networks)), fresh)
+            self._program(door)
+
+    def close(self, task: str) -> None:
+        """Let go of a sandbox; no error if it is not known."""
+        with self._lock:
+            self._close(task)
+
+    def close_all(self) -> None:
+        with self._lock:
+            for task in tuple(self._doors):
+                self._close(task)
+
+    def unknown(self, tasks: Collection[str]) -> list[str]:
+        """Name those of the tasks whose sandbox is not open here."""
+        return [task for task in tasks if task not in self._doors]
+
+    def want(self, services: Mapping[str, Services]) -> None:
+        """Bring all sandboxes to what is wanted, by network. Raises the first refusal after all have been tried."""
+        with self._lock:
+            before, self._services = self._services, services
+            self._tables.clear()
+            lost = {n for n, held in before.items() if _lost_some(held, services.get(n, Services()))}
+            refused: list[StackyardError | OSError] = []
+            for task, door in self._doors.items():
+                try:
+                    self._program(door)
+                    if not lost.isdisjoint(door.networks):
+                        self._end_flows(door)
+                except (StackyardError, OSError) as error:
+                    log.error("the virtual addresses in the sandbox of task %s: %s", task, error)
+                    refused.append(error)
+            if refused:
+                raise refused[0]
+
+    def audit(self) -> None:
+        """Load the tables again of sandboxes whose rules somebody else has touched."""
+        with self._lock:
+            for task, door in self._doors.items():
+                if door.held is None or _generation(door.socket) == door.generation:
+                    continue
+                log.warning("the nftables rules of task %s were changed by someone else, loading ours again", task)
+                door.held = None
+                self._program(door)
+
+    def _close(self, task: str) -> None:
+        door = self._doors.pop(task, None)
+        if door is not None:
+            door.socket.close()
+
+    def _program(self, door: _Door) -> None:
+        wanted = self._table(door.networks)
+        if door.held is None:
+            if wanted.elements or not door.bare:
+                self._load(door, lambda: vips.whole(wanted), wanted)
+        elif door.held is not wanted:
+            held = door.held
+            kept = Table(held.chains | wanted.chains, wanted.elements)
+            self._load(door, lambda: vips.changes(held, wanted), kept)
+
+    def _load(self, door: _Door, requests: Callable[[], tuple[Request, ...]], then: Table) -> None:
+        batch = requests()
+        if batch:
+            # Should it be refused, the next time begins from nothing.
+            before, door.held, door.bare = door.held, None, False
+            door.socket.transact(batch)
+            generation = _generation(door.socket)
+            expected = door.generation + 1
+            # Another number than that says that somebody else was at it as well: the audit will see to it.
+            door.generation = generation if before is None else expected
+        door.held = then
+
+    def _table(self, networks: tuple[str, ...]) -> Table:
+        if networks not in self._tables:
+            services = (self._services.get(network, Services()) for network in networks)
+            self._tables[networks] = vips.table(vip for each in services for vip in each.vips)
+        return self._tables[networks]
+
+    def _end_flows(self, door: _Door) -> None:
+        """End what leads where no virtual address leads any more: UDP at once, TCP when the endpoint is gone."""
+        if door.held is None or not flows_tracked(door.socket):
+            return
+        services = [self._services.get(network, Services()) for network in door.networks]
+        leads = {vip.address: vip.endpoints for each in services for vip in each.vips}
+        ended = end_stale(door.socket, leads, frozenset().union(*(each.present for each in services)))
+        if ended:
+            log.info("%d flows to endpoints that have left were ended", ended)
+
+
+def _lost_some(held: Services, wanted: Services) -> bool:
+    if not held.present <= wanted.present:
+        return True
+    leads = {vip.address: vip.endpoints for vip in wanted.vips}
+    return any(not set(vip.endpoints) <= set(leads.get(vip.address, ())) for vip in held.vips)
+
+
+def _generation(socket: Netlink) -> int:
+    return nftmessages.read_generation(socket.ask(nftmessages.get_generation()))

@@ -1,0 +1,181 @@
+"""Virtual addresses: which endpoints each leads to, and the table of a sandbox that translates them. Pure.
+
+The table is the same in all sandboxes of the same networks. An address leads to the chain for its number of endpoints,
+which draws one below it, and (address, number) to the endpoint: a change of one endpoint is a change of few elements,
+however many services there are. Translating where a connection begins keeps its source address, and leads a container
+back to itself as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from agent.network import nftmessages as nft
+from agent.network.netlink import Request, packed
+from agent.network.nftmessages import INET, IPV4, IPV6
+from cluster.protocol import PeerItem, VipItem
+
+TABLE = "stackyard"
+STICKY_PLACES = 64
+"""Places that clients of a sticky address are spread over; an endpoint that comes or goes moves only its share."""
+
+_TCP = 6
+_FAMILIES = (IPV4, IPV6)
+_OUTPUT_PRIORITY = -100
+
+
+@dataclass(frozen=True, slots=True)
+class Vip:
+    """A virtual address with the ready endpoints that it leads to, in the order of their owners."""
+
+    address: str
+    endpoints: tuple[str, ...] = ()
+    sticky: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The virtual addresses of one network, and the addresses of all endpoints in it, ready or not."""
+
+    vips: tuple[Vip, ...] = ()
+    present: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The variable parts of a sandbox's table: `elements` are (map, key) -> value, a chain's name in `services...`."""
+
+    chains: frozenset[tuple[int, int, bool]] = frozenset()
+    elements: dict[tuple[str, bytes], bytes | str] = field(default_factory=dict)
+
+
+def services(items: Iterable[VipItem], peers: Iterable[PeerItem]) -> Services:
+    """Say where the virtual addresses of one network lead."""
+    peers = list(peers)
+    ready: dict[str, list[str]] = {}
+    for peer in sorted(peers, key=lambda peer: peer.owner):
+        if peer.ready and peer.service_uid:
+            ready.setdefault(peer.service_uid, []).extend(peer.addresses)
+    found = tuple(
+        Vip(
+            address,
+            tuple(a for a in ready.get(item.service_uid, ()) if (":" in a) == (":" in address)),
+            item.sticky,
+        )
+        for item in sorted(items, key=lambda item: item.service_uid)
+        for address in item.addresses
+    )
+    return Services(found, frozenset(address for peer in peers for address in peer.addresses))
+
+
+def table(wanted: Iterable[Vip]) -> Table:
+    """Lay out the table that translates these addresses."""
+    chains: set[tuple[int, int, bool]] = set()
+    elements: dict[tuple[str, bytes], bytes | str] = {}
+    for vip in wanted:
+        key = _packed(vip.address)
+        family = IPV4 if len(key) == 4 else IPV6
+        places = _places(vip) if vip.sticky else vip.endpoints
+        if not places:
+            elements[_services(family), key] = "refused"
+            continue
+        shape = (family, len(places), vip.sticky)
+        chains.add(shape)
+        elements[_services(family), key] = _chain_name(*shape)
+        for number, endpoint in enumerate(places):
+            elements[_endpoints(family), key + number.to_bytes(4, sys.byteorder)] = _packed(endpoint)
+    return Table(frozenset(chains), elements)
+
+
+def whole(wanted: Table) -> tuple[Request, ...]:
+    """The table from nothing; as one transaction it takes the place of what is there without a gap."""
+    requests = list(nft.fresh_table(INET, TABLE))
+    address = {IPV4: (nft.TYPE_IPV4, 4), IPV6: (nft.TYPE_IPV6, 16)}
+    for number, family in enumerate(_FAMILIES):
+        kind, length = address[family]
+        key = (kind << 6 | nft.TYPE_MARK, length + 4)
+        requests.append(nft.make_map(INET, TABLE, _endpoints(family), 2 * number + 1, key, address[family]))
+        verdict = (nft.TYPE_VERDICT, 0)
+        requests.append(nft.make_map(INET, TABLE, _services(family), 2 * number + 2, address[family], verdict))
+    requests += nft.chain(
+        INET, TABLE, "refused", (*nft.is_protocol(_TCP), nft.refuse_tcp()), (nft.refuse(),)
+    )  # fmt: skip
+    requests += _new_chains(wanted.chains)
+    requests += nft.base_chain(
+        INET, TABLE, "output", "nat", nft.OUTPUT, _OUTPUT_PRIORITY,
+        *(
+            (*nft.is_family(family), nft.destination(family), nft.look_up(_services(family), to=nft.REG_VERDICT))
+            for family in _FAMILIES
+        ),
+    )  # fmt: skip
+    return nft.batch(*requests, *_adds(wanted.elements))
+
+
+def changes(held: Table, wanted: Table) -> tuple[Request, ...]:
+    """What leads from one to the other, with the table in place; nothing if nothing.
+
+    Chains that are no longer used stay, and do nothing: the table then holds the chains of both.
+    """
+    gone: dict[str, list[bytes]] = {}
+    for place, value in held.elements.items():
+        if wanted.elements.get(place) != value:
+            gone.setdefault(place[0], []).append(place[1])
+    new = {place: value for place, value in wanted.elements.items() if held.elements.get(place) != value}
+    requests = _new_chains(wanted.chains - held.chains)
+    for name, keys in gone.items():
+        requests += nft.delete_elements(INET, TABLE, name, keys)
+    requests += _adds(new)
+    return nft.batch(*requests) if requests else ()
+
+
+def _new_chains(shapes: Iterable[tuple[int, int, bool]]) -> list[Request]:
+    requests: list[Request] = []
+    for family, count, sticky in sorted(shapes):
+        number = nft.REG32_01 if family == IPV4 else nft.REG_2
+        choice: tuple[nft.Expression, ...] = (nft.draw(count, number),)
+        if sticky:
+            # The client's address goes where the key does not reach: into the last 16 bytes.
+            choice = nft.source(family, 4), nft.digest(4, 4 if family == IPV4 else 16, count, number)
+        rule = (nft.destination(family), *choice, nft.look_up(_endpoints(family)), nft.translate(family))
+        requests += nft.chain(INET, TABLE, _chain_name(family, count, sticky), rule)
+    return requests
+
+
+def _adds(elements: dict[tuple[str, bytes], bytes | str]) -> list[Request]:
+    by_map: dict[str, list[tuple[bytes, bytes | str]]] = {}
+    for (name, key), value in elements.items():
+        by_map.setdefault(name, []).append((key, value))
+    return [request for name in by_map for request in nft.add_elements(INET, TABLE, name, by_map[name])]
+
+
+def _places(vip: Vip) -> list[str]:
+    """Give each place to the endpoint that its digest favours, so that it moves only when that endpoint goes."""
+    if not vip.endpoints:
+        return []
+    return [max(vip.endpoints, key=lambda endpoint: _favour(place, endpoint)) for place in range(STICKY_PLACES)]
+
+
+@lru_cache(65536)
+def _favour(place: int, endpoint: str) -> bytes:
+    return hashlib.blake2b(f"{place} {endpoint}".encode(), digest_size=8).digest()
+
+
+@lru_cache(65536)
+def _packed(address: str) -> bytes:
+    return packed(address)
+
+
+def _services(family: int) -> str:
+    return "services4" if family == IPV4 else "services6"
+
+
+def _endpoints(family: int) -> str:
+    return "endpoints4" if family == IPV4 else "endpoints6"
+
+
+def _chain_name(family: int, count: int, sticky: bool) -> str:
+    return f"{'sticky' if sticky else 'one-of'}-{count}-{4 if family == IPV4 else 6}"

@@ -1,0 +1,240 @@
+"""Virtual addresses: what leads where, by the pure plan and by real traffic between three hosts."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.network.vips import STICKY_PLACES, Vip, changes, services, table, whole
+from agent.network.wiring import Wiring
+from cluster.protocol import PeerItem, VipItem
+from tests.agent.network.test_wiring import ECHO, ECHO_UDP, ask, serving, socket_in
+from tests.agent.network.underlay import BACK, FRONT, Cluster, inside, wiring
+
+root = pytest.mark.root
+VIP, VIP6 = "10.102.255.1", "fd00:102::ffff"
+Wirings = dict[str, Wiring]
+
+
+def peer(n: int, *, ready: bool = True, uid: str = "uid") -> PeerItem:
+    return PeerItem("net", f"t{n}", "n1", "", (f"10.1.0.{n}", f"fd00::{n}"), "", ready, service_uid=uid)
+
+
+def test_an_address_leads_to_the_ready_endpoints_of_its_service_and_family() -> None:
+    items = [VipItem("net", "uid", "shop", "web", ("10.1.0.99", "fd00::99"), sticky=True)]
+    found = services(items, [peer(2), peer(1), peer(3, ready=False), peer(4, uid="other")])
+    assert found.vips == (
+        Vip("10.1.0.99", ("10.1.0.1", "10.1.0.2"), sticky=True),
+        Vip("fd00::99", ("fd00::1", "fd00::2"), sticky=True),
+    )
+    assert {"10.1.0.3", "10.1.0.4"} < found.present
+
+
+def endpoints_of(vip: Vip) -> list[object]:
+    return [value for (name, _), value in sorted(table([vip]).elements.items()) if name == "endpoints4"]
+
+
+def test_a_sticky_address_moves_only_the_share_of_the_endpoint_that_goes_or_comes() -> None:
+    three, two = (Vip("10.1.0.9", tuple(f"10.1.0.{n}" for n in range(1, count + 1)), True) for count in (3, 2))
+    before, after = endpoints_of(three), endpoints_of(two)
+    assert len(before) == len(after) == STICKY_PLACES
+    lost = bytes((10, 1, 0, 3))
+    assert all(old == new for old, new in zip(before, after, strict=True) if old != lost)
+    assert min(Counter(before).values()) > STICKY_PLACES / 3 / 3
+
+
+vips = st.dictionaries(
+    st.integers(1, 5),
+    st.tuples(st.lists(st.integers(10, 14), unique=True), st.booleans()),
+).map(lambda found: [Vip(f"10.1.0.{n}", tuple(f"10.2.0.{e}" for e in ends), s) for n, (ends, s) in found.items()])
+
+
+@given(held=vips, wanted=vips)
+def test_a_change_says_what_differs_and_nothing_else(held: list[Vip], wanted: list[Vip]) -> None:
+    before, after = table(held), table(wanted)
+    messages = changes(before, after)
+    assert bool(messages) == (before.elements != after.elements or not after.chains <= before.chains)
+    assert changes(after, after) == ()
+    assert len(messages) <= len(whole(after)) + 4
+
+
+class Stage:
+    """A service of some tasks, with a virtual address, and a client on another host."""
+
+    def __init__(self, wirings: Wirings, *nodes: str, sticky: bool = False) -> None:
+        self.wirings = wirings
+        self.cluster = Cluster()
+        self.cluster.vips.append(VipItem(BACK.id, "uid", "stack", "web", (VIP, VIP6), sticky=sticky))
+        self.tasks = [self.cluster.task(n, node, BACK) for n, node in enumerate(nodes, 1)]
+        self.client = self.cluster.task(9, "h3", BACK)
+        self.cluster.unready.add(self.client)
+        self.servers = ExitStack()
+
+    async def start(self, program: str = ECHO) -> None:
+        await self.cluster.start(self.wirings)
+        for task in self.tasks:
+            self.servers.enter_context(serving(self.path(task), 80, self.name(task), program))
+
+    def path(self, task: str) -> Path:
+        return self.wirings[self.cluster.tasks[task][0]].namespace(task)
+
+    @staticmethod
+    def name(task: str) -> str:
+        return f"task{int(task[:4])}"
+
+    def ask(self, where: str = "", address: str = VIP, **options: socket.SocketKind) -> tuple[str, str]:
+        """Which task answered, and which address it saw."""
+        said, _, seen = ask(self.path(where or self.client), address, 80, **options).partition(" ")
+        return said, seen
+
+    async def unready(self, *tasks: str) -> None:
+        self.cluster.unready |= set(tasks)
+        await self.cluster.apply(self.wirings)
+
+
+@pytest.fixture
+def stage(wirings: Wirings) -> Stage:
+    return Stage(wirings, "h1", "h2", "h3")
+
+
+@root
+async def test_connections_spread_over_all_endpoints_and_keep_their_source(stage: Stage) -> None:
+    with stage.servers:
+        await stage.start()
+        answers = [stage.ask() for _ in range(60)]
+        assert {seen for _, seen in answers} == {"10.102.0.9"}
+        counts = Counter(said for said, _ in answers)
+        assert set(counts) == {"task1", "task2", "task3"} and min(counts.values()) >= 5, counts
+
+        own = {stage.ask(stage.tasks[0]) for _ in range(40)}
+        assert own == {(f"task{n}", "10.102.0.1") for n in (1, 2, 3)}, "a container reaches itself as well"
+
+
+@root
+async def test_udp_moves_on_when_its_endpoint_leaves_and_tcp_stays_until_it_is_gone(stage: Stage) -> None:
+    with stage.servers:
+        await stage.start(ECHO_UDP)
+        with socket_in(stage.path(stage.client), socket.SOCK_DGRAM) as asking:
+            asking.connect((VIP, 80))
+
+            def who() -> str:
+                asking.send(b"x")
+                return asking.recv(99).decode().split()[0]
+
+            first = who()
+            assert {who() for _ in range(5)} == {first}, "one flow has one endpoint"
+            leaving = next(task for task in stage.tasks if stage.name(task) == first)
+            await stage.unready(leaving)
+            assert first not in {who() for _ in range(5)}, "the same socket is led elsewhere at once"
+
+
+@root
+async def test_an_open_connection_outlives_the_withdrawal_of_its_endpoint(stage: Stage) -> None:
+    program = ECHO.replace("    asker.close()\n", "    keep = asker\n")
+    with stage.servers:
+        await stage.start(program)
+        with socket_in(stage.path(stage.client), socket.SOCK_STREAM) as asking:
+            asking.connect((VIP, 80))
+            first = asking.recv(99).decode().split()[0]
+            task = next(task for task in stage.tasks if stage.name(task) == first)
+            await stage.unready(task)
+            asking.sendall(b"x")
+            assert {stage.ask()[0] for _ in range(20)} == {"task1", "task2", "task3"} - {first}
+            del stage.cluster.tasks[task]
+            stage.tasks.remove(task)
+            await stage.cluster.apply(stage.wirings)
+            asking.settimeout(5)
+            asking.sendall(b"x")
+            with pytest.raises(ConnectionError):  # whoever gets the segment now resets what it knows nothing of
+                asking.recv(99)
+
+
+@root
+@pytest.mark.parametrize("address", [VIP, VIP6])
+async def test_an_address_without_endpoints_refuses_at_once(stage: Stage, address: str) -> None:
+    with stage.servers:
+        await stage.start()
+        await stage.unready(*stage.tasks)
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        began = time.monotonic()
+        code = (
+            f"import socket; s = socket.socket({int(family)}); s.settimeout(3)\n"
+            f"try: s.connect(({address!r}, 80))\n"
+            "except OSError as error: print(type(error).__name__)"
+        )
+        said = inside(stage.path(stage.client), "python3", "-c", code).strip()
+        assert (said, time.monotonic() - began < 2) == ("ConnectionRefusedError", True)
+
+
+@root
+async def test_a_sticky_client_gets_one_endpoint(wirings: Wirings) -> None:
+    stage = Stage(wirings, "h1", "h2", "h3", sticky=True)
+    with stage.servers:
+        await stage.start()
+        assert len({stage.ask() for _ in range(20)}) == 1
+        [(said, _)] = {stage.ask() for _ in range(2)}
+        other = next(task for task in stage.tasks if stage.name(task) != said)
+        await stage.unready(other)
+        assert {stage.ask()[0] for _ in range(10)} == {said}
+
+
+@root
+async def test_another_process_takes_over_the_tables_and_meddling_is_mended(wirings: Wirings) -> None:
+    stage = Stage(wirings, "h1", "h2", "h3")
+    with stage.servers:
+        await stage.start()
+        await wirings["h3"].close()
+        wirings["h3"] = wiring("h3")
+        await wirings["h3"].open()
+        await stage.unready(stage.tasks[0])
+        assert {stage.ask()[0] for _ in range(20)} == {"task2", "task3"}
+
+        inside(stage.path(stage.client), "nft", "flush", "ruleset")
+        assert stage.ask()[0] == "nothing"
+        await wirings["h3"].audit()
+        assert {stage.ask()[0] for _ in range(20)} == {"task2", "task3"}
+        listed = inside(stage.path(stage.client), "nft", "list", "ruleset")
+        await wirings["h3"].audit()
+        assert inside(stage.path(stage.client), "nft", "list", "ruleset") == listed
+
+
+@root
+async def test_a_set_that_may_be_old_changes_no_table(stage: Stage) -> None:
+    with stage.servers:
+        await stage.start()
+        before = inside(stage.path(stage.client), "nft", "list", "ruleset")
+        stage.cluster.unready |= {stage.tasks[0]}
+        await stage.wirings["h3"].apply(stage.cluster.items("h3"), prune=False)
+        assert inside(stage.path(stage.client), "nft", "list", "ruleset") == before
+
+
+@root
+async def test_sandboxes_that_go_leave_nothing_behind(wirings: Wirings) -> None:
+    stage = Stage(wirings, "h1", "h2", "h3")
+    await stage.cluster.start(wirings)
+    await wirings["h3"].apply(stage.cluster.items("h3"))
+    opened = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        await wirings["h3"].create_sandbox(stage.client, stage.cluster.tasks[stage.client][1])
+        await wirings["h3"].delete_sandbox(stage.client)
+    assert len(os.listdir("/proc/self/fd")) == opened - 1
+
+
+@root
+async def test_a_service_in_a_network_that_a_sandbox_is_not_in_is_not_in_its_table(wirings: Wirings) -> None:
+    stage = Stage(wirings, "h1")
+    stranger = stage.cluster.task(8, "h3", FRONT)
+    await stage.cluster.start(wirings)
+    assert "stackyard" not in inside(stage.path(stranger), "nft", "list", "ruleset")
+    stage.cluster.vips[0] = replace(stage.cluster.vips[0], addresses=())
+    await stage.cluster.apply(wirings)
+    assert "goto" not in inside(stage.path(stage.client), "nft", "list", "ruleset")
