@@ -64,7 +64,11 @@ def general_filters(state: ClusterState) -> list[Filter]:
         return ready and state.is_heard(state.sessions.get(node.id))
 
     def is_free_of(*conditions: str) -> Callable[[Node], bool]:
-        return lambda node: not any(name in state.sessions[node.id].conditions for name in conditions)
+        def passes(node: Node) -> bool:
+            session = state.sessions.get(node.id)
+            return session is None or not any(name in session.conditions for name in conditions)
+
+        return passes
 
     def is_not(availability: Availability) -> Callable[[Node], bool]:
         return lambda node: node.availability is not availability
