@@ -93,20 +93,26 @@ def circle(stack: StackSpec) -> list[str]:
 
 
 def dependents(state: ClusterState, service: ServiceState) -> Iterator[str]:
-    """Name the services, by uid, that wait for one of their stack."""
-    head = state.head(service.stack_uid)
-    for name, spec in head.spec.services.items() if head is not None else ():
-        if service.name in spec.depends_on and head is not None:
-            yield head.services[name].uid
+    """Name the services, by uid, that wait for one that their stack has."""
+    head = _head_with(state, service)
+    if head is not None:
+        waiting = (name for name, spec in head.spec.services.items() if service.name in spec.depends_on)
+        yield from (head.services[name].uid for name in waiting)
 
 
 def depended_on(state: ClusterState, service: ServiceState) -> Iterator[str]:
     """Name the services, by uid, that one waits for."""
+    head = _head_with(state, service)
+    if head is not None:
+        on = head.spec.services[service.name].depends_on
+        yield from (head.services[name].uid for name in on if name in head.services)
+
+
+def _head_with(state: ClusterState, service: ServiceState) -> StackRevision | None:
+    """Give the newest revision of a service's stack if the service is in it, and not another one of its name."""
     head = state.head(service.stack_uid)
-    spec = None if head is None else head.spec.services.get(service.name)
-    for name in spec.depends_on if spec is not None else ():
-        if head is not None and name in head.services:
-            yield head.services[name].uid
+    version = None if head is None else head.services.get(service.name)
+    return head if version is not None and version.uid == service.uid else None
 
 
 def is_still_used(state: ClusterState, service: ServiceState) -> bool:

@@ -30,6 +30,8 @@ def happenings(world: World) -> list[tuple[float, Act]]:
     troubles: list[tuple[float, Act]] = [
         (1, people.remove),
         (2, people.drain),
+        (1, people.label),
+        (1, people.take_out),
         (8, chance.container_ends),
         (2, chance.agent_crashes),
         (3, chance.host_loses_power),

@@ -154,7 +154,7 @@ class Manager:
         before = decode(key, stored.value) if stored else None
         assert before is None or isinstance(before, Session)
         epoch = before.epoch + 1 if before else 1
-        description = NodeDescription(agent.name, "10.77.0.9", "1", "b")
+        description = NodeDescription(agent.name, "10.77.0.9", "1", "b", cpus=2, resources={"gpu": 1})
         record = Session(agent.node, epoch, self.id, SessionState.OPEN, self.now(), description)
         result = self.world.txn(
             (unchanged(key, stored.mod_revision if stored else 0), exists(key_of_node(agent.node))),

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from cluster.codec import encode, key_of
+from cluster.codec import encode, key_for, key_of
 from cluster.model.network import NetworkSpec
-from cluster.model.node import Availability
-from cluster.model.service import PortSpec, RestartCondition, RestartPolicy, ServiceSpec
+from cluster.model.node import Availability, Node
+from cluster.model.service import (
+    Dependency,
+    OnDisconnect,
+    PortSpec,
+    Reservations,
+    RestartCondition,
+    RestartPolicy,
+    ServiceMode,
+    ServiceSpec,
+)
 from cluster.model.stack import StackSpec
-from manager.etcd.records import put, unchanged
+from manager.etcd.records import delete, put, unchanged
 from tests.manager.decide.builders import a_service, a_stack, next_revision
 
 if TYPE_CHECKING:
@@ -26,6 +35,30 @@ POLICIES = (
 )
 
 
+MODES = (
+    *[ServiceMode.REPLICATED] * 6,
+    ServiceMode.GLOBAL,
+    ServiceMode.GLOBAL,
+    ServiceMode.REPLICATED_JOB,
+    ServiceMode.REPLICATED_JOB,
+    ServiceMode.GLOBAL_JOB,
+)
+Condition = Literal["service_started", "service_healthy", "service_completed_successfully"]
+CONDITIONS: tuple[Condition, ...] = (
+    "service_started",
+    "service_healthy",
+    "service_healthy",
+    "service_completed_successfully",
+)
+RESERVATIONS = (
+    Reservations(),
+    Reservations(),
+    Reservations(nano_cpus=500_000_000),
+    Reservations(generic={"gpu": 1}),
+)
+WISHES = (OnDisconnect(), OnDisconnect(), OnDisconnect(replace_after=20.0), OnDisconnect(replace=False))
+
+
 class People:
     def __init__(self, world: World) -> None:
         self.world = world
@@ -37,7 +70,7 @@ class People:
         if stack is not None and stack.removing:
             return
         services = [self._service(name, key) for key in ("web", "db", "job") if self.rng.random() < 0.6]
-        self._write(self._networks(a_stack(name, *services)))
+        self._write(self._networks(a_stack(name, *self._in_order(services))))
 
     def change(self) -> None:
         """Change one thing in a stack that is there."""
@@ -49,7 +82,8 @@ class People:
             return
         key = self.rng.choice(sorted(head.spec.services))
         service = head.spec.services[key]
-        match self.rng.randrange(4):
+        forced: tuple[str, ...] = ()
+        match self.rng.randrange(6):
             case 0:
                 service = dataclasses.replace(service, replicas=self.rng.randrange(5))
             case 1:
@@ -58,9 +92,13 @@ class People:
             case 2:
                 service = dataclasses.replace(service, ports=self._ports())
             case 3:
-                service = self._service(head.spec.name, key)
+                service = dataclasses.replace(self._service(head.spec.name, key), depends_on=service.depends_on)
+            case 4:
+                service = dataclasses.replace(service, max_concurrent=self.rng.choice([None, 1, 2]))
+            case 5:
+                forced = (key,)
         services = {**head.spec.services, key: service}
-        self._write(self._networks(a_stack(head.spec.name, *services.values())))
+        self._write(self._networks(a_stack(head.spec.name, *services.values())), forced)
 
     def remove(self) -> None:
         stacks = sorted((s for s in self.world.truth.stacks.values() if not s.removing), key=lambda s: s.name)
@@ -75,15 +113,34 @@ class People:
             self.remove()
 
     def drain(self) -> None:
-        node = self.rng.choice(sorted(self.world.truth.nodes.values(), key=lambda n: n.id))
+        node = self._node()
         availability = self.rng.choice(list(Availability))
+        until = self.world.time + self.rng.choice([0.0, 5.0, 600.0]) if availability is Availability.DRAIN else None
         self.world.tell(f"{node.name} is to {availability}")
-        self._put(dataclasses.replace(node, availability=availability))
+        self._put(dataclasses.replace(node, availability=availability, drain_until=self.rng.choice([until, None])))
+
+    def label(self) -> None:
+        node = self._node()
+        zone = self.rng.choice(["1", "2"])
+        self.world.tell(f"{node.name} is in zone {zone}")
+        self._put(dataclasses.replace(node, labels={"zone": zone}))
+
+    def take_out(self) -> None:
+        """A host that lost power is taken out of the cluster, and never comes back."""
+        gone = [agent for agent in self.world.agents if not agent.host_up]
+        if gone and len(self.world.agents) > 1:
+            agent = self.rng.choice(gone)
+            self.world.tell(f"{agent.name} is taken out")
+            self.world.agents.remove(agent)
+            assert self.world.txn((), [delete(key_for(Node, agent.node))]).succeeded
+
+    def _node(self) -> Node:
+        return self.rng.choice(sorted(self.world.truth.nodes.values(), key=lambda n: n.id))
 
     def heal(self) -> None:
         for node in list(self.world.truth.nodes.values()):
             if node.availability is not Availability.ACTIVE:
-                self._put(dataclasses.replace(node, availability=Availability.ACTIVE))
+                self._put(dataclasses.replace(node, availability=Availability.ACTIVE, drain_until=None))
 
     def _put(self, *records: object) -> None:
         keys = [key_of(record) for record in records]  # type: ignore[arg-type]
@@ -91,11 +148,31 @@ class People:
         puts = [put(key, encode(r)) for key, r in zip(keys, records, strict=True)]  # type: ignore[arg-type]
         assert self.world.txn(guards, puts).succeeded
 
-    def _write(self, spec: StackSpec) -> None:
-        stack, revision = next_revision(self.world.truth, spec)
-        asked = {s.name: (s.replicas, s.container.image, len(s.ports)) for s in spec.services.values()}
-        self.world.tell(f"deploy {spec.name} revision {stack.head}: {asked}")
+    def _write(self, spec: StackSpec, forced: tuple[str, ...] = ()) -> None:
+        stack, revision = next_revision(self.world.truth, spec, forced)
+        asked = {
+            s.name: (str(s.mode), s.replicas, s.container.image, len(s.ports), sorted(s.depends_on))
+            for s in spec.services.values()
+        }
+        self.world.tell(f"deploy {spec.name} revision {stack.head}: {asked} forced {forced}")
         self._put(stack, revision)
+
+    def _in_order(self, services: list[ServiceSpec]) -> list[ServiceSpec]:
+        """Have some services wait for others, never in a circle."""
+        found: list[ServiceSpec] = []
+        for service in services:
+            on = {
+                other.name: Dependency(self._condition(other), self.rng.random() < 0.3, self.rng.random() < 0.8)
+                for other in found
+                if self.rng.random() < 0.3
+            }
+            if self.rng.random() < 0.1:
+                on["nobody"] = Dependency(required=False)
+            found.append(dataclasses.replace(service, depends_on=on))
+        return found
+
+    def _condition(self, other: ServiceSpec) -> Condition:
+        return "service_completed_successfully" if other.mode.is_job else self.rng.choice(CONDITIONS)
 
     def _service(self, stack: str, key: str) -> ServiceSpec:
         rng = self.rng
@@ -103,7 +180,7 @@ class People:
         if rng.random() < 0.2:
             constraints = (rng.choice(["node.hostname == n1", "node.hostname != n1", "node.labels.zone == 2"]),)
         networks = tuple(n for n in ("default", "back") if rng.random() < 0.6)
-        return a_service(
+        service = a_service(
             key,
             replicas=rng.randrange(4),
             image=f"app:{rng.randrange(9)}",
@@ -112,6 +189,15 @@ class People:
             volumes=(f"{stack}_data",) if key == "db" and rng.random() < 0.8 else (),
             constraints=constraints,
             restart=rng.choice(POLICIES),
+            mode=rng.choice(MODES),
+            max_concurrent=rng.choice([None, None, 1, 2]),
+        )
+        return dataclasses.replace(
+            service,
+            spread=rng.choice([(), ("node.labels.zone",)]),
+            max_replicas_per_node=rng.choice([0, 0, 0, 1, 2]),
+            reservations=rng.choice(RESERVATIONS),
+            on_disconnect=rng.choice(WISHES),
         )
 
     def _ports(self) -> tuple[PortSpec, ...]:

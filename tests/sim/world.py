@@ -17,36 +17,51 @@ And on the hosts:
  7. a task that ended is never run again;
  8. a volume that was to be removed is forgotten only when its data is gone.
 
+Of services, `rules` says more.
+
 When all is healed, within ROUNDS rounds: each service has its replicas, each ready, at rest by its policy, or waiting
-with a reason; the containers that run are exactly those; asking every question again changes nothing. When then all
-stacks are removed, nothing of them is left: no container, and no key but those of the cluster and its nodes.
+with a reason (`settled`); the containers that run are exactly those; asking every question again changes nothing. When
+then all stacks are removed, nothing of them is left: no container, and no key but those of the cluster and its nodes.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from cluster.codec import PREFIX, encode, key_of
 from cluster.model.cluster import ClockMark, Cluster
 from cluster.model.node import Availability, Node, NodeState, NodeStatus, Session, SessionState
-from cluster.model.task import Desired, Task, TaskState, TaskStatus
+from cluster.model.task import Task, TaskState, TaskStatus
 from cluster.model.volume import Volume
-from manager.decide.restarts import Rests, after_end
+from manager.decide.plan import Step
 from manager.decide.scheduler import local_volumes
-from manager.decide.slots import slots_of
 from manager.etcd.records import Compare, Operation, Put, TxnResult
 from manager.invariants import backwards, broken
 from manager.leader import Leader
 from manager.picture import Change, ClusterState, Event
+from manager.roster import needs_of
 from tests.sim.agent import Agent, Container
 from tests.sim.manager import ELECTION, Manager
 from tests.sim.people import People
+from tests.sim.rules import RULES
+from tests.sim.settled import unsettled
 from tests.sim.store import Store
 
 ROUNDS = 250
 
 EPOCH = 1_700_000_000.0
+
+
+def completes(truth: ClusterState, task: Task) -> bool:
+    """Tell whether a task is there to complete: a job's, or one whose completion others wait for."""
+    service, head = truth.services.get(task.service_uid), truth.head(task.stack_uid)
+    spec = None if head is None or service is None else head.spec.services.get(service.name)
+    if head is None or spec is None:
+        return False
+    waits = (other.depends_on.get(spec.name) for other in head.spec.services.values())
+    return spec.mode.is_job or any(w is not None and w.condition == "service_completed_successfully" for w in waits)
 
 
 class Broken(AssertionError):
@@ -67,6 +82,7 @@ class World:
         self.orphaned: set[str] = set()
         self.ended: set[str] = set()
         self.managers: list[Manager] = []
+        self.rules = [make(self) for make in RULES]
         self._made = 0
         small = self.rng.random() < 0.25
         pool = {"address_pool": "10.128.0.0/26", "subnet_prefix": 29} if small else {}
@@ -146,6 +162,8 @@ class World:
 
     def _check_change(self, change: Change) -> None:
         self.hold(not (wrong := backwards(change)), wrong)
+        for rule in self.rules:
+            rule.note(change)
         match change.old, change.new:
             case (Session() as old, Session() as new):
                 self.hold(new.epoch >= old.epoch, f"the epoch of {new.node} went back")
@@ -172,6 +190,20 @@ class World:
             node = self.truth.nodes.get(new.node)
             able = node is not None and node.availability is Availability.ACTIVE
             self.hold(able, f"{new.id} is given to {new.node}, which takes none")
+            self._check_room(new, new.node)
+
+    def _check_room(self, task: Task, node: str) -> None:
+        """What tasks reserve is there, and no node gets more of a service than it may, when one is added."""
+        has, spec = self.truth.sessions[node].description, self.truth.spec_of(task)
+        used = self.truth.roster.reserved(node)
+        asks = None if spec is None else needs_of(spec)
+        short = asks and ((asks.nano_cpus and used.nano_cpus > has.cpus * 10**9) or used.generic.get("gpu", 0) > 1)
+        self.hold(not short, f"{task.id} is given to {node}, where {used} is reserved")
+        wanted = self.truth.wanted(self.truth.services[task.service_uid])
+        most = wanted[0].max_replicas_per_node if wanted else 0
+        own = [t for t in map(self.truth.tasks.__getitem__, self.truth.tasks_of[task.service_uid]) if t.node == node]
+        live = sum(map(self.truth.is_live, own))
+        self.hold(not most or live <= most, f"{task.id} is given to {node}, which has {live} of its service")
 
     def _check_down(self, node: str) -> None:
         session = self.truth.sessions.get(node)
@@ -183,6 +215,8 @@ class World:
 
     def _check_orphan(self, ident: str) -> None:
         task = self.truth.tasks[ident]
+        if task.node not in self.truth.nodes:
+            return  # its host was taken out
         verdict = self.truth.node_states[task.node or ""]
         unheard = self.time - self.unheard_since.get(verdict.node, self.time)
         gone = self.truth.wanted(self.truth.services[task.service_uid]) is None and verdict.status is NodeStatus.DOWN
@@ -269,7 +303,9 @@ class World:
     def watch_over(self, manager: Manager) -> None:
         """A manager judges the sessions that it holds."""
         for node in list(manager.sessions):
-            agent = next(a for a in self.agents if a.node == node)
+            agent = next((a for a in self.agents if a.node == node), None)
+            if agent is None:
+                continue  # its host was taken out
             if self.serves(agent) is manager:
                 manager.change_session(node, state=SessionState.OPEN, reachable=None, back_by=None)
             elif self.time - agent.last_beat > 3.25:
@@ -287,6 +323,14 @@ class World:
         while agent.inbox:
             agent.take(agent.inbox.pop(0))
         agent.converge(self.time, step)
+
+    def finish(self, agent: Agent) -> None:
+        """What is there to complete does so."""
+        for ident, container in agent.containers.items():
+            if container.ended or container.state is not TaskState.RUNNING or not agent.working:
+                continue
+            if completes(self.truth, container.task) and self.rng.random() < 0.5:
+                agent.fail(ident, self.time, 0)
 
     def report(self, agent: Agent) -> None:
         manager = self.serves(agent)
@@ -342,72 +386,15 @@ class World:
         for agent in self.agents:
             self.send(agent)
             self.work(agent, 2)
+            self.finish(agent)
             self.report(agent)
         self.check_hosts()
 
     def unsettled(self) -> str:
         """What is not yet as people want it, or known not to be possible."""
-        truth = self.truth
         if not any(manager.alive and manager.leader is not None for manager in self.managers):
             return "nobody leads"
-        for node, verdict in truth.node_states.items():
-            if verdict.status is not NodeStatus.READY:
-                return f"{node} is {verdict.status}"
-        for stack in truth.stacks.values():
-            if stack.removing:
-                networks = truth.networks_of.get(stack.uid, ())
-                if not any(truth.tasks_in.get(network) for network in networks):
-                    return f"stack {stack.name} is there"
-                continue  # another stack's tasks are in its networks
-            head = truth.head(stack.uid)
-            assert head is not None
-            if missing := {v.uid for v in head.services.values()} - set(truth.services):
-                return f"services {missing} are missing"
-        for service in truth.services.values():
-            if why := self._service_unsettled(service.uid):
-                return f"{service.full_name}: {why}"
-        running = {container.task.id for _, container in self.sandboxes()}
-        wanted = {t.id for t in truth.tasks.values() if truth.is_ready(t)}
-        if running != wanted:
-            return f"{running - wanted} run, and {wanted - running} do not"
-        for task in truth.tasks.values():
-            if task.desired is Desired.REMOVE:
-                return f"{task.id} is still there"
-        if truth.volumes_leaving:
-            return f"volumes are still there: {truth.volumes_leaving}"
-        return ""
-
-    def _service_unsettled(self, uid: str) -> str:
-        truth = self.truth
-        service = truth.services[uid]
-        wanted = truth.wanted(service)
-        if service.quarantined_until is not None:
-            return service.problem
-        if wanted is None:
-            return "is still there"
-        spec, version = wanted
-        occupants = [s.tasks[0] for s in slots_of(truth.tasks[i] for i in truth.tasks_of.get(uid, ())) if s.occupant]
-        if len(occupants) != spec.replicas:
-            return f"{len(occupants)} of {spec.replicas} slots"
-        for task in occupants:
-            status = truth.statuses.get(task.id)
-            if task.version != version.version and not self._is_stuck(uid):
-                return f"slot {task.slot} runs version {task.version}, not {version.version}"
-            if truth.is_ready(task):
-                continue
-            if status is not None and status.state.terminal:
-                if not isinstance(after_end(task, status, spec.restart, self.time), Rests):
-                    return f"slot {task.slot} is not restarted"
-            elif task.node is not None or not task.reason or task.reason.startswith("waits"):
-                return f"slot {task.slot} is {truth.state_of(task)}: {task.reason}"
-        return ""
-
-    def _is_stuck(self, uid: str) -> bool:
-        """An update that waits for a slot which can never run goes no further: that is what it is to do."""
-        truth = self.truth
-        tasks = [truth.tasks[ident] for ident in truth.tasks_of.get(uid, ())]
-        newest = [s.tasks[0] for s in slots_of(tasks)]
-        return any(not truth.is_ready(t) and t.desired is Desired.RUNNING for t in newest)
+        return unsettled(self.truth, {container.task.id for _, container in self.sandboxes()}, self.time)
 
     def check_content(self) -> None:
         """Ask every question again: the marks that changes made have left nothing undecided."""
@@ -418,7 +405,16 @@ class World:
         leader.hearing = manager.leader.hearing  # type: ignore[union-attr]
         while (question := leader.agenda.take(manager.now())) is not None:
             plan = leader.decide(question, manager.now())
-            self.hold(not plan.steps, f"a change was missed: {question} has {[s.why for s in plan.steps]}")
+            missed = [step.why for step in plan.steps if not self._is_only_said(step)]
+            self.hold(not missed, f"a change was missed: {question} has {missed}")
+
+    def _is_only_said(self, step: Step) -> bool:
+        """Tell whether a step only words anew why a task waits: that others fill the cluster marks nobody."""
+        old = [self.truth.tasks.get(new.id) if isinstance(new, Task) else None for new in step.puts]
+        return not step.deletes and all(
+            was is not None and isinstance(new, Task) and new.node is None and replace(was, reason=new.reason) == new
+            for was, new in zip(old, step.puts, strict=True)
+        )
 
     def check_clean(self) -> None:
         """After the removal of all stacks nothing of them is left."""

@@ -246,3 +246,14 @@ def _end(lab: Lab, service: str) -> None:
 
     for task in lab.tasks(service, live=False):
         one(task)
+
+
+def test_a_service_that_another_mode_took_the_place_of_goes_though_others_depend_on_its_name() -> None:
+    lab = Lab("n1")
+    lab.deploy(a_stack("app", web(), db()))
+    lab.run_all()
+    old = lab.task("db").service_uid
+    lab.deploy(a_stack("app", web(), a_service("db", mode=ServiceMode.GLOBAL)))
+    lab.run_all()
+    assert old not in lab.state.services
+    assert lab.state.is_ready(lab.task("db")) and lab.state.is_ready(lab.task("web"))
