@@ -34,7 +34,10 @@ _SECTIONS = ("services", "networks", "volumes", "secrets", "configs")
 
 
 class Written(Source, Protocol):
-    """A loaded project that knows what its files wrote."""
+    """A loaded project that knows what its files wrote; `tree` is that, merged, with keys of one's own (`x-*`)."""
+
+    @property
+    def tree(self) -> Mapping[str, Any]: ...
 
     @property
     def used(self) -> Iterable[tuple[Path, Where]]: ...

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cluster.compose import names
-from cluster.compose.convert import container, deploy, networks, placement, ports
+from cluster.compose.convert import container, deploy, extensions, networks, placement, ports
 from cluster.compose.convert.field import LARGEST, Field
 from cluster.compose.convert.naming import labels
 from cluster.model.network import NetworkSpec
@@ -24,8 +24,11 @@ class Surroundings:
     configs: frozenset[str]
 
 
-def convert(key: str, field: Field, around: Surroundings) -> ServiceSpec:
-    """Read a service. What it shares with other services is checked by the caller, who knows them."""
+def convert(key: str, field: Field, written: Field, around: Surroundings) -> ServiceSpec:
+    """Read a service; `written` has its keys of one's own.
+
+    What it shares with other services is checked by the caller, who knows them.
+    """
     names.check_service(around.stack, key, field.source.where(*field.path))
     told = field["deploy"]
     attachments, network_mode = networks.attachments(field, around.networks)
@@ -67,6 +70,7 @@ def convert(key: str, field: Field, around: Surroundings) -> ServiceSpec:
         spread=placement.spread(told["placement"]["preferences"]),
         max_replicas_per_node=told["placement"]["max_replicas_per_node"].integer(least=0) or 0,
         endpoint_mode=endpoint_mode,
+        on_disconnect=extensions.on_disconnect(written),
         depends_on={other: _dependency(one) for other, one in field["depends_on"].entries()},
     )
 

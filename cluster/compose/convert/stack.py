@@ -28,7 +28,7 @@ def convert(project: Written) -> StackSpec:
     configs = {key: _config(field, stack) for key, field in root["configs"].entries()}
     declared = dict(root["services"].entries())
     if not declared:
-        raise root["services"].error("there are no services", hint="Add one under services.")
+        raise root["services"].error("there are no services", hint="Add one under services, or ask for its profile.")
     around = service.Surroundings(
         stack=stack,
         networks=definitions,
@@ -36,7 +36,8 @@ def convert(project: Written) -> StackSpec:
         secrets=frozenset(secrets),
         configs=frozenset(configs),
     )
-    services = {key: service.convert(key, field, around) for key, field in declared.items()}
+    written = Field(project.tree, (), project)["services"]
+    services = {key: service.convert(key, field, written[key], around) for key, field in declared.items()}
     services = networks.named(services, declared)
     _check_dependencies(services, declared)
     _check_ports(services, declared)

@@ -206,6 +206,7 @@ TABLE: dict[str, dict[str, Rule]] = {
         **_honoured("name", "services", "networks", "volumes", "secrets", "configs", "include"),
         "version": Honoured("it has had no effect since Compose 2"),
         "models": Refused(_LATER, "Run the model as a service of its own."),
+        "x-stackyard": Honoured("`accept` lists refused keys that are to have no effect"),
     },
     "services.*": {
         **_honoured("image", "command", "entrypoint", "environment", "env_file", "label_file", "labels", "user"),
@@ -224,6 +225,7 @@ TABLE: dict[str, dict[str, Rule]] = {
         "pids_limit": Honoured("as deploy.resources.limits.pids"),
         "mem_reservation": Honoured("as deploy.resources.reservations.memory"),
         "scale": Honoured("as deploy.replicas"),
+        "x-on-disconnect": Honoured("`replace_after`, `replace` and `stop_after` for a node that falls silent"),
         "build": Depends("translated beside `image`: the nodes pull it; refused alone", _build),
         "container_name": Translated("a name on the service's networks; containers are called after their task"),
         "expose": Translated("nothing to do: within a network every port can be reached"),

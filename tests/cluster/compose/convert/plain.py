@@ -30,6 +30,10 @@ class Plain:
     variables: dict[str, str] = field(default_factory=dict)
 
     @property
+    def tree(self) -> Any:
+        return self.model
+
+    @property
     def used(self) -> Iterator[tuple[Path, Where]]:
         return ((path, self.where(*path)) for path in (paths(self.model) if self.written is None else self.written))
 

@@ -9,6 +9,7 @@ import pytest
 from cluster.model.service import (
     Dependency,
     FailureAction,
+    OnDisconnect,
     Reservations,
     Resources,
     RestartCondition,
@@ -134,6 +135,13 @@ def test_dependencies() -> None:
     assert refused({"depends_on": {"gone": {"condition": "service_started"}}}).field == "services.a.depends_on.gone"
 
 
+def test_what_becomes_of_tasks_on_a_lost_node() -> None:
+    assert service({}).on_disconnect == OnDisconnect()
+    told = {"replace_after": "1m", "stop_after": "30s"}
+    assert service({"x-on-disconnect": told}).on_disconnect == OnDisconnect(60.0, True, 30.0)
+    assert service({"x-on-disconnect": {"replace": False}}).on_disconnect == OnDisconnect(replace=False)
+
+
 @pytest.mark.parametrize(
     ("port", "expected"),
     [
@@ -181,6 +189,8 @@ def test_a_port_leads_to_one_place() -> None:
         ({"deploy": {"placement": {"preferences": [{}]}}}, "deploy.placement.preferences.0"),
         ({"cpus": 1, "cpu_quota": 50000}, "cpu_quota"),
         ({"memswap_limit": "104857600"}, "memswap_limit"),
+        ({"x-on-disconnect": {"replace_afer": "1s"}}, "x-on-disconnect.replace_afer"),
+        ({"x-on-disconnect": {"replace_after": "1s", "replace": False}}, "x-on-disconnect.replace_after"),
         ({"depends_on": {"a": {"condition": "service_ready"}}}, "depends_on.a.condition"),
         ({"ports": [{"published": "80"}]}, "ports.0"),
         ({"ports": [{"target": 80, "published": "90-80"}]}, "ports.0.published"),

@@ -1,0 +1,21 @@
+"""Our own keys, which Docker passes over: `x-on-disconnect` of a service."""
+
+from __future__ import annotations
+
+from cluster.compose.convert.field import Field
+from cluster.model.service import OnDisconnect
+
+ON_DISCONNECT = "x-on-disconnect"
+
+
+def on_disconnect(service: Field) -> OnDisconnect:
+    """Read what becomes of tasks on a node that falls silent."""
+    field = service[ON_DISCONNECT]
+    for key, value in field.entries():
+        if key not in OnDisconnect.__slots__:
+            raise value.error("the key is unknown", hint=f"{', '.join(OnDisconnect.__slots__)} are known.")
+    replace_after = field["replace_after"]
+    replace = field["replace"].boolean(True)
+    if replace_after.given and not replace:
+        raise replace_after.error("tasks that are not replaced are not replaced after a time either")
+    return OnDisconnect(replace_after.seconds(), replace, field["stop_after"].seconds())
