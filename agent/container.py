@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -20,6 +21,8 @@ LABEL_NAMESPACE = "com.docker.stack.namespace"
 RUNTIME = "stackyard"
 
 Json = dict[str, Any]
+
+_COLOURS = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,8 @@ class Phase(StrEnum):
 class Observed:
     """A container of ours. `health` is "" without a health check, else starting, healthy or unhealthy.
 
-    `inspected` tells that exit code, OOM and error are the engine's last word, not only an event's.
+    `inspected` tells that exit code, OOM and error are the engine's last word, not only an event's. `log` has the last
+    lines of a run that failed.
     """
 
     id: str
@@ -77,6 +81,12 @@ class Observed:
     finished_at: float | None = None
     error: str = ""
     inspected: bool = False
+    log: tuple[str, ...] = ()
+
+    @property
+    def has_failed(self) -> bool:
+        """Tell whether a run that ended by itself did not do its work."""
+        return self.health == "unhealthy" or self.exit_code != 0 or bool(self.error)
 
 
 # What the engine says.
@@ -111,6 +121,18 @@ def observe(inspect: Mapping[str, Any]) -> Observed:
         error=state.get("Error") or "",
         inspected=True,
     )
+
+
+MOST_LINES, LONGEST_LINE = 5, 200
+"""How much of the end of a failed task's log is told; with it a status stays a small record."""
+
+
+def last_lines(log: bytes) -> tuple[str, ...]:
+    """Give the end of a log as people can read it: no control characters, long lines cut."""
+    lines = log.decode(errors="replace").splitlines()
+    texts = ("".join(c if c.isprintable() else " " for c in _COLOURS.sub("", line)).strip() for line in lines)
+    told = [text if len(text) <= LONGEST_LINE else text[: LONGEST_LINE - 1] + "…" for text in texts if text]
+    return tuple(told[-MOST_LINES:])
 
 
 def phase_from(status: str) -> Phase:

@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from agent.container import Image, ImageWish, Observed, Phase, image_wish, started
-from agent.converge import Clean, Inspect, Launch, Memory, Pull, Restart, Step, Stop, after_restart
+from agent.container import MOST_LINES, Image, ImageWish, Observed, Phase, image_wish, last_lines, started
+from agent.converge import Clean, Deliver, Inspect, Launch, Memory, Pull, Restart, Step, Stop, after_restart
 from agent.create import (
     Host,
     container_name,
@@ -26,9 +26,11 @@ from agent.create import (
 )
 from agent.engine import ContainerMissing, Engine, EngineDown, EngineRefused, EngineTrouble, NameTaken
 from agent.known import Known
+from agent.secrets import Secrets
+from cluster.errors import StackyardError
 from cluster.model.network import Endpoint
 from cluster.model.task import Task, TaskState, TaskStatus
-from cluster.protocol import Item, ServiceItem
+from cluster.protocol import Item, LogsRequest, ServiceItem
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +39,9 @@ AT_ONCE = 8
 _QUICK_STOP = 0.25
 """A stop that takes longer waits for a grace period, and no longer counts among those at a time."""
 _LONGEST_GRACE = 600.0
+_LOG_TIMEOUT = 2.0
+_LAST_WORDS = LogsRequest("", tail=MOST_LINES)
+_ENOUGH_LOG = 65536
 _LATE_EVENT = 1.0
 
 
@@ -64,9 +69,11 @@ class Steps:
         files: Path,
         report: Callable[[TaskStatus], None],
         still_wanted: Callable[[str, Step], bool],
+        secrets: Secrets,
     ) -> None:
         self._engine, self._network, self._known = engine, network, known
         self._host, self._files, self._report, self._still_wanted = host, files, report, still_wanted
+        self._secrets = secrets
         self._starts = asyncio.Semaphore(AT_ONCE)
         self._removals = asyncio.Semaphore(AT_ONCE)
         self._shared: dict[tuple[str, ImageWish], _Shared] = {}
@@ -76,6 +83,9 @@ class Steps:
         match step:
             case Pull():
                 await self._pull(task, step.image)
+            case Deliver():
+                await self._secrets.deliver(*self._wanted(task), self._host())
+                self._known.delivered.add(task)
             case Launch():
                 async with self._starts:
                     if self._still_wanted(task, step):
@@ -179,9 +189,10 @@ class Steps:
             # In place, as a container that exists has this very file bound; and readable to whoever runs in it.
             (folder / name).write_text(text)
             (folder / name).chmod(0o644)
-        name = container_name(item, task)
+        name, binds = container_name(item, task), self._secrets.binds(item, task.id)
         try:
-            made = await self._engine.create(name, create_request(item, task, image, host), spec.platform)
+            request = create_request(item, task, image, host, secret_binds=binds)
+            made = await self._engine.create(name, request, spec.platform)
             health = "starting" if has_healthcheck(spec, image) else ""
             container = Observed(made, task.id, Phase.CREATED, health=health)
         except NameTaken as error:
@@ -225,7 +236,20 @@ class Steps:
         before = self._known.containers.get(container)
         if before is not None:
             # The verdict of the run's health check is not always kept by the engine once the run is over.
-            self._known.saw(replace(seen, health=before.health or seen.health, oom=before.oom or seen.oom))
+            seen = replace(seen, health=before.health or seen.health, oom=before.oom or seen.oom)
+            self._known.saw(replace(seen, log=await self._last_words(container)) if seen.has_failed else seen)
+
+    async def _last_words(self, container: str) -> tuple[str, ...]:
+        """Read the end of a container's log; some logging drivers cannot be read."""
+        try:
+            async with asyncio.timeout(_LOG_TIMEOUT), self._engine.logs(container, _LAST_WORDS) as parts:
+                found = b""
+                async for _, part in parts:
+                    found = (found + part)[-_ENOUGH_LOG:]
+                return last_lines(found)
+        except (StackyardError, TimeoutError) as error:
+            log.info("the last words of container %s cannot be read: %s", container[:12], error)
+            return ()
 
     async def _stop(self, task: str, container: str) -> None:
         view = self._known.view(task)
@@ -289,7 +313,16 @@ class Steps:
             if folder not in tasks:
                 self._remove_files(folder)
 
+        self._secrets.keep_only(tasks)
+        self._known.delivered &= set(tasks)
+
+    def forget_secrets(self, task: str) -> None:
+        """Remove the secrets and configs of a task that will not be started again."""
+        self._known.delivered.discard(task)
+        self._secrets.remove(task)
+
     def _remove_files(self, task: str) -> None:
+        self.forget_secrets(task)
         shutil.rmtree(self._files / task, ignore_errors=True)
 
 

@@ -7,11 +7,13 @@ of its networks, and the published ports. The latter two are the same for many n
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from cluster.model.network import INGRESS
 from cluster.model.task import Desired, Task
 from cluster.protocol import Item, NetworkItem, PeerItem, PortItem, ServiceItem, TaskItem, VipItem, VolumeItem
 from manager.decide.allocator import find_network
+from manager.decide.restarts import policy_for
 from manager.picture import ClusterState
 
 STICKY = "com.stackyard.sticky"
@@ -167,4 +169,5 @@ def _service(state: ClusterState, task: Task) -> ServiceItem | None:
     if spec is None or revision is None:
         return None
     volumes = tuple(volume for volume in revision.spec.volumes.values() if volume.name in spec.volume_names)
+    spec = replace(spec, restart=policy_for(revision.spec, spec))  # the agent restarts by it while there is no manager
     return ServiceItem(task.service_uid, task.version, revision.spec.name, spec, volumes)
