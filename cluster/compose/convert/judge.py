@@ -77,7 +77,7 @@ class Judged:
                 return to
             case Refused(why, instead):
                 hint = instead or f"To run without it, list {self.name} under {ACCEPT}: {{accept: [{self.name}]}}."
-                return f"{why}, and has no effect" if self.accepted else f"{why}. {hint}"
+                return f"without effect: {why}" if self.accepted else f"{why}. {hint}"
 
     def __str__(self) -> str:
         text = f": {self.text}" if self.text else ""
@@ -85,7 +85,7 @@ class Judged:
 
 
 def judge(project: Written) -> tuple[Judged, ...]:
-    """Give the verdict on each key that the files wrote, and on those that short forms stand for if not honoured."""
+    """Give the verdict on each key that the files wrote, and on those refused that short forms stand for, by line."""
     accept = _accepted(project)
     found = {path: (rule, name, value, beside) for path, rule, name, value, beside in _walk(project.model)}
     judged: dict[Path, Judged] = {}
@@ -101,7 +101,8 @@ def judge(project: Written) -> tuple[Judged, ...]:
             verdict = _verdict(rule, value, beside)
             if isinstance(verdict, Refused):
                 judged[path] = _judged(path, project.where(*path), verdict, name, accept)
-    return tuple(judged.values())
+    files = {one.where.file: n for n, one in reversed(list(enumerate(judged.values())))}
+    return tuple(sorted(judged.values(), key=lambda one: (files[one.where.file], one.where.line)))
 
 
 def allowed(project: Written) -> dict[str, Any]:
