@@ -3,7 +3,7 @@
 One call gives one step; when the step is done (or anything changed) the answer is asked for again, so a restarted
 agent goes on from wherever the engine and the kernel stand.
 
-    nothing --Pull--> image known --Launch--> running (--healthy--> RUNNING)
+    nothing --Pull--> image known --Deliver--> its secrets and configs there --Launch--> running (--healthy--> RUNNING)
     exited  --Inspect--> judged --Clean sandbox--> COMPLETE | FAILED is reported
     unwanted --Stop--> exited --Clean--> SHUTDOWN is reported
 
@@ -34,6 +34,11 @@ class Pull:
     """Make the image known, and fetch it if it is wished so or not there."""
 
     image: ImageWish
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Bring the task's secrets and configs to this node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +83,7 @@ class Clean:
     force: bool = False
 
 
-Step = Pull | Launch | Restart | Inspect | Stop | Clean
+Step = Pull | Deliver | Launch | Restart | Inspect | Stop | Clean
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +132,7 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One task as wanted (None: unwanted here) and as found."""
+    """One task as wanted (None: unwanted here) and as found; `files`: whether its secrets and configs are there."""
 
     task: Task | None
     item: ServiceItem | None
@@ -135,6 +140,7 @@ class View:
     sandbox: bool
     image: Image | None
     memory: Memory
+    files: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +214,8 @@ def _run_on(view: View, world: World, task: Task) -> Decision:
             if _ended_by_engine(container, world.engine):
                 if world.blocked:
                     return Decision(status=report(TaskState.STARTING, world.blocked))
+                if not view.files:
+                    return Decision(step=Deliver(), status=report(TaskState.STARTING, memory.trouble))
                 return Decision(
                     step=Restart(container.id, counted=False),
                     status=report(TaskState.STARTING, "starts again after engine or host did"),
@@ -234,6 +242,9 @@ def _start(view: View, world: World, task: Task) -> Decision:
         return Decision(status=report(TaskState.ACCEPTED, world.blocked))
     if container is None and view.image is None:
         return Decision(step=Pull(image_wish(item)), status=report(TaskState.PREPARING))
+    if not view.files:
+        state = TaskState.PREPARING if container is None else TaskState.STARTING
+        return Decision(step=Deliver(), status=report(state))
     # Either clock may be wrong; the wait that the leader meant is also the distance of its two instants.
     start_at = min(task.not_before, memory.seen_at + max(0.0, task.not_before - task.created_at))
     if world.now >= start_at:
@@ -308,6 +319,8 @@ def _offline_restart(view: View, world: World, task: Task, outcome: TaskStatus) 
     if delay is None:
         return None
     at = max((container.finished_at or world.now) + delay, world.offline_since + OFFLINE_AFTER)
+    if world.now >= at and not view.files:
+        return Decision(step=Deliver(), status=_status(task.id, TaskState.STARTING, world, memory.trouble, container))
     if world.now >= at:
         status = _status(task.id, TaskState.STARTING, world, "restarted in place", container, memory.restarts)
         return Decision(step=Restart(container.id, counted=True), status=status)
@@ -364,7 +377,7 @@ def after_restart(memory: Memory, container: Observed, *, counted: bool) -> Memo
 
 def after_success(memory: Memory) -> Memory:
     """A step was done: what went wrong before is over."""
-    return replace(memory, trouble="", tries=0, retry_at=0.0) if memory.tries else memory
+    return replace(memory, trouble="", tries=0, retry_at=0.0) if memory.tries or memory.trouble else memory
 
 
 def after_trouble(memory: Memory, step: Step, now: float, trouble: str, *, passing: bool) -> Memory:
@@ -373,7 +386,7 @@ def after_trouble(memory: Memory, step: Step, now: float, trouble: str, *, passi
     Only what leads to a start is ever given up; taking things away is tried for ever.
     """
     tries = memory.tries + 1
-    if isinstance(step, Pull | Launch | Restart) and (not passing or tries >= MAX_TRIES):
+    if isinstance(step, Pull | Deliver | Launch | Restart) and (not passing or tries >= MAX_TRIES):
         return replace(memory, refused=trouble, tries=0, retry_at=0.0)
     return replace(memory, trouble=trouble, tries=tries, retry_at=now + min(MAX_BACK_OFF, 2.0 ** (tries - 1)))
 

@@ -26,7 +26,7 @@ from cluster.model.service import ServiceMode, ServiceSpec
 from cluster.model.task import Task
 from cluster.model.volume import VolumeSpec
 from cluster.protocol import ServiceItem
-from cluster.templates import Place, expand_service, expand_volume, task_values
+from cluster.templates import Place, Value, expand_service, expand_volume, task_values
 
 RESOLVER = "127.0.0.11"
 
@@ -69,10 +69,10 @@ class Host:
             )
 
 
-def expanded(item: ServiceItem, task: Task, host: Host) -> ServiceItem:
-    """Expand the templates of a task's service and volumes. Raises TemplateError."""
+def values_of(item: ServiceItem, task: Task, host: Host) -> dict[str, Value]:
+    """Give what templates know of a task."""
     by_node = item.spec.mode in (ServiceMode.GLOBAL, ServiceMode.GLOBAL_JOB)
-    values = task_values(
+    return task_values(
         service=item.uid,
         name=f"{item.stack}_{item.spec.name}",
         labels=item.spec.labels,
@@ -80,6 +80,11 @@ def expanded(item: ServiceItem, task: Task, host: Host) -> ServiceItem:
         slot=host.place.id if by_node else str(task.slot),
         place=host.place,
     )
+
+
+def expanded(item: ServiceItem, task: Task, host: Host) -> ServiceItem:
+    """Expand the templates of a task's service and volumes. Raises TemplateError."""
+    values = values_of(item, task, host)
     volumes = tuple(expand_volume(volume, values) for volume in item.volumes)
     return replace(item, spec=expand_service(item.spec, values), volumes=volumes)
 

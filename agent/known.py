@@ -24,6 +24,8 @@ class Known:
         """Volumes that are to be removed; none before a manager gave all of a set."""
         self.containers: dict[str, Observed] = {}
         self.sandboxes: set[str] = set()
+        self.delivered: set[str] = set()
+        """Tasks whose secrets and configs are there."""
         self.unused: set[str] = set()
         """Sandboxes that this process made and that no container has run in."""
         self.images: dict[ImageWish, Image] = {}
@@ -103,6 +105,7 @@ class Known:
             sandbox=task in self.sandboxes,
             image=self.images.get(image_wish(item)) if item else None,
             memory=self.memory.get(task) or Memory(seen_at=0.0),
+            files=item is None or not item.spec.container.has_files or task in self.delivered,
         )
 
     def container_of(self, task: str) -> Observed | None:

@@ -20,6 +20,7 @@ from typing import Any, TypeVar, get_args
 import uvloop
 
 from agent import credentials
+from agent.contents import Contents
 from agent.departure import depart
 from agent.engine import Engine
 from agent.journal import Journal
@@ -28,6 +29,7 @@ from agent.networks import Networks
 from agent.outbox import Outbox
 from agent.resolver import Resolver
 from agent.runner import Runner
+from agent.secrets import Secrets
 from agent.session import Session
 from agent.streams import Streams
 from cluster.errors import Conflict, StackyardError, UserError
@@ -36,6 +38,9 @@ from cluster.templates import Place
 
 log = logging.getLogger("agent")
 T = TypeVar("T")
+
+SECRETS = Path("/run/stackyard/secrets")
+"""The folder that is kept in memory, in the engine's mount namespace."""
 
 BACK_WITHIN = 30.0
 """Seconds that a stopping agent asks for: who restarts it, restarts it sooner."""
@@ -164,6 +169,7 @@ async def run(settings: Settings) -> None:
         files=settings.data_dir / "tasks",
         address=settings.advertise,
         place=Place(who.identity.name, settings.name),
+        secrets=Secrets(SECRETS, Contents(who, lambda: {*settings.managers, *runner.managers})),
     )
     runner.resume(journal.read(who.identity.cluster))
     streams = Streams(who, engine, runner.known)

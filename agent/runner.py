@@ -35,6 +35,7 @@ from agent.engine_facts import EngineFacts
 from agent.journal import Entry, Journal
 from agent.known import Known
 from agent.outbox import Outbox
+from agent.secrets import OutOfReach, Secrets
 from agent.steps import AT_ONCE, Network, Steps
 from agent.volumes import Volumes
 from agent.withdrawals import Withdrawals
@@ -67,6 +68,7 @@ class Runner:
         files: Path,
         address: str,
         place: Place,
+        secrets: Secrets,
     ) -> None:
         self._engine, self._network = engine, network
         self._outbox, self._journal = outbox, journal
@@ -92,7 +94,10 @@ class Runner:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._under_way: dict[str, tuple[Step, asyncio.Task[None]]] = {}
         self._reported: dict[str, TaskStatus] = {}
-        self._steps = Steps(engine, network, self.known, self._host, files, self._report, self._still_wanted)
+        self._secrets = secrets
+        self._steps = Steps(
+            engine, network, self.known, self._host, files, self._report, self._still_wanted, secrets
+        )
 
     # What others tell it.
 
@@ -135,6 +140,9 @@ class Runner:
     async def announce(self, statuses: Collection[TaskStatus]) -> None:
         """Call before statuses are sent: what was told to have ended must never be started again, by no later life."""
         self.known.announced(statuses)
+        for status in statuses:
+            if status.state.terminal:
+                self._steps.forget_secrets(status.task)
         if any(status.state.terminal for status in statuses):
             await self._journal.flush()
 
@@ -155,6 +163,7 @@ class Runner:
     async def run(self) -> None:
         """Work, for ever."""
         self.known.sandboxes = set(self._network.sandboxes())
+        self.known.delivered = self._secrets.tasks()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow_engine())
             group.create_task(self._apply())
@@ -239,6 +248,9 @@ class Runner:
         except EngineDown as error:
             log.info("task %s: %s waits for the engine: %s", task, type(step).__name__, error.message)
             self._retry(task, step, error.message, passing=None)
+        except OutOfReach as error:
+            self._retry(task, step, error.message, passing=None)
+            memory[task] = replace(memory[task], trouble=error.message)
         except ContainerMissing as error:
             log.info("task %s: %s", task, error.message)
             if (seen := self.known.container_of(task)) is not None:

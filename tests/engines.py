@@ -104,6 +104,8 @@ class EngineHost:
         self.netns = self.home / "netns"
         self.links = self.home / "links"
         self.files = self.home / "files"
+        self.memory = self.home / "memory"
+        """Mounts below it are seen by the tests' process and by the engine."""
         self.cgroup = f"stackyard-tests-{self.home.name}"
         self._init: subprocess.Popen[bytes] | None = None
         self._pid = 0
@@ -113,10 +115,11 @@ class EngineHost:
         """Make the host, with an empty disk or with what a power cut left on it."""
         if empty:
             _wipe(self.home)
-        for each in (self.netns, self.links, self.files):
+        for each in (self.netns, self.links, self.files, self.memory):
             each.mkdir(parents=True, exist_ok=True)
-        _run("mount", "--bind", str(self.netns), str(self.netns))
-        _run("mount", "--make-shared", str(self.netns))
+        for shared in (self.netns, self.memory):
+            _run("mount", "--bind", str(shared), str(shared))
+            _run("mount", "--make-shared", str(shared))
         (self.home / "booted").unlink(missing_ok=True)
         runtime = wrapper().parent
         self._init = subprocess.Popen(
@@ -205,7 +208,7 @@ class EngineHost:
             program.wait()
         self._programs.clear()
         _unmount(self.home)
-        for memory in (self.netns, self.links):
+        for memory in (self.netns, self.links, self.memory):
             shutil.rmtree(memory, ignore_errors=True)
 
     def end(self) -> None:

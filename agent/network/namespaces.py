@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from agent.libc import call
 from cluster.errors import Failed
 
 log = logging.getLogger(__name__)
@@ -25,17 +26,9 @@ _MS_BIND, _MS_REC, _MS_SHARED = 0x1000, 0x4000, 1 << 20
 _MNT_DETACH = 2
 _OWN = "/proc/thread-self/ns/net"
 
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _call(name: str, *args: object) -> None:
-    if getattr(_libc, name)(*args) == -1:
-        code = ctypes.get_errno()
-        raise OSError(code, f"{name}: {os.strerror(code)}")
-
 
 def _mount(source: str, target: str, flags: int) -> None:
-    _call("mount", source.encode(), target.encode(), None, ctypes.c_ulong(flags), None)
+    call("mount", source.encode(), target.encode(), None, ctypes.c_ulong(flags), None)
 
 
 class Namespaces:
@@ -99,7 +92,7 @@ class Namespaces:
         path = str(self.directory / name)
         os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444))
         try:
-            _call("unshare", _CLONE_NEWNET)
+            call("unshare", _CLONE_NEWNET)
             try:
                 fd = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
                 try:
@@ -116,7 +109,7 @@ class Namespaces:
     @contextmanager
     def inside(self, fd: int) -> Iterator[None]:
         """Stay in a namespace for the block."""
-        _call("setns", fd, _CLONE_NEWNET)
+        call("setns", fd, _CLONE_NEWNET)
         try:
             yield
         finally:
@@ -126,7 +119,7 @@ class Namespaces:
         """Take the name away; the kernel ends the namespace when nobody is in it. No error if there is none."""
         path = self.directory / name
         try:
-            _call("umount2", str(path).encode(), _MNT_DETACH)
+            call("umount2", str(path).encode(), _MNT_DETACH)
         except OSError as error:
             if error.errno not in (errno.EINVAL, errno.ENOENT):
                 raise
@@ -134,7 +127,7 @@ class Namespaces:
 
     def _go_home(self) -> None:
         try:
-            _call("setns", self.home, _CLONE_NEWNET)
+            call("setns", self.home, _CLONE_NEWNET)
         except OSError:
             # A thread lost in a container's namespace would do the next job there. A fresh process adopts everything.
             log.critical("a thread cannot return to the node's network namespace; the process ends", exc_info=True)

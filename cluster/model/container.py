@@ -173,6 +173,11 @@ class ContainerSpec:
     block_io: BlockIO | None = None
 
     @property
+    def has_files(self) -> bool:
+        """Tell whether it uses any secret or config."""
+        return bool(self.secrets or self.configs)
+
+    @property
     def has_sandbox(self) -> bool:
         """Tell whether its tasks have a network namespace of ours; those in the host's network have none."""
         return self.network_mode != "host"

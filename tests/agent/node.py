@@ -15,6 +15,7 @@ from agent.networks import Networks
 from agent.outbox import Outbox
 from agent.resolver import Resolver
 from agent.runner import Runner
+from agent.secrets import OutOfReach, Secrets
 from cluster.model.task import Task, TaskState, TaskStatus
 from cluster.protocol import Item
 from cluster.templates import Place
@@ -43,12 +44,20 @@ class Node:
             files=host.files,
             address=ADDRESS,
             place=Place(NODE, "host-1"),
+            secrets=Secrets(host.memory / "secrets", self),
         )
+        self.contents: dict[str, bytes] = {}
         self.statuses: dict[str, TaskStatus] = {}
         self.told: list[TaskStatus] = []
         self.away = False
         self._revision = 0
         self._news = asyncio.Condition()
+
+    async def fetch(self, stack: str, digest: str) -> bytes:
+        """Be the manager that gives contents."""
+        if digest not in self.contents:
+            raise OutOfReach("waits for a manager")
+        return self.contents[digest]
 
     async def condition(self, name: str, *, gone: bool = False) -> None:
         """Wait until the node has a trouble of that name, or has it no longer."""

@@ -18,6 +18,7 @@ from agent.engine import Engine
 from agent.journal import Journal
 from agent.outbox import Outbox
 from agent.runner import Runner
+from agent.secrets import Secrets
 from agent.session import Session
 from agent.streams import Streams
 from cluster import pki
@@ -63,6 +64,11 @@ class NoNetwork:
         return frozenset()
 
 
+class NoContents:
+    async def fetch(self, stack: str, digest: str) -> bytes:
+        raise NotImplementedError
+
+
 class Agent:
     """A whole agent but for engine and networks."""
 
@@ -80,6 +86,7 @@ class Agent:
             files=folder,
             address="10.0.0.1",
             place=Place(NODE, "host-1"),
+            secrets=Secrets(folder / "secrets", NoContents()),
         )
         self._streams = Streams(credentials, engine, self.runner.known)
         self.session = Session(credentials, managers, self.runner, self.outbox, self._streams, lambda: self.description)
