@@ -95,9 +95,7 @@ class Runner:
         self._under_way: dict[str, tuple[Step, asyncio.Task[None]]] = {}
         self._reported: dict[str, TaskStatus] = {}
         self._secrets = secrets
-        self._steps = Steps(
-            engine, network, self.known, self._host, files, self._report, self._still_wanted, secrets
-        )
+        self._steps = Steps(engine, network, self.known, self._host, files, self._report, self._still_wanted, secrets)
 
     # What others tell it.
 
