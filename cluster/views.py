@@ -66,7 +66,11 @@ class ClusterView:
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """`tasks` counts the tasks that are to run there; `conditions` are its troubles by name, a sentence each."""
+    """`tasks` counts the tasks that are to run there; `conditions` are its troubles by name, a sentence each.
+
+    `reserved_*` is what its tasks reserve; `resources` are the named things that it offers, of which the tasks reserve
+    `reserved_resources`. `volumes` are those with their data there. A drain ends at `drain_until`, ready or not.
+    """
 
     id: str
     name: str
@@ -85,14 +89,29 @@ class NodeView:
     architecture: str = ""
     cpus: int = 0
     memory: int = 0
+    reserved_cpus: float = 0.0
+    reserved_memory: int = 0
+    resources: dict[str, int] = field(default_factory=dict)
+    reserved_resources: dict[str, int] = field(default_factory=dict)
+    drain_until: float | None = None
+    joined_at: float = 0.0
+    kernel: str = ""
+    engine_labels: dict[str, str] = field(default_factory=dict)
+    volumes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class NodeChange:
-    """The body of PATCH /v1/nodes/{name}: what is None stays; a label of None is taken off, others are set."""
+    """The body of PATCH /v1/nodes/{name}: what is None stays; a label or resource of None is taken off.
+
+    `deadline` goes with a drain: the seconds that it may take for not leaving a service with less than it should have,
+    "never" for as long as it takes; ten minutes unless given.
+    """
 
     availability: Availability | None = None
     labels: dict[str, str | None] | None = None
+    resources: dict[str, int | None] | None = None
+    deadline: float | Literal["never"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,7 +368,8 @@ class TaskView:
     """`name` is `stack_service.slot`; `node` is a name, "" while unbound.
 
     `message` joins what the agent said and the leader's reason. `since` is when `state` was entered. `restarts` counts
-    restarts in place. `log` has the last lines that it printed before it failed.
+    restarts in place, `failures` those in a row before it in its slot. `log` has the last lines that it printed before
+    it failed.
     """
 
     id: str
@@ -369,6 +389,7 @@ class TaskView:
     version: int = 0
     created_at: float = 0.0
     log: tuple[str, ...] = ()
+    failures: int = 0
 
 
 @dataclass(frozen=True, slots=True)

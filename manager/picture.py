@@ -63,6 +63,7 @@ class ClusterState:
         self.networks_of: dict[str, set[str]] = {}  # by stack uid
         self.networks_named: dict[str, set[str]] = {}
         self.volumes: dict[str, Volume] = {}
+        self.volumes_on: dict[str, set[str]] = {}  # by node
         self.volumes_leaving: dict[str, set[str]] = {}  # by node: the names of those to be removed from it
         self.tasks: dict[str, Task] = {}
         self.statuses: dict[str, TaskStatus] = {}
@@ -300,6 +301,10 @@ class ClusterState:
 
     def _put_volume(self, old: Volume | None, new: Volume | None) -> None:
         _replace(self.volumes, lambda r: r.name, old, new)
+        if old is not None:
+            _discard(self.volumes_on, old.node, old.name)
+        if new is not None:
+            self.volumes_on.setdefault(new.node, set()).add(new.name)
         if old is not None and old.removing:
             _discard(self.volumes_leaving, old.node, old.name)
         if new is not None and new.removing:

@@ -64,6 +64,12 @@ class Client:
     def nodes(self) -> list[views.NodeView]:
         return self._get(list[views.NodeView], "/nodes")
 
+    def node(self, name: str) -> views.NodeView:
+        return self._get(views.NodeView, f"/nodes/{name}")
+
+    def remove_node(self, name: str, *, force: bool = False) -> None:
+        self._transport.call("DELETE", f"/v1/nodes/{name}", {"force": str(force).lower()}, None)
+
     def update_node(self, name: str, change: views.NodeChange) -> views.NodeView:
         return self._ask(views.NodeView, "PATCH", f"/nodes/{name}", body=change)
 
@@ -91,8 +97,9 @@ class Client:
         contents: dict[tuple[str, str], bytes] | None = None,
         *,
         atomic: bool = False,
+        force: tuple[str, ...] = (),
     ) -> views.RevisionReply:
-        """Make a stack be as `spec` says, as a new revision of it if anything differs.
+        """Make a stack be as `spec` says, as a new revision of it if anything differs or services are in `force`.
 
         `contents` are those of its secrets and configs, by ("secret" or "config", key). An `atomic` deploy is undone
         whole when the new tasks of one service fail.
@@ -100,7 +107,9 @@ class Client:
         sent = {place: base64.b64encode(data).decode() for place, data in (contents or {}).items()}
         secrets = {key: text for (kind, key), text in sent.items() if kind == "secret"}
         configs = {key: text for (kind, key), text in sent.items() if kind == "config"}
-        request = views.DeployRequest(spec, _operation(), reason, base_revision, secrets, configs, atomic=atomic)
+        request = views.DeployRequest(
+            spec, _operation(), reason, base_revision, secrets, configs, force=force, atomic=atomic
+        )
         return self._ask(views.RevisionReply, "PUT", f"/stacks/{spec.name}", body=request)
 
     def externals(self, kind: FileKind) -> list[views.ExternalView]:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import time
+
 import click
 
+from cli.client import Client
 from cli.commands.session import connect
 from cli.output import Form, format_option, joined, show
-from cluster.errors import StackyardError, UserError
+from cluster.errors import Failed, StackyardError, UserError
 from cluster.model.node import Availability
 from cluster.views import NodeChange, NodeView
+
+_PAUSE = 0.3
+_UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 @click.group()
@@ -42,23 +48,157 @@ def _problem(node: NodeView) -> str:
     return joined((node.reason if node.status != "ready" else "", *node.conditions.values()), "; ")
 
 
+@node.command("inspect")
+@click.argument("names", nargs=-1, required=True, metavar="NODE...")
+def inspect_(names: tuple[str, ...]) -> None:
+    """Show all that is known of nodes, as JSON."""
+    import msgspec
+
+    with connect() as client:
+        found = [client.node(name) for name in names]
+    click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
+
+
+@node.command("ps")
+@click.argument("name", metavar="NODE")
+@click.option("--all", "-a", "everything", is_flag=True, help="Also the tasks that have ended and were replaced.")
+@format_option
+def ps_(name: str, everything: bool, form: Form) -> None:
+    """List the tasks on a node."""
+    from cli.commands.services import ps
+
+    click.get_current_context().invoke(ps, what=None, node=name, everything=everything, form=form)
+
+
 @node.command()
-@click.argument("name")
+@click.argument("name", metavar="NODE")
 @click.option("--availability", type=click.Choice([str(a) for a in Availability]), help="Whether it takes tasks.")
 @click.option("--label-add", "added", multiple=True, metavar="KEY=VALUE", help="Set a label.")
 @click.option("--label-rm", "removed", multiple=True, metavar="KEY", help="Take a label off.")
-def update(name: str, availability: str | None, added: tuple[str, ...], removed: tuple[str, ...]) -> None:
-    """Change whether a node takes tasks, and its labels."""
+@click.option("--resource", "resources", multiple=True, metavar="NAME=N", help="Say how many it has of a thing.")
+@click.option("--resource-rm", "resources_removed", multiple=True, metavar="NAME", help="Take that back.")
+def update(
+    name: str,
+    availability: str | None,
+    added: tuple[str, ...],
+    removed: tuple[str, ...],
+    resources: tuple[str, ...],
+    resources_removed: tuple[str, ...],
+) -> None:
+    """Change whether a node takes tasks, its labels, and what it offers.
+
+    Services reserve a resource by its name (deploy.resources.reservations.generic_resources); requests for devices
+    of kind gpu reserve the resource gpu.
+    """
     labels: dict[str, str | None] = dict.fromkeys(removed)
     for label in added:
-        key, separator, value = label.partition("=")
-        if not key or not separator:
-            raise UserError(f"{label!r} is no label", hint="Write KEY=VALUE.")
+        key, value = _pair(label, "a label", "KEY=VALUE")
         labels[key] = value
-    change = NodeChange(Availability(availability) if availability else None, labels or None)
+    counts: dict[str, int | None] = dict.fromkeys(resources_removed)
+    for resource in resources:
+        key, value = _pair(resource, "a resource", "NAME=N, such as gpu=2")
+        if not value.isdecimal():
+            raise UserError(f"{resource!r} does not say how many", hint="Write NAME=N, such as gpu=2.")
+        counts[key] = int(value)
+    change = NodeChange(Availability(availability) if availability else None, labels or None, counts or None)
     with connect() as client:
         client.update_node(name, change)
     click.echo(f"updated {name}")
+
+
+def _pair(text: str, what: str, form: str) -> tuple[str, str]:
+    key, separator, value = text.partition("=")
+    if not key or not separator:
+        raise UserError(f"{text!r} is no {what.partition(' ')[2]}", hint=f"Write {form}.")
+    return key, value
+
+
+@node.command()
+@click.argument("names", nargs=-1, required=True, metavar="NODE...")
+def activate(names: tuple[str, ...]) -> None:
+    """Let nodes take tasks again."""
+    _set(names, NodeChange(Availability.ACTIVE), "takes tasks")
+
+
+@node.command()
+@click.argument("names", nargs=-1, required=True, metavar="NODE...")
+def pause(names: tuple[str, ...]) -> None:
+    """Give nodes no new tasks; they keep those that they have."""
+    _set(names, NodeChange(Availability.PAUSE), "takes no new tasks")
+
+
+def _set(names: tuple[str, ...], change: NodeChange, what: str) -> None:
+    with connect() as client:
+        for name in names:
+            client.update_node(name, change)
+            click.echo(f"{name} {what}")
+
+
+@node.command()
+@click.argument("names", nargs=-1, required=True, metavar="NODE...")
+@click.option(
+    "--deadline", default="10m", metavar="TIME|never", help="How long it may take: 30s, 10m (default), never."
+)
+@click.option("--detach", "-d", is_flag=True, help="Do not wait until they are empty.")
+def drain(names: tuple[str, ...], deadline: str, detach: bool) -> None:
+    """Move all tasks off nodes, and wait until they are empty.
+
+    No service is left with less than its update_config allows, and no task goes that has no other place, until the
+    deadline comes: then what is left goes at once, and this command says what that was.
+    """
+    limit = _deadline(deadline)
+    change = NodeChange(Availability.DRAIN, deadline="never" if limit is None else limit)
+    with connect() as client:
+        drained = [client.update_node(name, change) for name in names]
+        for one in drained:
+            click.echo(f"{one.name} is drained" if detach else f"{one.name} is empty: {_empty(client, one)}")
+
+
+def _empty(client: Client, node: NodeView) -> str:
+    """Wait until nothing runs on a node; tell how that ended."""
+    told = ""
+    seen: set[str] = set()
+    while True:
+        tasks = client.tasks(node=node.id)
+        left = [task for task in tasks if not task.state.terminal]
+        seen |= {task.id for task in left}
+        now = client.node(node.id)
+        if now.availability is not Availability.DRAIN:
+            raise Failed(f"{node.name} is {now.availability} again", hint="Somebody else changed that.")
+        if not left:
+            forced = sum(task.id in seen and "its deadline has come" in task.message for task in tasks)
+            return f"{forced} tasks went at once when the deadline came" if forced else "all tasks found other places"
+        why = next((f"{t.name}: {t.message}" for t in left if "stays until there is room" in t.message), "")
+        text = f"{node.name}: {len(left)} tasks are left" + (f"; {why}" if why else "")
+        if text != told:
+            click.echo(text, err=True)
+            told = text
+        time.sleep(_PAUSE)
+
+
+def _deadline(text: str) -> float | None:
+    """Read 30s, 10m, 2h, or never."""
+    if text == "never":
+        return None
+    number, unit = text[:-1], text[-1:]
+    if unit not in _UNITS or not number.isdecimal():
+        raise UserError(f"--deadline: {text!r} is no time", hint="Give one such as 30s, 10m, 2h, or never.")
+    return float(number) * _UNITS[unit]
+
+
+@node.command("rm")
+@click.argument("names", nargs=-1, required=True, metavar="NODE...")
+@click.option("--force", "-f", is_flag=True, help="Also nodes that are up, or that have the data of volumes.")
+def rm_(names: tuple[str, ...], force: bool) -> None:
+    """Take nodes out of the cluster that are down for good.
+
+    On a node that is up, `stack leave` does it in order. With --force a node that is up is forgotten as it is: its
+    containers run on unless it is stopped, beside those that take their place.
+    """
+    with connect() as client:
+        for name in names:
+            client.remove_node(name, force=force)
+            click.echo(f"removed {name}")
 
 
 @click.command()

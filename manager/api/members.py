@@ -1,9 +1,8 @@
-"""Routes about who belongs to the cluster: nodes, those that join, clients."""
+"""Routes about who may belong to the cluster: those that join and leave, their tokens, clients."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
@@ -11,7 +10,7 @@ from starlette.responses import Response
 
 from cluster.codec import key_for
 from cluster.errors import Conflict, Forbidden, NotFound, UserError
-from cluster.model.node import Availability, Node, NodeStatus
+from cluster.model.node import Availability, Node
 from cluster.pki import key_digest
 from cluster.views import (
     CertificateReply,
@@ -26,9 +25,9 @@ from cluster.views import (
     TokenView,
 )
 from manager import tokens
-from manager.api import show
+from manager.api import nodes, show
 from manager.api.bodies import answer, body, takes
-from manager.api.callers import Agent, Anyone, Caller, LocalRoot, Operator
+from manager.api.callers import Agent, Anyone, Caller, LocalRoot
 from manager.api.core import TRIES, AnyCore, Core, ReadyCore, busy
 from manager.authority import ROLES
 from manager.etcd import delete, put
@@ -37,39 +36,6 @@ from manager.tokens import Admission
 router = APIRouter(prefix="/v1", tags=["members"])
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}")
-
-
-@router.get("/nodes", response_model=list[NodeView])
-async def nodes(caller: Operator, core: ReadyCore) -> Response:
-    return answer(show.nodes(core.state))
-
-
-@router.patch("/nodes/{name}", response_model=NodeView, openapi_extra=takes(NodeChange))
-async def change_node(
-    caller: Operator, core: ReadyCore, name: str, change: Annotated[NodeChange, Depends(body(NodeChange))]
-) -> Response:
-    """Change a node's availability or labels; the name may be its id."""
-    return await _change(core, name, change)
-
-
-async def _change(core: Core, name: str, change: NodeChange) -> Response:
-    for _ in range(TRIES):
-        node = show.find_node(core.state, name)
-        wanted = _changed(node, change)
-        key = key_for(Node, node.id)
-        if wanted == node or await core.write([wanted], {key: core.state.revision_of(key)}):
-            return answer(show.node(core.state, wanted))
-    raise busy(f"the node {name}")
-
-
-def _changed(node: Node, change: NodeChange) -> Node:
-    labels = dict(node.labels)
-    for label, value in (change.labels or {}).items():
-        if value is None:
-            labels.pop(label, None)
-        else:
-            labels[label] = value
-    return replace(node, labels=labels, availability=change.availability or node.availability)
 
 
 @router.get("/join-tokens", response_model=JoinTokens)
@@ -138,11 +104,11 @@ async def _join(core: Core, name: str, ident: str, admission: Admission) -> Node
                 hint=f"Join as {known.name}, or remove the agent's data directory to join as another node.",
             )
         return known
-    name_key = _name_key(name)
+    name_key = nodes.key_of_name(name)
     taken = await core.etcd.get(name_key)
     others = []
     if taken is not None and (holder := core.state.nodes.get(taken.value.decode())) is not None:
-        if _lives(core, holder):
+        if nodes.lives(core.state, holder):
             raise Conflict(
                 f"a node with the name {name} is in the cluster already",
                 hint="Choose another --name, or stop that node first.",
@@ -163,25 +129,14 @@ async def own_node(caller: Agent, core: ReadyCore) -> Response:
 @router.post("/self/drain", response_model=NodeView)
 async def drain_own_node(caller: Agent, core: ReadyCore) -> Response:
     """Give up a node's own tasks, as it is about to leave."""
-    return await _change(core, _own(core, caller).id, NodeChange(Availability.DRAIN))
+    return answer(await nodes.change(core, _own(core, caller).id, NodeChange(Availability.DRAIN)))
 
 
 @router.delete("/self", status_code=204)
 async def leave(caller: Agent, core: ReadyCore) -> Response:
     """Take a node out of the cluster at its own word; what still runs on it is replaced elsewhere."""
-    for _ in range(TRIES):
-        node = core.state.nodes.get(caller.name)
-        if node is None:
-            return Response(status_code=204)
-        key, name_key = key_for(Node, node.id), _name_key(node.name)
-        taken = await core.etcd.get(name_key)
-        guards, deletes = {key: core.state.revision_of(key)}, [delete(key)]
-        if taken is not None and taken.value.decode() == node.id:
-            guards[name_key] = taken.mod_revision
-            deletes.append(delete(name_key))
-        if await core.write([], guards, deletes):
-            return Response(status_code=204)
-    raise busy(f"the node {caller.name}")
+    await nodes.take_out(core, caller.name)
+    return Response(status_code=204)
 
 
 def _own(core: Core, caller: Caller) -> Node:
@@ -190,17 +145,6 @@ def _own(core: Core, caller: Caller) -> Node:
     if node is None:
         raise NotFound("this node is no member of the cluster any more", hint="Join again with `stack join`.")
     return node
-
-
-def _name_key(name: str) -> str:
-    return f"/stackyard/pki/name/{name}"
-
-
-def _lives(core: Core, node: Node) -> bool:
-    """Tell whether a node has been seen and not been given up."""
-    verdict = core.state.node_states.get(node.id)
-    heard = core.state.is_heard(core.state.sessions.get(node.id))
-    return heard or (verdict is not None and verdict.status in (NodeStatus.READY, NodeStatus.AGENT_LOST))
 
 
 @router.post("/certificates", response_model=CertificateReply, openapi_extra=takes(CertificateRequest))

@@ -21,6 +21,7 @@ from cluster.views import (
     TaskView,
 )
 from manager.api.changes import changes
+from manager.decide.filters import capacity_of
 from manager.decide.tally import tally
 from manager.picture import ClusterState
 
@@ -81,6 +82,7 @@ def node(state: ClusterState, node: Node) -> NodeView:
     verdict = state.node_states.get(node.id)
     session = state.sessions.get(node.id)
     description = None if session is None else session.description
+    reserved = state.roster.reserved(node.id)
     return NodeView(
         id=node.id,
         name=node.name,
@@ -99,6 +101,15 @@ def node(state: ClusterState, node: Node) -> NodeView:
         architecture="" if description is None else description.architecture,
         cpus=0 if description is None else description.cpus,
         memory=0 if description is None else description.memory,
+        reserved_cpus=reserved.nano_cpus / 10**9,
+        reserved_memory=reserved.memory,
+        resources=capacity_of(node, description).generic,
+        reserved_resources=reserved.generic,
+        drain_until=node.drain_until,
+        joined_at=node.joined_at,
+        kernel="" if description is None else description.kernel,
+        engine_labels={} if description is None else description.engine_labels,
+        volumes=tuple(sorted(state.volumes_on.get(node.id, ()))),
     )
 
 
@@ -285,4 +296,5 @@ def task(state: ClusterState, task: Task) -> TaskView:
         version=task.version,
         created_at=task.created_at,
         log=() if status is None else status.log,
+        failures=task.failures,
     )
