@@ -1,8 +1,7 @@
-"""The Compose loader: text of Compose files in, a StackSpec or a ComposeError with file, line and field out.
+"""The Compose loader: text of Compose files in, the model that `docker compose config` prints or a ComposeError out.
 
 It reads files through a given reader and variables from a given mapping; it opens nothing and knows no clock, no
-network and no cluster. One step a file: parse (scalars), interpolate, normalise (ports, mounts), keys, merge, then
-convert (stack, service, deploy, placement). For any content it raises ComposeError or nothing.
+network and no cluster. For any content it raises ComposeError, with file, line and field, or nothing.
 
     from pathlib import Path
     from cluster import compose
@@ -10,17 +9,26 @@ convert (stack, service, deploy, placement). For any content it raises ComposeEr
     def reader(path: str) -> bytes:
         return Path(path).read_bytes()
 
-    spec = compose.load(["/srv/shop/compose.yml"], environment={"TAG": "1.4"}, reader=reader)
-    print(spec.name, list(spec.services))          # shop ['web', 'db']
+    project = compose.read(["/srv/shop/compose.yml"], {"TAG": "1.4"}, reader, profiles=["debug"])
+    project.model["services"]["web"]["image"]       # 'shop/web:1.4'
+    project.where("services", "web", "image")       # Where('/srv/shop/compose.yml', 3, 'services.web.image')
+    project.notes                                   # unset variables
+    project.config("yaml")                          # as `docker compose config` prints it
+    project.stack()                                 # what the cluster runs, by `convert`
 
-`read` gives the Project in between: `.notes` (unset variables, accepted keys), `.builds()` and `.stack()`.
+The rooms, one step a file: `parse` (bytes to a `tree` with places), `interpolate` and `dotenv`, `extends`, `include`,
+`merge` and `unique`, the table of all keys (`fields`, of `kinds`, which also makes the model), `longforms`, `paths`,
+`validate`, all strung together in `layers`; then, for the whole project, `implicit`, `consistency`, `environment`,
+`selection` and `output`, in `project`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from cluster.compose.project import Build, Note, Project, Reader, read
+from cluster.compose.convert import Build
+from cluster.compose.layers import Reader
+from cluster.compose.project import Note, Project, read
 from cluster.model.stack import StackSpec
 
 __all__ = ["Build", "Note", "Project", "Reader", "load", "read"]

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cluster import compose
-from cluster.compose.keys import TABLE
+from cluster.compose.convert.verdicts import TABLE
 from cluster.errors import ComposeError
 from cluster.model.stack import StackSpec
 from tests.cluster.compose.loading import FILE, reader_of, stack
