@@ -16,7 +16,10 @@ from cluster.engine import troubles
 
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
-    """What matters of the engine's own description. `troubles` are conditions under which no container can be made."""
+    """What matters of the engine's own description. `troubles` are conditions under which no container can be made.
+
+    `resources` are the generic resources of its configuration, `root` is its data directory.
+    """
 
     version: str
     api: tuple[int, int]
@@ -28,6 +31,8 @@ class EngineFacts:
     memory: int = 0
     labels: dict[str, str] = field(default_factory=dict)
     troubles: dict[str, str] = field(default_factory=dict)
+    resources: dict[str, int] = field(default_factory=dict)
+    root: str = ""
 
 
 def facts_from(info: Mapping[str, Any], api: tuple[int, int], started_at: float) -> EngineFacts:
@@ -44,7 +49,22 @@ def facts_from(info: Mapping[str, Any], api: tuple[int, int], started_at: float)
         memory=info.get("MemTotal", 0),
         labels={name: value for name, _, value in labels},
         troubles=troubles(info),
+        resources=_resources(info),
+        root=info.get("DockerRootDir", ""),
     )
+
+
+def _resources(info: Mapping[str, Any]) -> dict[str, int]:
+    """Count the generic resources that daemon.json gives (`node-generic-resources`), the named ones by their kind."""
+    counts: dict[str, int] = {}
+    for entry in info.get("GenericResources") or ():
+        if discrete := entry.get("DiscreteResourceSpec"):
+            kind = str(discrete.get("Kind", "")).lower()
+            counts[kind] = counts.get(kind, 0) + int(discrete.get("Value", 0))
+        elif named := entry.get("NamedResourceSpec"):
+            kind = str(named.get("Kind", "")).lower()
+            counts[kind] = counts.get(kind, 0) + 1
+    return counts
 
 
 def peer_started_at(path: Path) -> float:

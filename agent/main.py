@@ -239,6 +239,7 @@ def _describer(settings: Settings, runner: Runner) -> Callable[[], NodeDescripti
             cpus=facts.cpus,
             memory=facts.memory,
             engine_labels=facts.labels,
+            resources=facts.resources,
         )
 
     return describe

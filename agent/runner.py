@@ -30,6 +30,7 @@ from agent.converge import (
     reportable,
 )
 from agent.create import Host, Unsupported
+from agent.disk import Disk
 from agent.engine import ContainerMissing, Engine, EngineDown, EngineRefused, ImageMissing
 from agent.engine_facts import EngineFacts
 from agent.journal import Entry, Journal
@@ -75,6 +76,7 @@ class Runner:
         self._cluster, self._files, self._address, self._place = cluster, files, address, place
         self.known = Known()
         self.volumes = Volumes(engine, self.known)
+        self.disk = Disk()
         self.withdrawals = Withdrawals()
         self.managers: tuple[str, ...] = ()
         self._troubles: dict[str, str] = {"engine": "the Docker Engine has not been reached yet"}
@@ -133,7 +135,8 @@ class Runner:
         """The node's troubles by name, for the beats."""
         facts = self._engine.facts
         volumes = {"volumes": self.volumes.trouble} if self.volumes.trouble else {}
-        return {**self._troubles, **volumes, **(facts.troubles if facts else {})}
+        disk = {"disk": self.disk.trouble} if self.disk.trouble else {}
+        return {**self._troubles, **volumes, **disk, **(facts.troubles if facts else {})}
 
     async def announce(self, statuses: Collection[TaskStatus]) -> None:
         """Call before statuses are sent: what was told to have ended must never be started again, by no later life."""
@@ -167,6 +170,7 @@ class Runner:
             group.create_task(self._apply())
             group.create_task(self._look_again())
             group.create_task(self.volumes.run())
+            group.create_task(self.disk.run())
             while True:
                 await self._wake.wait()
                 self._wake.clear()
@@ -294,6 +298,7 @@ class Runner:
         while True:
             try:
                 facts = self.facts = await self._engine.connect()
+                self.disk.root = facts.root
                 ready_at = time.time()
                 async with self._engine.events(self._cluster) as events:
                     listed_at = time.time()

@@ -179,15 +179,18 @@ def reservations_of(state: ClusterState, task: Task) -> Reservations:
 def needs_of(spec: ServiceSpec) -> Reservations:
     """Give what a task of a service reserves.
 
-    Devices that a driver of the engine gives, such as GPUs, count as resources of that name; all of them as one.
+    Names are in lower case. Devices that a driver of the engine gives, such as GPUs, count as resources of that name,
+    unless that is reserved too; all of them count as one.
     """
     reservations, requests = spec.reservations, spec.container.device_requests
-    if not requests:
+    if not requests and not reservations.generic:
         return reservations
-    generic = dict(reservations.generic)
+    generic = {name.lower(): count for name, count in reservations.generic.items()}
+    reserved = frozenset(generic)
     for request in requests:
         kind = "gpu" if "gpu" in request.capabilities else next(iter(request.capabilities), request.driver)
-        if kind and kind not in reservations.generic:
+        kind = kind.lower()
+        if kind and kind not in reserved:
             generic[kind] = generic.get(kind, 0) + max(1, len(request.device_ids), request.count)
     return Reservations(reservations.nano_cpus, reservations.memory, generic)
 

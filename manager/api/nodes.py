@@ -102,9 +102,9 @@ def _changed(node: Node, change: NodeChange, now: float) -> Node:
             labels[label] = value
     for resource, count in (change.resources or {}).items():
         if count is None:
-            resources.pop(resource, None)
+            resources.pop(resource.lower(), None)
         else:
-            resources[resource] = count
+            resources[resource.lower()] = count
     availability = change.availability or node.availability
     until = node.drain_until if availability is Availability.DRAIN else None
     if change.availability is Availability.DRAIN:
