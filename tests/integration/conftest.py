@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -111,6 +112,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 @pytest.fixture
 def probe(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
     """The name of a stack for this test, removed afterwards; the lab has the probe's image."""
-    name = request.node.name.replace("test_", "").replace("_", "-")[:30].strip("-")
+    name = re.sub("[^a-z0-9]+", "-", request.node.name.removeprefix("test_"))[:30].strip("-")
     yield name
     cluster.stack("rm", "--volumes", name, code=None)
