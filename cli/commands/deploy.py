@@ -14,6 +14,8 @@ from cluster.errors import UserError
 if TYPE_CHECKING:
     from cluster.compose import Project
 
+EVERY = "*"
+
 
 @click.command()
 @project_options
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
 @click.option("--detach", "-d", is_flag=True, help="Do not wait until it runs.")
 @click.option("--reason", metavar="TEXT", default="", help="Why, for the history of the stack.")
 @click.option("--atomic", is_flag=True, help="All or nothing: if new tasks of one service fail, undo the whole deploy.")
+@click.option(
+    "--force", "forced", multiple=True, is_flag=False, flag_value=EVERY, metavar="[SERVICE]",
+    help="Replace the tasks of a service (of all, if none is named) and run its job again, though nothing has changed.",
+)  # fmt: skip
 @timeout_option
 @settle_option
 def deploy(
@@ -32,13 +38,15 @@ def deploy(
     detach: bool,
     reason: str,
     atomic: bool,
+    forced: tuple[str, ...],
     timeout: float,
     settle: float,
 ) -> None:
     """Run a Compose file as a stack, or bring a running one up to date.
 
     NAME is the stack's; otherwise it is the name: in the file, or that of the file's folder. The command waits until
-    all tasks of this version run, and ends with exit code 1 and the reason if they do not.
+    all tasks of this version run, and those of jobs have completed; it ends with exit code 1 and the reason if they do
+    not.
     """
     if name and project_name and name != project_name:
         raise UserError(f"the stack has two names, {name!r} and {project_name!r}", hint="Give it once.")
@@ -46,8 +54,13 @@ def deploy(
     spec, contents = project.stack(), project.contents()
     for line in _told(project):
         click.echo(line, err=True)
+    force = tuple(spec.services) if EVERY in forced else forced
+    if unknown := sorted(set(force) - spec.services.keys()):
+        raise UserError(
+            f"the file has no service {', '.join(unknown)} to force", hint="It has " + ", ".join(spec.services)
+        )
     with connect() as client:
-        reply = client.deploy(spec, reason, contents=contents, atomic=atomic)
+        reply = client.deploy(spec, reason, contents=contents, atomic=atomic, force=force)
         if not reply.changed:
             click.echo(f"{reply.stack} is like that already (revision {reply.revision})", err=True)
         if detach:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable
 
 import click
 
@@ -74,7 +75,10 @@ def follow(
             hint=f"It goes on; `stack ps {stack}` shows how far it is.",
         ) from None
     if last is not None and last.failed:
-        raise Failed(f"{stack}: {last.failed}", hint=f"`stack ps {stack}` shows the tasks, `stack logs` their output.")
+        raise Failed(
+            f"{stack}: {last.failed}{_last_words(last.services)}",
+            hint=f"`stack ps {stack}` shows the tasks, `stack logs` their output.",
+        )
 
 
 def _same(one: Progress, other: Progress) -> bool:
@@ -106,10 +110,16 @@ class _Hopes:
         if failing and now - self._since > GIVE_UP_AFTER:
             told = "; ".join(f"{one.service} failed {one.failures} times ({one.message})" for one in failing)
             raise Failed(
-                f"{progress.stack}: {told}",
+                f"{progress.stack}: {told}{_last_words(failing)}",
                 hint=f"The cluster keeps trying; `stack ps --all {progress.stack}` shows the tasks, `stack logs` their "
                 "output. Mend the file and deploy again.",
             )
+
+
+def _last_words(services: Iterable[ServiceProgress]) -> str:
+    """Quote the last lines of failed tasks."""
+    quoted = (f"\n    {one.service} | {line}" for one in services for line in one.log)
+    return "".join(quoted)
 
 
 def _troubles(progress: Progress | None) -> str:
@@ -127,7 +137,8 @@ def _troubles(progress: Progress | None) -> str:
 def _cells(service: ServiceProgress) -> list[str]:
     states = joined(f"{count} {state}" for state, count in sorted(service.states.items()))
     ending = f"{service.leaving} ending" if service.leaving else ""
-    return [service.service, f"{service.done}/{service.wanted}", joined((states, ending)), service.message]
+    count = f"{service.done}/{service.wanted}" + (" completed" if service.mode.is_job else "")
+    return [service.service, count, joined((states, ending)), service.message]
 
 
 class _Lines:

@@ -13,7 +13,7 @@ from cli.output import Form, age, format_option, joined, show
 from cluster.errors import NotFound, Unavailable, UserError
 from cluster.model.service import PortSpec
 from cluster.model.task import Desired
-from cluster.views import TaskView
+from cluster.views import ServiceView, TaskView
 
 
 def _port(port: PortSpec) -> str:
@@ -35,7 +35,8 @@ def services(stack: str | None, form: Form) -> None:
         found,
         {
             "NAME": lambda s: s.name,
-            "REPLICAS": lambda s: f"{s.running}/{s.wanted}",
+            "MODE": lambda s: s.mode,
+            "REPLICAS": _replicas,
             "IMAGE": lambda s: s.image,
             "PORTS": lambda s: joined(map(_port, s.ports)),
             "PROBLEM": lambda s: s.problem,
@@ -44,12 +45,20 @@ def services(stack: str | None, form: Form) -> None:
     )
 
 
+def _replicas(service: ServiceView) -> str:
+    if not service.mode.is_job:
+        return f"{service.running}/{service.wanted}"
+    running = f"{service.running} running" if service.running else ""
+    return joined((f"{service.completed}/{service.wanted} completed", running))
+
+
 @click.command()
 @click.argument("what", required=False, metavar="[STACK|SERVICE]")
 @click.option("--node", help="Only tasks on this node.")
 @click.option("--all", "-a", "everything", is_flag=True, help="Also the tasks that have ended and were replaced.")
+@click.option("--no-trunc", "whole", is_flag=True, help="Whole ids, and the last lines that failed tasks printed.")
 @format_option
-def ps(what: str | None, node: str | None, everything: bool, form: Form) -> None:
+def ps(what: str | None, node: str | None, everything: bool, whole: bool, form: Form) -> None:
     """List tasks: of a stack, of a service, on a node, or all.
 
     JSON always holds the tasks that have ended, too.
@@ -64,23 +73,27 @@ def ps(what: str | None, node: str | None, everything: bool, form: Form) -> None
     show(
         tasks,
         {
-            "ID": lambda t: t.id[:12],
+            "ID": lambda t: t.id if whole else t.id[:12],
             "NAME": lambda t: t.name,
             "IMAGE": lambda t: t.image,
             "NODE": lambda t: t.node or "-",
             "WANTED": lambda t: t.desired,
             "STATE": lambda t: t.state,
             "SINCE": lambda t: age(t.since),
-            "MESSAGE": _message,
+            "MESSAGE": lambda t: _message(t, whole=whole),
         },
         form,
     )
 
 
-def _message(task: TaskView) -> str:
+def _message(task: TaskView, *, whole: bool) -> str:
     code = f"exit code {task.exit_code}" if task.exit_code else ""
     restarts = f"restarted in place {task.restarts} times" if task.restarts else ""
-    return joined((task.message, code if code not in task.message else "", restarts))
+    failures = f"failed {task.failures} times before" if task.failures > 1 else ""
+    words = " | ".join(task.log if whole else task.log[-1:])
+    return joined(
+        (task.message, "" if code in task.message else code, restarts, failures, words and f"it said: {words}")
+    )
 
 
 @click.command()

@@ -70,6 +70,7 @@ def after_end(task: Task, status: TaskStatus, policy: RestartPolicy, now: float)
     failures = 1 if fresh else before + 1
     wait = _wait(1 if ran_well else failures, policy.delay, task.id)
     why = status.message or (f"exit code {status.exit_code}" if status.exit_code is not None else str(status.state))
+    why += f", it said: {status.log[-1]}" if status.log else ""
     return Successor(
         failures=failures,
         first_failure_at=now if fresh or began is None else began,
