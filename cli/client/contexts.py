@@ -63,12 +63,15 @@ def add(name: str, context: Context, *, use: bool = True) -> None:
 
 
 def remove(name: str) -> None:
-    """Forget a context; no error when there is none."""
+    """Forget a context; no error when there is none. The file goes with the last one."""
     old = load()
     if name not in old.contexts:
         return
     rest = {other: context for other, context in old.contexts.items() if other != name}
-    _save(Contexts("" if old.current == name else old.current, rest))
+    if rest:
+        _save(Contexts("" if old.current == name else old.current, rest))
+    else:
+        path().unlink()
 
 
 def use(name: str) -> None:

@@ -40,7 +40,7 @@ def ls(form: Form) -> None:
         {
             "ID": lambda t: t.id,
             "ROLE": lambda t: t.role,
-            "CREATED": lambda t: "" if t.created_at is None else f"{age(t.created_at)} ago",
+            "CREATED": lambda t: "-" if t.created_at is None else f"{age(t.created_at)} ago",
             "GOOD FOR": _good_for,
         },
         form,

@@ -99,9 +99,8 @@ def manager_url(text: str) -> str:
     """Read a manager's address as people write it: a URL, or HOST with or without PORT."""
     bare = text.strip().removeprefix("https://").rstrip("/")
     host, port = bare, str(PORT)
-    if bare.startswith("["):
-        host, _, rest = bare[1:].partition("]")
-        port = rest.removeprefix(":") or port
+    if bracketed := re.fullmatch(r"\[([0-9a-fA-F:]+)\](?::(\d+))?", bare):
+        host, port = bracketed[1], bracketed[2] or port
     elif bare.count(":") == 1:
         host, _, port = bare.partition(":")
     if not re.fullmatch(r"[0-9a-zA-Z._:-]+", host) or not port.isdigit() or not 0 < int(port) < 65536:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 from cluster.engine import RUNTIME
@@ -58,6 +58,13 @@ def written(settings: Mapping[str, Any], before: bytes) -> bytes:
 
 def ours(name: str) -> bool:
     return name == RUNTIME or name.startswith(RUNTIME + "-")
+
+
+def missing(settings: Mapping[str, Any], known: Iterable[str]) -> list[str]:
+    """Name the runtimes that the engine knows from elsewhere than its file, but for those that it always has."""
+    stated = settings.get("runtimes", {})
+    own = (name for name in known if name != "runc" and not name.startswith("io.containerd.") and not ours(name))
+    return sorted(name for name in own if name not in stated)
 
 
 def with_runtimes(settings: Mapping[str, Any], wrapper: str, default: str) -> dict[str, Any]:

@@ -41,16 +41,16 @@ class Wanted:
 
 
 def init(home: Home, wanted: Wanted, say: Say) -> Outcome:
-    """Do what is missing for this host to be a manager and a node. Raises before it changes anything if it cannot be."""
+    """Do what is missing for this host to be a manager and a node. What it cannot be it is told before any change."""
     checks.root_on_linux()
     programs = checks.programs()
     known = home.read()
-    if known is not None and not known.manager:
+    if known is not None and not known.manager and home.is_node():
         raise Conflict(
             f"this host has joined a cluster as {known.name}, without being a manager",
             hint="`stack leave` takes it out of that cluster.",
         )
-    if known is not None and known.complete:
+    if known is not None and known.manager and known.complete:
         return Outcome(known, "")
     advertise = checks.address(wanted.advertise, "192.0.2.1")
     url = checks.manager_url(f"[{advertise}]:{wanted.port}" if ":" in advertise else f"{advertise}:{wanted.port}")
@@ -64,11 +64,11 @@ def init(home: Home, wanted: Wanted, say: Say) -> Outcome:
         systemd=member.with_systemd(wanted.systemd),
         context=wanted.context,
     )
-    engine, info = member.checked_engine(record)
+    engine, info = member.checked_engine(home, record)
     if not record.etcd:
         checks.own_etcd()
     home.write(record)
-    record = msgspec.structs.replace(record, configuration=member.ready_engine(home, record, engine, info, say))
+    record = msgspec.structs.replace(record, configuration=member.ready_engine(home, engine, info, say))
     home.write(record)
     by_hand = _start_manager(home, record, programs, say)
     if by_hand:

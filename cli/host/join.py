@@ -37,6 +37,11 @@ def join(home: Home, wanted: Wanted, say: Say) -> Outcome:
     managers = tuple(map(checks.manager_url, wanted.managers))
     known = home.read()
     _refuse_other_cluster(home, token)
+    if known is not None and known.manager and not known.complete:
+        raise Conflict(
+            "a `stack init` of this host has not come to its end",
+            hint="Run it again, or undo it with `stack leave --force`.",
+        )
     if known is not None and known.complete:
         return Outcome(known, "")
     towards = urlsplit(managers[0]).hostname or ""
@@ -47,11 +52,11 @@ def join(home: Home, wanted: Wanted, say: Say) -> Outcome:
         managers=managers,
         systemd=member.with_systemd(wanted.systemd),
     )
-    engine, info = member.checked_engine(record)
+    engine, info = member.checked_engine(home, record)
     home.write(record)
     # first what may be refused: a wrong token leaves the engine as it was
     member.enrol(home, record, wanted.token, "worker", programs, say)
-    record = msgspec.structs.replace(record, configuration=member.ready_engine(home, record, engine, info, say))
+    record = msgspec.structs.replace(record, configuration=member.ready_engine(home, engine, info, say))
     home.write(record)
     by_hand: tuple[str, ...] = ()
     if record.systemd:

@@ -34,7 +34,7 @@ def leave(home: Home, force: bool, patience: float, say: Say) -> bool:
             "this host's manager has the cluster's only etcd: what the cluster knows of its stacks ends with it",
             hint="`stack leave --force` ends the cluster. Have the other hosts leave first, or they cannot say so.",
         )
-    joined = (home.agent / "node.pem").exists()
+    joined = home.is_node()
     if joined and not force:
         _give_up_tasks(home, known, patience, say)
     _stop_agent(home, known, say)
@@ -65,8 +65,8 @@ def _give_up_tasks(home: Home, known: Record, patience: float, say: Say) -> None
             if time.monotonic() > deadline:
                 raise Failed(
                     f"{now} tasks have not found another node within {patience:.0f} s; this one takes no new ones",
-                    hint="`stack leave --force` leaves all the same; `stack node update NODE --availability active` takes it "
-                    "back.",
+                    hint="`stack leave --force` leaves all the same; to stay, on a manager: "
+                    f"`stack node update {known.name} --availability active`.",
                 )
             time.sleep(_PAUSE)
     except NotFound:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cli.host import checks, runtime, services, units
 from cli.host.engine import SOCKETS, Engine
@@ -50,16 +50,17 @@ def with_systemd(wanted: bool | None) -> bool:
     return services.available() if wanted is None else wanted
 
 
-def checked_engine(record: Record) -> tuple[Engine, Mapping[str, object]]:
+def checked_engine(home: Home, record: Record) -> tuple[Engine, Mapping[str, Any]]:
     """Make sure of this host and its engine before anything is changed."""
     checks.tools()
     engine = Engine(Path(record.engine))
     info = engine.info()
     checks.engine(info)
+    runtime.plan(engine, info, home.wrapper)
     return engine, info
 
 
-def ready_engine(home: Home, record: Record, engine: Engine, info: Mapping[str, object], say: Say) -> str:
+def ready_engine(home: Home, engine: Engine, info: Mapping[str, Any], say: Say) -> str:
     """Have the engine know our runtime; gives the file that it knows it from."""
     runtime.install_wrapper(home.wrapper)
     return str(runtime.register(engine, info, home.wrapper, say))
@@ -67,7 +68,7 @@ def ready_engine(home: Home, record: Record, engine: Engine, info: Mapping[str, 
 
 def enrol(home: Home, record: Record, token: str, role: str, programs: Path, say: Say) -> None:
     """Get this node's certificate with a join token, unless it has one. The key is made here and stays."""
-    if (home.agent / "node.pem").exists():
+    if home.is_node():
         return
     say(f"joining as {record.name} by {', '.join(record.managers)}")
     run_agent(home, record, programs, "--only-join", "--role", role, token=token)

@@ -42,6 +42,10 @@ class Home:
         self.wrapper = directory / "stackyard-runtime"
         self._record = directory / "host.json"
 
+    def is_node(self) -> bool:
+        """Whether this host has a certificate as a node of a cluster."""
+        return (self.agent / "node.pem").exists()
+
     def read(self) -> Record | None:
         """What the host was asked to be; None when it is no member."""
         try:

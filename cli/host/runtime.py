@@ -14,7 +14,7 @@ from typing import Any
 from cli.host import daemon_json
 from cli.host.engine import Engine
 from cluster.engine import RUNTIME
-from cluster.errors import Failed, UserError
+from cluster.errors import Conflict, Failed, UserError
 
 BACKUP = ".before-stackyard"
 _RELOAD_WITHIN = 15.0
@@ -41,15 +41,31 @@ def install_wrapper(target: Path) -> None:
         _write(target, data, 0o755)
 
 
+def plan(
+    engine: Engine, info: Mapping[str, Any], wrapper: Path
+) -> tuple[Path, bytes | None, dict[str, Any], dict[str, Any]]:
+    """The engine's file, its content (None: there is none), and its settings as they are and as they are to be.
+
+    Raises UserError for a file that cannot be edited, and Conflict when the engine would forget runtimes by reading it.
+    """
+    file = engine.configuration().file.resolve()
+    before = _read(file)
+    settings = daemon_json.read(before or b"", str(file))
+    if forgotten := daemon_json.missing(settings, info.get("Runtimes") or {}):
+        raise Conflict(
+            f"the engine has the runtime {', '.join(forgotten)}, which {file} does not name: "
+            "told to read that, it would forget it",
+            hint="Move what its command line adds (--add-runtime) into the file, and restart the engine.",
+        )
+    return file, before, settings, daemon_json.with_runtimes(settings, str(wrapper), info.get("DefaultRuntime", ""))
+
+
 def register(engine: Engine, info: Mapping[str, Any], wrapper: Path, say: Callable[[str], None]) -> Path:
     """Have the engine know our runtime in front of its own ones; gives the file that it has this from.
 
     The file is edited in one step, with a copy of it kept beside; should the engine not take it, it is put back.
     """
-    file = engine.configuration().file.resolve()
-    before = _read(file)
-    settings = daemon_json.read(before or b"", str(file))
-    wanted = daemon_json.with_runtimes(settings, str(wrapper), str(info.get("DefaultRuntime", "runc")))
+    file, before, settings, wanted = plan(engine, info, wrapper)
     if wanted == settings and _knows(info, wanted["runtimes"]):
         return file
     say(f"registering the runtime {RUNTIME} in {file}, and having the engine read it")
@@ -63,8 +79,7 @@ def register(engine: Engine, info: Mapping[str, Any], wrapper: Path, say: Callab
         engine.reload()
         raise Failed(
             f"the engine did not take the runtime from {file}, which is as it was again",
-            hint="Its log tells why (journalctl -u docker). A runtime that its command line adds (--add-runtime) must "
-            "move into the file.",
+            hint="Its log tells why (journalctl -u docker): perhaps a setting is in the file and on its command line.",
         )
     return file
 

@@ -86,7 +86,7 @@ async def test_managers_are_asked_until_one_answers(manager: ToyManager, folder:
 
 
 async def test_where_somebody_waits_it_is_given_up(folder: Path) -> None:
-    with pytest.raises(Unavailable, match="no answer from the manager at https://127.0.0.1:1"):
+    with pytest.raises(Unavailable, match="no answer from the manager"):
         await join(folder, ("https://127.0.0.1:1",), str(pki.JoinToken("0" * 64, "a" * 32)), "n1", patience=0.1)
     assert load(folder) is None
 

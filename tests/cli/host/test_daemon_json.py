@@ -58,6 +58,12 @@ def test_a_runtime_that_is_no_oci_program_has_nothing_put_in_front() -> None:
         edited(text, default="gvisor")
 
 
+def test_runtimes_that_a_reload_would_lose_are_named() -> None:
+    known = ["runc", "io.containerd.runc.v2", "stackyard", "stackyard-crun", "crun", "nvidia", "kata"]
+    assert daemon_json.missing({"runtimes": {"crun": {"path": "/usr/bin/crun"}}}, known) == ["kata", "nvidia"]
+    assert daemon_json.missing({}, ["runc"]) == []
+
+
 def test_what_an_earlier_installation_left_is_replaced() -> None:
     old = {"runtimes": {"stackyard": {"path": "/old"}, "stackyard-gone": {"path": "/old"}}}
     assert json.loads(edited(json.dumps(old)))["runtimes"] == {"stackyard": {"path": WRAPPER}}
