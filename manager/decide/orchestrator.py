@@ -99,14 +99,15 @@ class _Reconciler:
         self._write(turn.service, problem)
 
     def _turn(self, kept: Sequence[Slot], due: dict[int, Due]) -> Turn:
-        """Ask which slots are replaced now. A job's are not updated in turn, and one that is held not at all."""
+        """Ask which slots are replaced now. A job has no turns, and what runs of a service that is held stays."""
         if self.picture.spec.mode.is_job:
             return Turn(self.picture.service, stop_first=frozenset(n for n, why in due.items() if not why.update))
         moves = {number: why for number, why in due.items() if not why.update}
         if not self.held or moves == due:
             return updater.turn(self.picture, kept, due)
         turn = updater.turn(self.picture, kept, moves)
-        return dataclasses.replace(turn, service=self.picture.service)
+        unbound = frozenset(slot.number for slot in kept if slot.number in due and slot.tasks[0].node is None)
+        return dataclasses.replace(turn, service=self.picture.service, stop_first=turn.stop_first | unbound)
 
     # What is to become of the slots
 

@@ -66,7 +66,8 @@ class FewEnoughAtATime:
         wanted = truth.wanted(truth.services[task.service_uid]) if task is not None else None
         if task is None or wanted is None or not wanted[0].mode.is_job or not wanted[0].max_concurrent:
             return
-        others = (t for t in truth.all_of(task.service_uid) if t.node is not None and t.node not in self._lost)
+        known = truth.nodes.keys() - self._lost
+        others = (t for t in truth.all_of(task.service_uid) if t.node in known)
         under_way = sum(not truth.has_ended(t) and t.version == task.version for t in others)
         most = wanted[0].max_concurrent
         if most >= self._allowed(task):

@@ -21,9 +21,9 @@ def unsettled(truth: ClusterState, running: set[str], now: float) -> str:
     for stack in truth.stacks.values():
         if stack.removing:
             networks = truth.networks_of.get(stack.uid, ())
-            if not any(truth.tasks_in.get(network) for network in networks):
+            if not any(truth.occupied.get(network) for network in networks):
                 return f"stack {stack.name} is there"
-            continue  # another stack's tasks are in its networks
+            continue  # another stack has addresses in its networks
         head = truth.head(stack.uid)
         assert head is not None
         if missing := {v.uid for v in head.services.values()} - set(truth.services):
@@ -98,7 +98,7 @@ def _job(picture: ServicePicture, *, held: bool) -> str:
             waiting += 1
     over = sum(run in (jobs.Run.DONE, jobs.Run.FAILED) for run in runs.values())
     count = tally(picture.state, picture.head, picture.spec, picture.head.services[picture.service.name], picture.now)
-    full = bool(picture.spec.max_concurrent) and waiting == picture.spec.max_concurrent
+    full = 0 < (picture.spec.max_concurrent or 0) <= waiting
     return "" if full or over + waiting >= count.wanted else f"{over} done, {waiting} wait, of {count.wanted}"
 
 

@@ -257,3 +257,13 @@ def test_a_service_that_another_mode_took_the_place_of_goes_though_others_depend
     lab.run_all()
     assert old not in lab.state.services
     assert lab.state.is_ready(lab.task("db")) and lab.state.is_ready(lab.task("web"))
+
+
+def test_a_task_of_an_older_version_that_never_started_does_not_wait_on_while_its_service_is_held() -> None:
+    lab = Lab("n1")
+    lab.deploy(a_stack("app", a_service("web", constraints=("node.hostname == n2",)), db()))
+    lab.run_all(until=lambda task: False)
+    lab.deploy(a_stack("app", web(image="app:2"), db("db:2")))
+    lab.settle()
+    assert lab.task("web").version == 2
+    assert waiting(lab) == ["waits for service db: 0 of 1 healthy"]
