@@ -42,7 +42,8 @@ def stop_letting_through(link: str) -> None:
 
 
 def _accepting(link: str) -> tuple[str, str]:
-    return f"-i {link} -j ACCEPT", f"-o {link} -j ACCEPT"
+    name = link.replace("*", "+")
+    return f"-i {name} -j ACCEPT", f"-o {name} -j ACCEPT"
 
 
 def _run(path: str, *args: str) -> str:

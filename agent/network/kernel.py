@@ -12,12 +12,14 @@ import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 
-from agent.network import netlink
+from agent.network import guard, netlink
 from agent.network.namespaces import Namespaces, write_sysctl
 from agent.network.netlink import Link, Request
-from agent.network.netlink_socket import Netlink, NetlinkError
+from agent.network.netlink_socket import NETLINK_NETFILTER, Netlink, NetlinkError
+from agent.network.nftmessages import get_generation, read_generation
 from agent.network.plan import BRIDGE, BRIDGE_INDEX, NODE_OUTER, OUTER, VXLAN, VXLAN_INDEX, VXLAN_PORT, Overlay, Wire
 from cluster.errors import Failed
+from cluster.model.network import INGRESS
 
 log = logging.getLogger(__name__)
 
@@ -36,19 +38,26 @@ class Network:
         self._home = home
         self._lock = threading.Lock()
         self.name = NETWORKS + wanted.network
+        made_here = False
         try:
             self._fd = namespaces.open(self.name)
         except FileNotFoundError:
+            made_here = True
             namespaces.delete(self.name)
             with namespaces.created(self.name):
                 _quieten()
             self._fd = namespaces.open(self.name)
         with namespaces.inside(self._fd):
             self.netlink = Netlink()
+            self._filter = Netlink(NETLINK_NETFILTER)
         self.inode = os.fstat(self._fd).st_ino
+        self._admitted: dict[int, Wire] = {}
+        self._generation = 0
         self._remote: dict[str, str] = {}
         self._neighbours: dict[str, str] = {}
         try:
+            if made_here:
+                self.guard(())
             self.audit(wanted, (), tuple, prune=False)
         except BaseException:
             self.close()
@@ -56,11 +65,12 @@ class Network:
 
     def close(self) -> None:
         self.netlink.close()
+        self._filter.close()
         os.close(self._fd)
 
     def abandon(self) -> None:
-        """Free the VXLAN number, then close: the namespace has lost its name and cannot be used again."""
-        self.netlink.send(netlink.delete_link(VXLAN))
+        """Free the VXLAN number and the node's link, then close: the namespace has lost its name and is of no more use."""
+        self.netlink.send(netlink.delete_link(VXLAN), netlink.delete_link(NODE_OUTER))
         self.close()
 
     def program(self, wanted: Overlay, *, prune: bool = True) -> int:
@@ -128,6 +138,7 @@ class Network:
             ),
             *_port_rules(wire),
         )  # fmt: skip
+        self._admit(wire)
         try:
             self.netlink.send(*requests)
         except NetlinkError as error:
@@ -140,6 +151,8 @@ class Network:
     def silence(self, wire: Wire) -> None:
         """Let nothing pass a link any more; the link itself goes with the sandbox's namespace, in the kernel's time."""
         self.netlink.send(netlink.delete_mac(wire.outer_index, wire.mac, netlink.NTF_MASTER))
+        with self._lock:
+            self._dismiss(wire)
 
     def detach(self, outer: str) -> None:
         """Delete a link into this network by the name of its outer end, if there is one. Takes the kernel a while."""
@@ -147,6 +160,48 @@ class Network:
 
     def lacks(self, wire: Wire) -> bool:
         return wire.outer_index not in self.netlink.links()
+
+    def guard(self, wires: Iterable[Wire]) -> None:
+        """Load the table that lets each port send by its own addresses only; nobody else's may be left out."""
+        with self._lock:
+            self._admitted = {wire.outer_index: wire for wire in wires}
+            self._filter.transact(guard.whole(self._admitted.values()))
+            self._generation = read_generation(self._filter.ask(get_generation()))
+
+    @property
+    def guarded(self) -> bool:
+        """Tell whether this process has loaded the table."""
+        return self._generation != 0
+
+    def audit_guard(self) -> None:
+        if self._generation and read_generation(self._filter.ask(get_generation())) != self._generation:
+            log.warning("the nftables rules in %s were changed by someone else, loading them again", self.name)
+            self.guard(tuple(self._admitted.values()))
+
+    def _admit(self, wire: Wire) -> None:
+        """Let a port send by its addresses; the node's own is free to send what it forwards."""
+        if wire.outer == NODE_OUTER:
+            return
+        with self._lock:
+            if self._admitted.get(wire.outer_index) != wire:
+                self._dismiss(wire)
+                self._change_guard(guard.admit(wire))
+                self._admitted[wire.outer_index] = wire
+
+    def _dismiss(self, wire: Wire) -> None:
+        held = self._admitted.pop(wire.outer_index, None)
+        if held is not None:
+            self._change_guard(guard.dismiss(held))
+
+    def _change_guard(self, requests: tuple[Request, ...]) -> None:
+        try:
+            self._filter.transact(requests)
+        except NetlinkError as error:
+            if error.code != errno.ENOENT:
+                raise
+            self._generation = -1 if self._generation else 0  # the table, or a key of it, is gone: load it again
+        else:
+            self._generation += 1 if self._generation else 0
 
     def _mend_devices(self, wanted: Overlay, links: dict[int, Link]) -> list[Request]:
         """Make bridge and VXLAN link anew, at once, where they are not as wanted; returns what else is to be said."""
@@ -271,6 +326,7 @@ def wire_node(wire: Wire, home: Netlink, namespace: int, network: Network) -> No
     inner = next((link for link in home.links().values() if link.name == wire.inner), None)
     if inner is None or inner.mac != wire.mac or inner.mtu != wire.mtu or network.lacks(wire):
         network.detach(wire.outer)
+        home.send(netlink.delete_link(wire.inner))
         network.attach(wire, namespace)
         inner = next(link for link in home.links().values() if link.name == wire.inner)
     held = {(address, prefix) for index, address, prefix in home.addresses() if index == inner.index}
@@ -281,7 +337,8 @@ def wire_node(wire: Wire, home: Netlink, namespace: int, network: Network) -> No
         network.netlink.wait_running(wire.outer_index, wire.outer)
     # Published ports are forwarded, and with route_localnet also to clients that dial the node's loopback address.
     write_sysctl("ipv4/ip_forward", "1")
-    write_sysctl(f"ipv4/conf/{wire.inner}/route_localnet", "1")
+    if wire.network == INGRESS:
+        write_sysctl(f"ipv4/conf/{wire.inner}/route_localnet", "1")
     if wire.has_ipv6:
         write_sysctl("ipv6/conf/all/forwarding", "1")
 
@@ -309,6 +366,8 @@ def _addressing(wires: Iterable[Wire]) -> Iterator[Request]:
         for address, prefix in wire.addresses:
             yield netlink.add_address(wire.inner_index, address, prefix)
         yield netlink.link_up(wire.inner_index, wire.inner)
+        for gateway in wire.gateways:
+            yield netlink.set_default_route(wire.inner_index, gateway)
 
 
 def _wait_running(inner: Netlink, wires: Iterable[Wire], networks: dict[str, Network]) -> None:

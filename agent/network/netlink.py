@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWADDR, RTM_GETADDR = 20, 22
+RTM_NEWROUTE = 24
 RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH = 28, 29, 30
 
 NLMSG_ERROR, NLMSG_DONE = 2, 3
@@ -37,6 +38,7 @@ VXLAN_ID, VXLAN_LOCAL, VXLAN_TTL, VXLAN_LEARNING, VXLAN_PROXY = 1, 4, 5, 7, 11
 VXLAN_L2MISS, VXLAN_L3MISS, VXLAN_PORT, VXLAN_LOCAL6 = 13, 14, 15, 17
 IFA_ADDRESS, IFA_LOCAL = 1, 2
 NDA_DST, NDA_LLADDR, NDA_MASTER = 1, 2, 9
+RTA_OIF, RTA_GATEWAY = 4, 5
 RTEXT_FILTER_SKIP_STATS = 8
 NESTED = 0x8000
 
@@ -45,6 +47,8 @@ _ATTRIBUTE = struct.Struct("=HH")
 _LINK = struct.Struct("=BxHiII")
 _ADDRESS = struct.Struct("=BBBBi")
 _NEIGHBOUR = struct.Struct("=BxxxiHBB")
+_ROUTE = struct.Struct("=BBBBBBBBI")
+_MAIN, _STATIC, _UNICAST = 254, 4, 1
 _PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
 
 
@@ -200,6 +204,13 @@ def add_address(index: int, address: str, prefix: int) -> Request:
     body = _ADDRESS.pack(_family(raw), prefix, IFA_F_PERMANENT | (IFA_F_NODAD if len(raw) == 16 else 0), 0, index)
     body += attribute(IFA_LOCAL, raw) + attribute(IFA_ADDRESS, raw)
     return Request(RTM_NEWADDR, CREATE | REPLACE, body, f"address {address}/{prefix}")
+
+
+def set_default_route(index: int, gateway: str) -> Request:
+    raw = packed(gateway)
+    body = _ROUTE.pack(_family(raw), 0, 0, 0, _MAIN, _STATIC, 0, _UNICAST, 0)
+    body += attribute(RTA_GATEWAY, raw) + _u32(RTA_OIF, index)
+    return Request(RTM_NEWROUTE, CREATE | REPLACE, body, f"default route by {gateway}")
 
 
 def set_neighbour(index: int, address: str, mac: str) -> Request:

@@ -12,17 +12,19 @@ from collections.abc import Iterable
 
 from agent.network.netlink import CREATE, NESTED, Request, attribute, attributes
 
-INET, NETDEV = 1, 5
+INET, NETDEV, BRIDGE = 1, 5, 7
 IPV4, IPV6 = 2, 10
 APPEND = 0x800
 
 PREROUTING, INPUT, OUTPUT = 0, 1, 3
 EGRESS = 1  # of the family NETDEV
 
-REG_VERDICT, REG_1, REG_2, REG32_01 = 0, 1, 2, 9
+REG_VERDICT, REG_1, REG_2, REG32_01, REG32_03 = 0, 1, 2, 9, 11
 """Register 1 is the first 16 bytes, REG32_01 its second word: what follows an IPv4 address in a key."""
 
-META_MARK, META_IIFNAME, META_NFPROTO, META_L4PROTO = 3, 6, 15, 16
+DROP, ACCEPT = 0, 1
+
+META_MARK, META_IIF, META_IIFNAME, META_NFPROTO, META_L4PROTO = 3, 4, 6, 15, 16
 TYPE_IPV4, TYPE_IPV6, TYPE_MARK, TYPE_VERDICT = 7, 8, 19, 0xFFFFFF00
 """nft's own numbers for types, by which it shows maps that it did not make."""
 
@@ -33,6 +35,7 @@ _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
     _GETGEN,
 ) = range(17)  # fmt: skip
 _SET_MAP = 0x8
+_SET_KEYS = 0
 _GOTO = (-4).to_bytes(4, "big", signed=True)
 _GENERIC = struct.Struct("!BBH")
 _ELEMENTS_AT_ONCE = 500
@@ -79,12 +82,12 @@ def chain(family: int, table: str, name: str, *rules: tuple[Expression, ...]) ->
 
 def base_chain(
     family: int, table: str, name: str, kind: str, hook: int, priority: int, *rules: tuple[Expression, ...],
-    device: str = "",
+    device: str = "", policy: int = ACCEPT,
 ) -> tuple[Request, ...]:  # fmt: skip
-    """Make a chain that packets come to at a hook, with its rules; what no rule decides is accepted."""
+    """Make a chain that packets come to at a hook, with its rules; what no rule decides goes by the policy."""
     where = _number(1, hook) + attribute(2, priority.to_bytes(4, "big", signed=True))
     where += _text(3, device) if device else b""
-    body = _text(1, table) + _text(3, name) + _nested(4, where) + _number(5, 1) + _text(7, kind)
+    body = _text(1, table) + _text(3, name) + _nested(4, where) + _number(5, policy) + _text(7, kind)
     made = _request(_NEWCHAIN, family, CREATE, body, f"chain {name}")
     return made, *(_rule(family, table, name, rule) for rule in rules)
 
@@ -101,6 +104,21 @@ def make_map(family: int, table: str, name: str, number: int, key: tuple[int, in
         + _number(6, value[0]) + _number(7, value[1]) + _number(10, number)
     )  # fmt: skip
     return _request(_NEWSET, family, CREATE, body, f"map {name}")
+
+
+def make_set(family: int, table: str, name: str, number: int, key: tuple[int, int]) -> Request:
+    """Make a set of keys, as `make_map` makes a map."""
+    body = (
+        _text(1, table) + _text(2, name) + _number(3, _SET_KEYS) + _number(4, key[0]) + _number(5, key[1])
+        + _number(10, number)
+    )  # fmt: skip
+    return _request(_NEWSET, family, CREATE, body, f"set {name}")
+
+
+def add_keys(family: int, table: str, name: str, keys: Iterable[bytes]) -> list[Request]:
+    """Add keys to a set; those that are in it stay."""
+    encoded = [_nested(1, _nested(1, attribute(1, key))) for key in keys]
+    return _elements(_NEWSETELEM, family, table, name, encoded, CREATE)
 
 
 def add_elements(family: int, table: str, name: str, elements: Iterable[tuple[bytes, bytes | str]]) -> list[Request]:
@@ -164,6 +182,21 @@ def is_protocol(protocol: int) -> tuple[Expression, Expression]:
 def look_up(name: str, register: int = REG_1, to: int = REG_1) -> Expression:
     """Replace a key by its value in a map; to REG_VERDICT: go where it says. What is in no map ends the rule."""
     return _expression("lookup", (2, register), (3, to), more=_text(1, name))
+
+
+def is_in(name: str, register: int = REG_1) -> Expression:
+    """End the rule for what is not in a set."""
+    return _expression("lookup", (2, register), more=_text(1, name))
+
+
+def masked(mask: bytes, register: int = REG_1) -> Expression:
+    data = _nested(4, attribute(1, mask)) + _nested(5, attribute(1, bytes(len(mask))))
+    return _expression("bitwise", (1, register), (2, register), (3, len(mask)), more=data)
+
+
+def verdict(what: int) -> Expression:
+    """Let a packet pass, or drop it."""
+    return _expression("immediate", (1, REG_VERDICT), more=_nested(2, _nested(2, _number(1, what))))
 
 
 def draw(below: int, register: int) -> Expression:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agent.network.ports import Rules, rules
 from agent.network.vips import Services, services
@@ -28,7 +28,8 @@ class Wire:
     """One link of a sandbox (or of the node itself) into a network: a pair whose `outer` end is a port of its bridge.
 
     Indexes are derived from the address, which is unique in the network, so that nothing need be asked of the kernel.
-    `inner_index` 0 leaves the choice to the kernel. Addresses are (address, prefix length).
+    `inner_index` 0 leaves the choice to the kernel. Addresses are (address, prefix length). `gateways` are set for the
+    one link of a sandbox that leads outside.
     """
 
     network: str
@@ -39,6 +40,7 @@ class Wire:
     mac: str
     mtu: int
     addresses: tuple[tuple[str, int], ...]
+    gateways: tuple[str, ...] = ()
 
     @property
     def has_ipv6(self) -> bool:
@@ -57,6 +59,14 @@ class Overlay:
     remote: dict[str, str] = field(default_factory=dict)
     neighbours: dict[str, str] = field(default_factory=dict)
     node: Wire | None = None
+    internal: bool = False
+
+    @property
+    def gateways(self) -> tuple[str, ...]:
+        """The node's own addresses in a network that leads outside, the same on every node: the first ones."""
+        if self.internal or self.network == INGRESS:
+            return ()
+        return tuple(str(ipaddress.ip_network(subnet)[1]) for subnet in self.subnets)
 
     @property
     def shape(self) -> tuple[int, int, str]:
@@ -121,7 +131,7 @@ def plan(node: str, vtep: str, underlay_mtu: int, items: Iterable[Item]) -> Plan
 def wires(task: str, endpoints: Iterable[Endpoint], overlays: dict[str, Overlay]) -> tuple[Wire, ...]:
     """Lay out a sandbox's links: eth0, eth1, ... in the order of attachment, the ingress network last."""
     ordered = sorted(endpoints, key=lambda endpoint: endpoint.network == INGRESS)
-    laid = []
+    laid: list[Wire] = []
     for position, endpoint in enumerate(ordered):
         overlay = overlays.get(endpoint.network)
         if overlay is None:
@@ -134,6 +144,7 @@ def wires(task: str, endpoints: Iterable[Endpoint], overlays: dict[str, Overlay]
                 overlay.network, f"eth{position}", _FIRST_INNER_INDEX + position, outer_name(task),
                 _outer_index(endpoint.addresses), endpoint.mac, overlay.mtu,
                 _with_prefixes(endpoint.addresses, overlay.subnets, overlay.network),
+                () if any(wire.gateways for wire in laid) else overlay.gateways,
             )
         )  # fmt: skip
     return tuple(laid)
@@ -153,12 +164,13 @@ def _overlay(node: str, vtep: str, underlay_mtu: int, item: NetworkItem, peers: 
     network = item.network
     remote = [peer for peer in peers if peer.node != node]
     mtu = _mtu(network, vtep, underlay_mtu)
-    return Overlay(
+    overlay = Overlay(
         network.id, network.vni, mtu, vtep, network.subnets,
         {peer.mac: peer.vtep for peer in remote},
         {_canonical(address): peer.mac for peer in remote for address in peer.addresses},
-        _node_wire(network, item.node_addresses, mtu),
+        internal=network.internal,
     )  # fmt: skip
+    return replace(overlay, node=_node_wire(network, item.node_addresses or overlay.gateways, mtu))
 
 
 def _node_wire(network: Network, addresses: tuple[str, ...], mtu: int) -> Wire | None:

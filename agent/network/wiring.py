@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from agent.network import egress
 from agent.network.conntrack import settle
 from agent.network.firewall import let_through, stop_letting_through
 from agent.network.kernel import (
@@ -70,6 +71,7 @@ class Wiring:
         self._listing = ""
         self._busy: dict[str, asyncio.Future[None]] = {}
         self._translation = Translation()
+        self._outward: frozenset[str] | None = None  # None: what an earlier process left
         self._lock = asyncio.Lock()
         self._opened = ExitStack()
         self._home: Netlink
@@ -221,6 +223,8 @@ class Wiring:
         for task in here & wanted.sandboxes.keys():
             self._laid.setdefault(task, wanted.sandboxes[task])
         self._plan = replace(wanted, overlays=done)
+        self._guard(prune)
+        self._lead_out(prune)
         if prune:
             self._adopt(here & wanted.sandboxes.keys())
             self._translation.want(wanted.services)
@@ -247,6 +251,28 @@ class Wiring:
                 self._in_sandbox(task, partial(self._translate, task, networks, False))
             except NotFound:
                 continue
+
+    def _guard(self, prune: bool) -> None:
+        """Guard the ports of networks; those of one that an earlier process left only once all sandboxes are known."""
+        for ident in self._plan.overlays:
+            network = self._networks[ident]
+            if prune and not network.guarded:
+                network.guard(wire for laid in self._laid.values() for wire in laid if wire.network == ident)
+
+    def _lead_out(self, prune: bool) -> None:
+        """Let networks that are not internal lead outside, by the node's own links into them."""
+        subnets = frozenset(s for overlay in self._plan.overlays.values() if overlay.gateways for s in overlay.subnets)
+        if not prune:
+            subnets |= self._outward or frozenset()
+        if subnets == self._outward or not (prune or subnets):
+            return
+        if subnets:
+            self._nft.run(egress.whole(subnets))
+            let_through(egress.LINKS)
+        else:
+            self._nft.run(egress.forget())
+            stop_letting_through(egress.LINKS)
+        self._outward = subnets
 
     def _publish(self, wanted: Rules | None, prune: bool) -> None:
         held = self._rules
@@ -306,6 +332,7 @@ class Wiring:
             network.abandon()
             network = self._networks[overlay.network] = Network(self._namespaces, self._home, overlay)
         missing = network.audit(overlay, local, self._outer_names)
+        network.audit_guard()
         if overlay.node is not None:
             wire_node(overlay.node, self._home, self._namespaces.home, network)
         return missing

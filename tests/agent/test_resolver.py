@@ -157,9 +157,9 @@ async def test_names_are_answered_over_udp_and_tcp(node: Node) -> None:
     node.cluster.unready.add(tasks[2])
     await node.start(tasks[0])
 
-    assert await node.addresses(tasks[0], "web") == {"10.102.0.1", "10.102.0.2"}
-    assert await node.addresses(tasks[0], "tasks.web", "AAAA") == {"fd00:102::1", "fd00:102::2"}
-    assert await node.addresses(tasks[0], "WEB.2.") == {"10.102.0.2"}
+    assert await node.addresses(tasks[0], "web") == {"10.102.1.1", "10.102.1.2"}
+    assert await node.addresses(tasks[0], "tasks.web", "AAAA") == {"fd00:102::1:1", "fd00:102::1:2"}
+    assert await node.addresses(tasks[0], "WEB.2.") == {"10.102.1.2"}
     by_tcp = await node.ask(tasks[0], "web", tcp=True)
     assert len(by_tcp.rr) == 2 and by_tcp.rr[0].ttl == 1
     assert (await node.ask(tasks[0], "nobody")).header.rcode == dnslib.RCODE.NXDOMAIN
@@ -175,18 +175,18 @@ async def test_answers_follow_the_assignments_at_once(node: Node) -> None:
     assert await node.addresses(tasks[0], "web") == set()
     node.cluster.unready.clear()
     await node.apply()
-    assert await node.addresses(tasks[0], "web") == {"10.101.0.1", "10.101.0.2"}
+    assert await node.addresses(tasks[0], "web") == {"10.101.1.1", "10.101.1.2"}
     node.cluster.tasks.pop(tasks[1])
     await node.apply()
-    assert await node.addresses(tasks[0], "web") == {"10.101.0.1"}
+    assert await node.addresses(tasks[0], "web") == {"10.101.1.1"}
 
 
 async def test_a_sandbox_knows_the_names_of_its_own_networks_only(node: Node) -> None:
     front, back = node.cluster.task(1, "h1", FRONT, INGRESS_NETWORK), node.cluster.task(2, "h1", BACK)
     await node.start(front, back)
 
-    assert await node.addresses(front, "web") == {"10.101.0.1"}
-    assert await node.addresses(back, "web") == {"10.102.0.2"}
+    assert await node.addresses(front, "web") == {"10.101.1.1"}
+    assert await node.addresses(back, "web") == {"10.102.1.2"}
     assert (await node.ask(front, back)).header.rcode == dnslib.RCODE.NXDOMAIN
 
 
@@ -241,7 +241,7 @@ async def test_a_server_that_is_silent_is_given_up_for_the_next(node: Node) -> N
         deaf.bind((DEAF, 53))
         async with serving(UPSTREAM, Upstream("192.0.2.1")):
             forwarded = asyncio.create_task(node.ask(task, "example.org"))
-            assert await node.addresses(task, "web") == {"10.101.0.1"}  # not held up by the silence
+            assert await node.addresses(task, "web") == {"10.101.1.1"}  # not held up by the silence
             assert str((await forwarded).rr[0].rdata) == "192.0.2.1"
 
 
@@ -252,7 +252,7 @@ async def test_garbage_is_survived(node: Node) -> None:
         (await node.send(task, data)).close()
         (await node.send(task, data, socket.SOCK_STREAM)).close()
 
-    assert await node.addresses(task, "web") == {"10.101.0.1"}
+    assert await node.addresses(task, "web") == {"10.101.1.1"}
     assert len((await node.ask(task, "web", tcp=True)).rr) == 1
 
 
@@ -262,7 +262,7 @@ async def test_the_c_library_is_content(node: Node, tmp_path: Path) -> None:
     await node.start(task)
     (tmp_path / "conf").write_text("nameserver 127.0.0.11\noptions ndots:0\n")
     script = f"mount --bind {tmp_path}/conf /etc/resolv.conf && exec getent ahosts $0"
-    for name, expected in (("tasks.web", {"10.101.0.1", "10.101.0.2"}), ("web.2", {"10.101.0.2"}), ("nobody", set())):
+    for name, expected in (("tasks.web", {"10.101.1.1", "10.101.1.2"}), ("web.2", {"10.101.1.2"}), ("nobody", set())):
         process = await asyncio.create_subprocess_exec(
             "nsenter", f"--net={node.wiring.namespace(task)}", "unshare", "--mount", "sh", "-c", script, name,
             stdout=asyncio.subprocess.PIPE,
@@ -277,7 +277,7 @@ async def test_a_fresh_sandbox_is_answered_after_open_and_a_closed_one_no_more(n
     await node.start(task)
     await node.wiring.create_sandbox(task, node.cluster.tasks[task][1])
     await node.resolver.open(task)
-    assert await node.addresses(task, "web") == {"10.101.0.1"}
+    assert await node.addresses(task, "web") == {"10.101.1.1"}
 
     node.resolver.close(task)
 
@@ -291,7 +291,7 @@ async def test_wiring_and_resolver_as_one(node: Node) -> None:
     await networks.apply(node.cluster.items("h1"))
     for task in (one, two):
         await networks.create_sandbox(task, node.cluster.tasks[task][1])
-    assert await node.addresses(one, "web") == {"10.101.0.1", "10.101.0.2"}
+    assert await node.addresses(one, "web") == {"10.101.1.1", "10.101.1.2"}
     await networks.delete_sandbox(two)
     node.resolver.close_all()
 
@@ -301,7 +301,7 @@ async def test_wiring_and_resolver_as_one(node: Node) -> None:
         await again.open()  # as after a restart of the agent
         assert (await after.ask(one, "web")).header.rcode == dnslib.RCODE.SERVFAIL
         await again.apply(node.cluster.items("h1"))
-        assert "10.101.0.1" in await after.addresses(one, "web")
+        assert "10.101.1.1" in await after.addresses(one, "web")
         await again.clean((), ())
         assert again.sandboxes() == frozenset()
     finally:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from agent.network.plan import Wire, plan, wires
@@ -57,7 +59,7 @@ def test_a_sandbox_has_its_links_in_order_with_the_ingress_network_last() -> Non
     assert plan("n1", "192.0.2.1", 1500, items).sandboxes["t" * 25] == (
         Wire(
             "front", "eth0", 2, "v-" + "t" * 13, 0x01010309, "02:42:0a:01:03:09", 1450,
-            (("10.1.3.9", 16), ("fd00::9", 64)),
+            (("10.1.3.9", 16), ("fd00::9", 64)), ("10.1.0.1", "fd00::1"),
         ),
         Wire(INGRESS, "eth1", 3, "v-" + "t" * 13, 0x01020007, "02:42:0a:02:00:07", 1450, (("10.2.0.7", 16),)),
     )  # fmt: skip
@@ -67,8 +69,19 @@ def test_the_node_has_its_own_link_where_it_has_addresses() -> None:
     found = plan("n1", "192.0.2.1", 1500, [NetworkItem(GATE, ("10.2.9.1",)), NetworkItem(FRONT)])
     wire = found.overlays[INGRESS].node
     assert wire is not None and (wire.inner, wire.outer, wire.addresses) == ("sy-ingress", "node", (("10.2.9.1", 16),))
-    assert found.overlays["front"].node is None
+    gate = found.overlays["front"].node
+    assert gate is not None and gate.addresses == (("10.1.0.1", 16), ("fd00::1", 64)), "the gateway of its containers"
     assert found.ports is not None
+
+
+def test_an_internal_network_has_no_gateway_and_a_sandbox_leads_outside_by_the_first_that_has() -> None:
+    walled = replace(FRONT, id="walled", internal=True)
+    items: list[Item] = [NetworkItem(n) for n in (walled, FRONT, GATE)]
+    items.append(task("t" * 25, Endpoint(INGRESS, ("10.2.0.7",)), Endpoint("walled", ("10.1.3.8",)),
+                      Endpoint("front", ("10.1.3.9",))))  # fmt: skip
+    found = plan("n1", "192.0.2.1", 1500, items)
+    assert found.overlays["walled"].node is None
+    assert [bool(wire.gateways) for wire in found.sandboxes["t" * 25]] == [False, True, False]
 
 
 def test_without_the_ingress_network_there_are_no_rules() -> None:

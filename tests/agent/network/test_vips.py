@@ -111,12 +111,12 @@ async def test_connections_spread_over_all_endpoints_and_keep_their_source(stage
     with stage.servers:
         await stage.start()
         answers = [stage.ask() for _ in range(60)]
-        assert {seen for _, seen in answers} == {"10.102.0.9"}
+        assert {seen for _, seen in answers} == {"10.102.1.9"}
         counts = Counter(said for said, _ in answers)
         assert set(counts) == {"task1", "task2", "task3"} and min(counts.values()) >= 5, counts
 
         own = {stage.ask(stage.tasks[0]) for _ in range(40)}
-        assert own == {(f"task{n}", "10.102.0.1") for n in (1, 2, 3)}, "a container reaches itself as well"
+        assert own == {(f"task{n}", "10.102.1.1") for n in (1, 2, 3)}, "a container reaches itself as well"
 
 
 @root

@@ -147,13 +147,13 @@ async def test_a_sandbox_is_complete_when_create_returns(wirings: Wirings) -> No
     shown = inside(where, "ip", "-o", "-4", "addr")
     lines = [line.split()[1:4] for line in shown.splitlines()]
     assert lines == [
-        ["lo", "inet", "127.0.0.1/8"], ["eth0", "inet", "10.102.0.1/16"], ["eth1", "inet", "10.101.0.1/16"],
-        ["eth2", "inet", "10.100.0.1/16"],
+        ["lo", "inet", "127.0.0.1/8"], ["eth0", "inet", "10.102.1.1/16"], ["eth1", "inet", "10.101.1.1/16"],
+        ["eth2", "inet", "10.100.1.1/16"],
     ]  # fmt: skip
-    assert "fd00:102::1/64" in inside(where, "ip", "-o", "-6", "addr", "show", "eth0")
+    assert "fd00:102::1:1/64" in inside(where, "ip", "-o", "-6", "addr", "show", "eth0")
     assert inside(where, "ip", "-o", "-6", "addr", "show", "eth1") == ""
     link = inside(where, "ip", "-o", "link", "show", "eth0")
-    assert "mtu 1450" in link and "02:42:0a:66:00:01" in link and "LOWER_UP" in link
+    assert "mtu 1450" in link and "02:42:0a:66:01:01" in link and "LOWER_UP" in link
     assert inside(where, "cat", "/proc/sys/net/ipv4/ip_unprivileged_port_start").strip() == "0"
     assert wirings["h1"].sandboxes() == {task}
 
@@ -167,9 +167,9 @@ async def test_networks_are_isolated_from_each_other_and_from_the_host(wirings: 
     inside(where, "ip", "route", "add", f"{SUBNET}.0/24", "dev", "eth0")
     inside(wirings["h1"].namespace(back), "ip", "route", "add", "10.101.0.0/16", "dev", "eth0")
 
-    assert not reaches(where, "10.102.0.2")
+    assert not reaches(where, "10.102.1.2")
     assert not reaches(where, f"{SUBNET}.1")
-    assert not reaches(host("h1"), "10.101.0.1")
+    assert not reaches(host("h1"), "10.101.1.1")
 
 
 async def test_a_container_that_takes_another_mac_is_not_heard(wirings: Wirings) -> None:
@@ -177,11 +177,11 @@ async def test_a_container_that_takes_another_mac_is_not_heard(wirings: Wirings)
     one, _ = cluster.task(1, "h1", FRONT), cluster.task(2, "h1", FRONT)
     await cluster.start(wirings)
     where = wirings["h1"].namespace(one)
-    assert reaches(where, "10.101.0.2")
+    assert reaches(where, "10.101.1.2")
 
     inside(where, "ip", "link", "set", "eth0", "address", "02:42:0a:65:00:09")
 
-    assert not reaches(where, "10.101.0.2")
+    assert not reaches(where, "10.101.1.2")
 
 
 async def test_a_published_port_answers_on_every_node_also_one_without_a_task(wirings: Wirings) -> None:
@@ -280,7 +280,7 @@ async def test_the_way_of_published_ports_leads_nowhere_else(wirings: Wirings) -
         for address in ("10.100.250.1", f"{SUBNET}.1"):
             assert ask(where, address, 2222) == "nothing"
         assert not reaches(where, f"{SUBNET}.4")
-        assert ask(host("client"), "10.100.0.1", 81) == "nothing"
+        assert ask(host("client"), "10.100.1.1", 81) == "nothing"
         assert ask(host("client"), f"{SUBNET}.1", 8080) == "one 10.100.250.1"
 
 
@@ -339,16 +339,16 @@ async def test_meddling_is_mended_by_the_audit(wirings: Wirings, caplog: pytest.
         for command in commands:
             inside(network, *command.split())
         await wirings["h1"].audit()
-        for address in ("10.101.0.2", "10.101.0.3"):
+        for address in ("10.101.1.2", "10.101.1.3"):
             assert reaches(sandbox, address), commands
-        assert reaches(wirings["h2"].namespace(two), "10.101.0.1"), commands
+        assert reaches(wirings["h2"].namespace(two), "10.101.1.1"), commands
 
-    await mended("bridge fdb del 02:42:0a:65:00:02 dev vxlan0 self")
-    await mended("bridge fdb del 02:42:0a:65:00:02 dev vxlan0 master")
-    await mended("ip neigh del 10.101.0.2 dev vxlan0")
-    await mended("ip neigh replace 10.101.0.2 dev vxlan0 lladdr 02:42:0a:65:00:09 nud permanent")
+    await mended("bridge fdb del 02:42:0a:65:01:02 dev vxlan0 self")
+    await mended("bridge fdb del 02:42:0a:65:01:02 dev vxlan0 master")
+    await mended("ip neigh del 10.101.1.2 dev vxlan0")
+    await mended("ip neigh replace 10.101.1.2 dev vxlan0 lladdr 02:42:0a:65:00:09 nud permanent")
     await mended("bridge fdb append 02:42:0a:65:00:77 dev vxlan0 self dst 10.79.0.3")
-    await mended(f"bridge fdb del 02:42:0a:65:00:01 dev {outer} master")
+    await mended(f"bridge fdb del 02:42:0a:65:01:01 dev {outer} master")
     await mended(f"ip link set {outer} nomaster")
     await mended("ip link set vxlan0 down", "ip link set br0 down")
     assert rows(network) == whole
@@ -387,7 +387,7 @@ async def test_a_new_process_takes_over_without_touching_anything(wirings: Wirin
         assert heard() == []
 
     assert [rows(place) for place in places] == before
-    assert reaches(places[1], "10.101.0.2")
+    assert reaches(places[1], "10.101.1.2")
 
 
 async def test_without_prune_rows_of_unknown_peers_stay(wirings: Wirings) -> None:
@@ -397,12 +397,12 @@ async def test_without_prune_rows_of_unknown_peers_stay(wirings: Wirings) -> Non
     place = cluster.tasks.pop(two)
 
     await wirings["h1"].apply(cluster.items("h1"), prune=False)
-    assert reaches(wirings["h1"].namespace(one), "10.101.0.2")
+    assert reaches(wirings["h1"].namespace(one), "10.101.1.2")
     await wirings["h1"].apply(cluster.items("h1"))
-    assert not reaches(wirings["h1"].namespace(one), "10.101.0.2")
+    assert not reaches(wirings["h1"].namespace(one), "10.101.1.2")
     cluster.tasks[two] = place
     await wirings["h1"].apply(cluster.items("h1"))
-    assert reaches(wirings["h1"].namespace(one), "10.101.0.2")
+    assert reaches(wirings["h1"].namespace(one), "10.101.1.2")
 
 
 async def test_an_address_moves_to_another_node(wirings: Wirings) -> None:
@@ -415,7 +415,7 @@ async def test_an_address_moves_to_another_node(wirings: Wirings) -> None:
         cluster.tasks[two] = (node, cluster.tasks[two][1])
         await cluster.apply(wirings)
         await wirings[node].create_sandbox(two, cluster.tasks[two][1])
-        assert reaches(where, "10.101.0.2"), node
+        assert reaches(where, "10.101.1.2"), node
 
 
 async def test_a_restart_in_place_gets_a_fresh_namespace_with_the_same_addresses(wirings: Wirings) -> None:
@@ -431,7 +431,7 @@ async def test_a_restart_in_place_gets_a_fresh_namespace_with_the_same_addresses
 
     assert link.resolve() == where
     assert "10.101.9.9" not in inside(link, "ip", "addr")
-    assert reaches(where, "10.101.0.2")
+    assert reaches(where, "10.101.1.2")
 
 
 async def test_a_sandbox_in_an_unknown_network_is_refused_and_leaves_nothing(wirings: Wirings) -> None:
@@ -456,7 +456,7 @@ async def test_a_network_that_cannot_be_wired_does_not_keep_others_from_it(wirin
     cluster.networks = [FRONT, BACK]
     await cluster.start(wirings)
 
-    assert reaches(wirings["h1"].namespace(one), "10.101.0.2")
+    assert reaches(wirings["h1"].namespace(one), "10.101.1.2")
 
 
 async def test_many_sandboxes_at_once(wirings: Wirings, capsys: pytest.CaptureFixture[str]) -> None:
@@ -469,7 +469,7 @@ async def test_many_sandboxes_at_once(wirings: Wirings, capsys: pytest.CaptureFi
         for task, (_, endpoints) in cluster.tasks.items():
             group.create_task(wirings["h1"].create_sandbox(task, endpoints))
     made, cpu = time.perf_counter() - began, time.process_time() - cpu
-    assert reaches(wirings["h1"].namespace(next(iter(cluster.tasks))), "10.101.0.100")
+    assert reaches(wirings["h1"].namespace(next(iter(cluster.tasks))), "10.101.1.100")
     began = time.perf_counter()
     async with asyncio.TaskGroup() as group:
         for task in cluster.tasks:

@@ -86,7 +86,7 @@ class Cluster:
         self.vips: list[VipItem] = []
 
     def task(self, number: int, node: str, *networks: Network) -> str:
-        """Place a task; its addresses end in its number."""
+        """Place a task; its addresses end in its number, far from the gateways'."""
         task = f"{number:04d}{'a' * 21}"
         self.tasks[task] = (node, tuple(endpoint(network, number) for network in networks))
         return task
@@ -95,7 +95,7 @@ class Cluster:
         self.ports.append(PortItem("uid", PortSpec(target, published, **more)))  # type: ignore[arg-type]
 
     def items(self, node: str) -> list[Item]:
-        node_ingress = {name: endpoint(INGRESS_NETWORK, 250 * 256 + i) for i, name in enumerate(NAMES[:3], 1)}
+        node_ingress = {name: endpoint(INGRESS_NETWORK, 249 * 256 + i) for i, name in enumerate(NAMES[:3], 1)}
         items: list[Item] = [NetworkItem(network) for network in self.networks]
         items.append(NetworkItem(INGRESS_NETWORK, node_ingress[node].addresses))
         for name, own in node_ingress.items():
@@ -124,8 +124,8 @@ class Cluster:
 
 def endpoint(network: Network, number: int) -> Endpoint:
     base = network.subnets[0].removesuffix(".0.0/16")
-    v6 = [subnet.removesuffix("/64") + f"{number:x}" for subnet in network.subnets[1:]]
-    return Endpoint(network.id, (f"{base}.{number >> 8}.{number & 255}", *v6))
+    v6 = [subnet.removesuffix("/64") + f"1:{number:x}" for subnet in network.subnets[1:]]
+    return Endpoint(network.id, (f"{base}.{1 + (number >> 8)}.{number & 255}", *v6))
 
 
 def inside(path: Path, *command: str, check: bool = True) -> str:

@@ -62,14 +62,14 @@ async def test_a_container_finds_its_whole_network_at_its_first_instruction(mach
     machine.start(container)
 
     shown = machine.output(container)
-    assert "10.101.0.1/16" in shown and "10.102.0.1/16" in shown and "eth2" not in shown
+    assert "10.101.1.1/16" in shown and "10.102.1.1/16" in shown and "eth2" not in shown
     assert shown.count("LOWER_UP") == 3
 
     # A restart in place: a fresh namespace under the same name, and the same container started again.
     await machine.wiring.create_sandbox(TASK, (endpoint(FRONT, 1),))
     machine.start(container)
     again = machine.output(container).removeprefix(shown)
-    assert "10.101.0.1/16" in again and "10.102.0.1/16" not in again
+    assert "10.101.1.1/16" in again and "10.102.1.1/16" not in again
 
 
 async def test_a_container_without_a_sandbox_does_not_start_and_the_engine_says_why(machine: Machine) -> None:

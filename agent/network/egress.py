@@ -1,0 +1,56 @@
+"""What may pass between networks, node and outside, as nftables text. Pure.
+
+The node's links into networks lead outside, and nowhere else: not to another network, not to the node's own ports. Nor
+does anybody come in by them, not even from the node itself, but through a published port. Docker's rules stand beside
+these and decide for its own networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+TABLE = "inet stackyard-egress"
+LINKS = "sy-*"
+"""All links of the node into networks, by name: one rule for all of them."""
+
+
+def whole(subnets: Iterable[str]) -> str:
+    """The table from nothing, for networks of these subnets that lead outside."""
+    found = sorted(subnets)
+    ours, link = f'iifname "{LINKS}"', f'oifname "{LINKS}"'
+    lines = [f"table {TABLE}", f"delete table {TABLE}", f"table {TABLE} {{"]
+    for name, colon, kind in (("subnets4", False, "ipv4_addr"), ("subnets6", True, "ipv6_addr")):
+        held = [subnet for subnet in found if (":" in subnet) == colon]
+        elements = f" elements = {{ {', '.join(held)} }};" if held else ""
+        lines.append(f"set {name} {{ type {kind}; flags interval;{elements} }}")
+    lines += [
+        *_chain("guard", "type filter hook prerouting priority -310", f"{ours} ip daddr 127.0.0.0/8 drop"),
+        *_chain(
+            "input", "type filter hook input priority -10",
+            f"{ours} ct state new meta l4proto tcp reject with tcp reset", f"{ours} ct state new reject",
+        ),
+        *_chain(
+            "forward", "type filter hook forward priority -10",
+            f"{link} ct state new ct status & dnat == 0 reject",
+        ),
+        *_chain(
+            "output", "type filter hook output priority 10",
+            f"{link} ct state new ct status & dnat == 0 reject",
+        ),
+        *_chain(
+            "leaving", "type nat hook postrouting priority 90",
+            f'ip saddr @subnets4 oifname != "{LINKS}" masquerade',
+            f'ip6 saddr @subnets6 oifname != "{LINKS}" masquerade',
+        ),
+        "}",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def forget() -> str:
+    """Remove the table, if there is one."""
+    return f"table {TABLE}\ndelete table {TABLE}"
+
+
+def _chain(name: str, hook: str, *rules: str) -> tuple[str, ...]:
+    return (f"chain {name} {{", f"{hook}; policy accept;", *rules, "}")

@@ -1,0 +1,171 @@
+"""What containers reach outside, and what they must not: attacked from inside, with all rights in their namespace."""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import ExitStack
+
+import pytest
+
+from agent.network.wiring import Wiring
+from cluster.model.network import Network
+from tests.agent.network.test_wiring import ask, serving
+from tests.agent.network.underlay import BACK, FRONT, SUBNET, Cluster, endpoint, host, inside, reaches, run
+
+pytestmark = pytest.mark.root
+
+Wirings = dict[str, Wiring]
+INTERNAL = dataclasses.replace(Network("walled", "walled", "stack", "walled", 4103, ("10.103.0.0/16",)), internal=True)
+OUTSIDE = f"{SUBNET}.4"
+SPOOF = """
+import socket, struct, sys
+link, source_mac, source, target_mac, target = sys.argv[1:]
+raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+raw.bind((link, 0))
+mac = lambda text: bytes.fromhex(text.replace(":", ""))
+body = socket.inet_aton(source) + socket.inet_aton(target)
+udp = struct.pack("!HHHH", 7, 7, 13, 0) + b"spoof"
+ip = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0) + body
+total = sum(struct.unpack("!10H", ip))
+total = (total & 0xFFFF) + (total >> 16)
+ip = ip[:10] + struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF) + ip[12:]
+raw.send(mac(target_mac) + mac(source_mac) + b"\\x08\\x00" + ip + udp)
+"""
+
+
+async def test_containers_reach_outside_as_their_node(wirings: Wirings) -> None:
+    cluster = Cluster()
+    tasks = [cluster.task(n, node, FRONT) for n, node in enumerate(("h1", "h2"), 1)]
+    await cluster.start(wirings)
+    with serving(host("client"), 80, "outside"):
+        for number, task in enumerate(tasks, 1):
+            path = wirings[cluster.tasks[task][0]].namespace(task)
+            assert ask(path, OUTSIDE, 80) == f"outside {SUBNET}.{number}"
+
+
+async def test_a_firewall_that_drops_what_is_forwarded_does_not_keep_containers_in(wirings: Wirings) -> None:
+    inside(host("h1"), "iptables", "-P", "FORWARD", "DROP")
+    cluster = Cluster()
+    task = cluster.task(1, "h1", FRONT)
+    await cluster.start(wirings)
+    with serving(host("client"), 80, "outside"):
+        assert ask(wirings["h1"].namespace(task), OUTSIDE, 80) == f"outside {SUBNET}.1"
+    cluster.networks = []
+    await wirings["h1"].delete_sandbox(task)
+    cluster.tasks.clear()
+    await cluster.apply(wirings)
+    await wirings["h1"].clean((), ())
+    rules = inside(host("h1"), "sh", "-c", "iptables -S; nft list tables")
+    assert "sy-+" not in rules and "egress" not in rules
+
+
+async def test_an_internal_network_leads_nowhere_else(wirings: Wirings) -> None:
+    cluster = Cluster()
+    cluster.networks.append(INTERNAL)
+    walled = [cluster.task(n, node, INTERNAL) for n, node in enumerate(("h1", "h2"), 1)]
+    both = cluster.task(3, "h1", INTERNAL, FRONT)
+    await cluster.start(wirings)
+    paths = {task: wirings[cluster.tasks[task][0]].namespace(task) for task in (*walled, both)}
+    with serving(host("client"), 80, "outside"):
+        for task in walled:
+            assert ask(paths[task], OUTSIDE, 80) == "nothing"
+        assert ask(paths[both], OUTSIDE, 80) == f"outside {SUBNET}.1", "by its other network"
+    assert reaches(paths[walled[0]], "10.103.1.2")
+
+
+async def test_a_container_reaches_no_other_network_even_by_routes_of_its_own(wirings: Wirings) -> None:
+    cluster = Cluster()
+    attacker = cluster.task(1, "h1", FRONT)
+    victims = [cluster.task(n, node, BACK) for n, node in enumerate(("h1", "h2"), 2)]
+    await cluster.start(wirings)
+    path = wirings["h1"].namespace(attacker)
+    with ExitStack() as servers:
+        for victim in victims:
+            servers.enter_context(serving(wirings[cluster.tasks[victim][0]].namespace(victim), 80, "victim"))
+        gateway = ("via", "10.101.0.1", "dev", "eth0")
+        for routes in ((), (("ip", "route", "replace", "10.102.0.0/16", *gateway),),
+                       (("ip", "route", "replace", "10.102.0.0/16", "dev", "eth0"),)):  # fmt: skip
+            for command in routes:
+                inside(path, *command)
+            for number in (2, 3):
+                assert ask(path, f"10.102.1.{number}", 80) in ("nothing", "refused")
+                assert not reaches(path, f"10.102.1.{number}")
+
+
+async def test_a_container_reaches_no_port_of_its_node(wirings: Wirings) -> None:
+    cluster = Cluster()
+    task = cluster.task(1, "h1", FRONT)
+    await cluster.start(wirings)
+    path = wirings["h1"].namespace(task)
+    with serving(host("h1"), 2377, "manager"):
+        assert ask(host("client"), f"{SUBNET}.1", 2377).startswith("manager"), "others do"
+        for address in (f"{SUBNET}.1", "10.101.0.1"):
+            assert ask(path, address, 2377) == "refused"
+        inside(path, "ip", "route", "add", "127.0.0.2/32", "via", "10.101.0.1", "dev", "eth0", check=False)
+        inside(path, "sysctl", "-qw", "net.ipv4.conf.all.route_localnet=1")
+        assert ask(path, "127.0.0.2", 2377) in ("nothing", "refused")
+
+
+async def test_the_nodes_neighbours_do_not_reach_containers(wirings: Wirings) -> None:
+    cluster = Cluster()
+    task = cluster.task(1, "h1", FRONT)
+    await cluster.start(wirings)
+    run("ip", "-n", "syt-client", "route", "add", "10.101.0.0/16", "via", f"{SUBNET}.1")
+    with serving(wirings["h1"].namespace(task), 80, "victim"):
+        assert ask(host("client"), endpoint(FRONT, 1).addresses[0], 80) in ("nothing", "refused")
+
+
+@pytest.mark.parametrize("place", ["h1", "h2"])
+async def test_a_container_cannot_send_as_another(wirings: Wirings, place: str) -> None:
+    cluster = Cluster()
+    attacker, other = cluster.task(1, "h1", BACK), cluster.task(2, "h1", BACK)
+    victim = cluster.task(3, place, BACK)
+    await cluster.start(wirings)
+    path = wirings["h1"].namespace(attacker)
+    mac = {number: endpoint(BACK, number).mac for number in (1, 2, 3)}
+    heard = wirings[place].namespace(victim)
+
+    def received() -> int:
+        line = inside(heard, "sh", "-c", "grep ^Udp: /proc/net/snmp | tail -1").split()
+        return int(line[1]) + int(line[2])  # taken, and refused for want of a listener
+
+    def send(source_mac: str, source: str) -> bool:
+        before = received()
+        inside(path, "python3", "-c", SPOOF, "eth0", source_mac, source, mac[3], "10.102.1.3")
+        inside(wirings["h1"].namespace(other), "python3", "-c", SPOOF, "eth0", mac[2], "10.102.1.2", mac[3],
+               "10.102.1.3")  # fmt: skip
+        return received() - before == 2
+
+    assert send(mac[1], "10.102.1.1"), "its own are taken"
+    assert not send(mac[1], "10.102.1.2"), "another's address is not"
+    assert not send(mac[2], "10.102.1.2"), "nor another's MAC"
+    assert not send("02:42:0a:66:00:63", "10.102.1.1")
+    inside(path, "ip", "addr", "add", "10.102.1.77/16", "dev", "eth0")
+    inside(path, "nft", "flush", "ruleset")
+    assert not send(mac[1], "10.102.1.77"), "whatever it changes at its own end"
+    inside(path, "ip", "link", "set", "eth0", "address", mac[2])
+    assert not reaches(path, "10.102.1.2")
+
+
+async def test_a_container_cannot_claim_another_address_by_arp(wirings: Wirings) -> None:
+    cluster = Cluster()
+    attacker, victim = cluster.task(1, "h1", FRONT), cluster.task(2, "h1", FRONT)
+    await cluster.start(wirings)
+    inside(wirings["h1"].namespace(attacker), "ip", "addr", "add", "10.101.1.77/16", "dev", "eth0")
+    assert not reaches(wirings["h1"].namespace(victim), "10.101.1.77"), "an address that nobody has"
+    inside(wirings["h1"].namespace(attacker), "ip", "addr", "add", "10.101.0.1/16", "dev", "eth0")
+    with serving(host("client"), 80, "outside"):
+        assert ask(wirings["h1"].namespace(victim), OUTSIDE, 80) == f"outside {SUBNET}.1", "the gateway stays the node"
+
+
+async def test_meddling_with_the_guard_is_mended(wirings: Wirings) -> None:
+    cluster = Cluster()
+    attacker, victim = cluster.task(1, "h1", FRONT), cluster.task(2, "h1", FRONT)
+    await cluster.start(wirings)
+    outer = wirings["h1"].namespace(attacker).parent / f"sn-{FRONT.id}"
+    listed = inside(outer, "nft", "list", "ruleset")
+    inside(outer, "nft", "flush", "ruleset")
+    await wirings["h1"].audit()
+    assert sorted(inside(outer, "nft", "list", "ruleset").split()) == sorted(listed.split())
+    assert reaches(wirings["h1"].namespace(attacker), "10.101.1.2")
+    assert victim in cluster.tasks
