@@ -41,6 +41,12 @@ def _whole(value: Any) -> int:
     return int(value)
 
 
+def _only_whole(value: Any) -> int:
+    if isinstance(value, str):
+        raise wanted(value, ("integer",))
+    return _whole(value)
+
+
 def _count(value: Any) -> int:
     whole = _whole(value)
     if whole < 0:
@@ -63,10 +69,6 @@ def _truth(value: Any) -> bool:
 def _size(value: Any) -> str | int:
     size = quantities.size(value) if isinstance(value, str) else _whole(value)
     return str(size) if size else 0
-
-
-def _memory(value: Any) -> str | int:
-    return value if isinstance(value, str) and value == "-1" else _size(value)
 
 
 def _mode(value: Any) -> str:
@@ -289,6 +291,7 @@ WATCH = Object(
     required=("path", "action"),
     always={"exec": {"command": None}},
 )
+_WEIGHT = Scalar(("integer", "string"), _only_whole)
 _RATE = Scalar(("integer", "string"), _size)
 
 
@@ -297,12 +300,12 @@ def _titled(value: Any) -> Any:
     return [{key.title(): made for key, made in _DEVICE_AMOUNT.bind(one).items()} for one in value] or OMITTED
 
 
-_DEVICE_AMOUNT = Object({"path": TEXT, "rate": _RATE, "weight": LATE_INTEGER}, extensions=False)
+_DEVICE_AMOUNT = Object({"path": TEXT, "rate": _RATE, "weight": _WEIGHT}, extensions=False)
 _RATES = Made(Array(Object({"path": TEXT, "rate": _RATE}, extensions=False)), _titled)
 BLKIO = Object(
     {
-        "weight": LATE_INTEGER,
-        "weight_device": Made(Array(Object({"path": TEXT, "weight": LATE_INTEGER}, extensions=False)), _titled),
+        "weight": _WEIGHT,
+        "weight_device": Made(Array(Object({"path": TEXT, "weight": _WEIGHT}, extensions=False)), _titled),
         "device_read_bps": _RATES,
         "device_read_iops": _RATES,
         "device_write_bps": _RATES,
@@ -523,7 +526,7 @@ SERVICE = Object(
         ),
         "mem_limit": ANY_SIZE,
         "mem_reservation": SIZE,
-        "memswap_limit": Scalar(("number", "string"), _memory),
+        "memswap_limit": ANY_SIZE,
         "mem_swappiness": Scalar(("integer", "string"), _size),
         "mac_address": TEXT,
         "models": Either((UNIQUE_TEXTS, Table(_MODEL_USE, names=NAME))),

@@ -7,7 +7,7 @@ from typing import Any
 
 from cluster.compose.interpolate import Lookup
 from cluster.compose.merge import pairs
-from cluster.compose.tree import Map, Wrong, entries
+from cluster.compose.tree import List, Map, Wrong, entries
 
 _DEFAULT = "default"
 _SERVICE = "service:"
@@ -32,6 +32,14 @@ def normalise(root: Map, project: str, lookup: Lookup) -> None:
             resource = root[section][key] = Map() if value is None else value
             if resource.get("name") is None:
                 resource["name"] = key if resource.get("external") else f"{project}_{key}"
+
+
+def resolve(root: Map, lookup: Lookup) -> None:
+    """Give variables that services list by name alone the values that the files' own set of variables has."""
+    services = root.get("services")
+    for service in services.values() if isinstance(services, Map) else ():
+        if isinstance(service, Map) and isinstance(service.get("environment"), List):
+            service["environment"] = _resolved(service["environment"], lookup, keep=True)
 
 
 def _service(service: Map, lookup: Lookup) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from cluster.compose.extends import extend
 from cluster.compose.fields import ROOT
+from cluster.compose.implicit import resolve
 from cluster.compose.include import include
 from cluster.compose.interpolate import interpolate
 from cluster.compose.longforms import complete, expand
@@ -86,6 +87,7 @@ class Layers:
             complete(root)
             validate(root)
             self.paths.resolve(root)
+            resolve(root, self.variables.get)
         return root
 
     def _file(self, root: Map, file: str, documents: list[Document]) -> Map:

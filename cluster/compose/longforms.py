@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cluster.compose.fields import SERVICE
+from cluster.compose.kinds import wanted
 from cluster.compose.merge import dependency, named, pairs
 from cluster.compose.mountforms import parse_mount
 from cluster.compose.portforms import long_ports
@@ -41,9 +42,12 @@ def _service(service: Any) -> Any:
     """What does not fit the schema is left as it is, for the schema to refuse."""
     for key, value in service.items() if isinstance(service, Map) else ():
         step = _STEPS.get(key)
-        if step is not None and value is not None and SERVICE.fields[key].accepts(value):
+        if step is not None and value is not None:
             try:
-                service[key] = step(value)
+                if SERVICE.fields[key].accepts(value):
+                    service[key] = step(value)
+                elif key in _STRICT:
+                    raise wanted(value, _STRICT[key])
             except Wrong as wrong:
                 raise wrong.within(key) from None
     return service
@@ -166,6 +170,18 @@ _STEPS: dict[str, _Step] = {
     "configs": _grants,
     "ports": long_ports,
 }
+
+
+_STRICT: dict[str, tuple[str, ...]] = {
+    "build": ("string", "object"),
+    "depends_on": ("array", "object"),
+    "env_file": ("string", "array"),
+    "gpus": ("string", "array"),
+    "models": ("array", "object"),
+    "networks": ("array", "object"),
+    "ports": ("array",),
+}
+"""What is refused even in services of which nobody asks, in files that are only extended from."""
 
 
 def complete(root: Map) -> None:

@@ -1,4 +1,8 @@
-"""A model as `docker compose config` prints it: dollars doubled, so that it can be loaded again."""
+"""A model as `docker compose config` prints it.
+
+YAML is a Compose file again, with its dollars doubled. JSON is for programs and holds the values as they are: nobody
+who reads it has to know that rule (Docker doubles there too).
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ _RATES = ("weight_device", "device_read_bps", "device_read_iops", "device_write_
 
 
 def as_json(model: dict[str, Any]) -> str:
-    return json.dumps(_doubled(model), indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(model, indent=2, ensure_ascii=False) + "\n"
 
 
 def as_yaml(model: dict[str, Any]) -> str:
