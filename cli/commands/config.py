@@ -23,7 +23,12 @@ _NOT_HASHED = ("build", "pull_policy", "scale", "depends_on", "profiles")
 
 @click.command()
 @project_options
-@click.option("--format", "form", type=click.Choice(["yaml", "json"]), help="How to print it: yaml, if not told.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["yaml", "json"]),
+    help="yaml (the default) is a Compose file again; json is for programs, its dollars are not doubled.",
+)
 @click.option("--services", "show", flag_value="services", help="Only the names of the services.")
 @click.option("--images", "show", flag_value="images", help="Only the images.")
 @click.option("--volumes", "show", flag_value="volumes", help="Only the names of the volumes.")
