@@ -33,6 +33,7 @@ COMMANDS = {
     "join": ("cli.commands.host", "join", "Make this host a node of a cluster."),
     "leave": ("cli.commands.host", "leave", "Take this host out of its cluster."),
     "token": ("cli.commands.token", "token", "With what hosts may join."),
+    "rebalance": ("cli.commands.rebalance", "rebalance", "Move tasks for a better spread over the nodes."),
     "context": ("cli.commands.context", "context", "The clusters that this command can talk to."),
     "lab": ("cli.commands.lab", "lab", "A cluster of several hosts on this machine."),
     "version": ("cli.commands.node", "version", "Show the versions of this command and of the manager."),

@@ -18,6 +18,7 @@ from cluster.model.cluster import Claim, ClockMark, Cluster
 from cluster.model.network import Network
 from cluster.model.node import Manager, Node, NodeState, Session
 from cluster.model.secret import Content, External
+from cluster.model.rebalance import Rebalance, RebalanceWish
 from cluster.model.service import ServiceState
 from cluster.model.stack import Stack, StackRevision
 from cluster.model.task import Task, TaskStatus
@@ -46,6 +47,8 @@ Record = (
     | Session
     | Manager
     | Claim
+    | RebalanceWish
+    | Rebalance
     | Content
     | External
     | Withdrawn
@@ -74,6 +77,8 @@ KINDS: tuple[Kind, ...] = (
     Kind("nodestate", NodeState, lambda r: r.node),
     Kind("session", Session, lambda r: r.node),
     Kind("manager", Manager, lambda r: r.id),
+    Kind("rebalancewish", RebalanceWish, lambda r: "this"),
+    Kind("rebalance", Rebalance, lambda r: "this"),
     Kind("claim", Claim, lambda r: f"{r.kind}/{r.name}"),
     Kind("content", Content, lambda r: f"{r.owner}/{r.digest}"),
     Kind("external", External, lambda r: f"{r.kind}/{r.name}"),

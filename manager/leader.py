@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from cluster.model.cluster import ClockMark
 from manager.commit import CLOCK, Commit
-from manager.decide import liveness, orchestrator, stacks
+from manager.decide import liveness, orchestrator, rebalance, stacks
 from manager.decide.agenda import About, Agenda, Question
 from manager.decide.liveness import Hearing, nodes_to_note
 from manager.decide.plan import Draft, Plan
@@ -74,6 +74,8 @@ class Leader:
                 return stacks.decide(self.state, question.ident, now)
             case About.INGRESS:
                 return stacks.decide_ingress(self.state, now)
+            case About.REBALANCE:
+                return rebalance.decide(self.state, now)
             case About.SERVICE:
                 return orchestrator.decide(self.state, question.ident, now)
 

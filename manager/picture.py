@@ -15,6 +15,7 @@ from cluster.model.cluster import Claim, ClockMark, Cluster
 from cluster.model.network import Network
 from cluster.model.node import Availability, Manager, Node, NodeState, NodeStatus, Session, SessionState
 from cluster.model.secret import Content, External
+from cluster.model.rebalance import Rebalance, RebalanceWish
 from cluster.model.service import ServiceSpec, ServiceState
 from cluster.model.stack import ServiceVersion, Stack, StackRevision
 from cluster.model.task import Desired, Task, TaskState, TaskStatus
@@ -54,6 +55,8 @@ class ClusterState:
         self.revision = 0
         self.cluster: Cluster | None = None
         self.clock: ClockMark | None = None
+        self.rebalance_wish: RebalanceWish | None = None
+        self.rebalance: Rebalance | None = None
         self.stacks: dict[str, Stack] = {}  # by name
         self.stack_names: dict[str, str] = {}  # by uid
         self.revisions: dict[str, dict[int, StackRevision]] = {}  # by stack uid, number
@@ -107,9 +110,11 @@ class ClusterState:
             Session: self._put_session,
             Manager: self._put_manager,
             Claim: self._put_claim,
-            Withdrawn: lambda old, new: _replace(self.withdrawn, lambda r: r.manager, old, new),
+            RebalanceWish: self._put_wish,
+            Rebalance: self._put_rebalance,
             Content: self._put_content,
             External: lambda old, new: _replace(self.externals, lambda r: r.owner, old, new),
+            Withdrawn: lambda old, new: _replace(self.withdrawn, lambda r: r.manager, old, new),
         }
 
     # Feeding
@@ -262,6 +267,12 @@ class ClusterState:
 
     def _put_clock(self, old: ClockMark | None, new: ClockMark | None) -> None:
         self.clock = new
+
+    def _put_wish(self, old: RebalanceWish | None, new: RebalanceWish | None) -> None:
+        self.rebalance_wish = new
+
+    def _put_rebalance(self, old: Rebalance | None, new: Rebalance | None) -> None:
+        self.rebalance = new
 
     def _put_stack(self, old: Stack | None, new: Stack | None) -> None:
         _replace(self.stacks, lambda r: r.name, old, new)

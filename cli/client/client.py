@@ -9,7 +9,7 @@ import time
 import urllib.parse
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -63,6 +63,21 @@ class Client:
 
     def nodes(self) -> list[views.NodeView]:
         return self._get(list[views.NodeView], "/nodes")
+
+    def rebalance(
+        self,
+        *,
+        dry_run: bool = False,
+        include_single: bool = False,
+        max_unavailable: int = 1,
+        automatic: float | Literal["off"] | None = None,
+    ) -> views.RebalanceView:
+        """Have tasks moved for a better spread, or only be told which; see `views.RebalanceRequest`."""
+        request = views.RebalanceRequest(_operation(), dry_run, include_single, max_unavailable, automatic)
+        return self._ask(views.RebalanceView, "POST", "/rebalance", body=request)
+
+    def rebalance_progress(self) -> views.RebalanceView:
+        return self._get(views.RebalanceView, "/rebalance")
 
     def node(self, name: str) -> views.NodeView:
         return self._get(views.NodeView, f"/nodes/{name}")

@@ -17,6 +17,7 @@ from cluster.codec import Record
 from cluster.model.cluster import Claim, Cluster
 from cluster.model.network import INGRESS, Network
 from cluster.model.node import Manager, Node, NodeState, Session
+from cluster.model.rebalance import Rebalance, RebalanceWish
 from cluster.model.service import ServiceState
 from cluster.model.stack import Stack, StackRevision
 from cluster.model.task import Desired, Task, TaskState, TaskStatus
@@ -34,6 +35,7 @@ class About(IntEnum):
     STACK = 1
     INGRESS = 2
     SERVICE = 3
+    REBALANCE = 4
 
 
 class Question(NamedTuple):
@@ -41,6 +43,10 @@ class Question(NamedTuple):
 
     about: About
     ident: str = ""
+
+
+_MOVERS = (RebalanceWish, Rebalance, Task, TaskStatus, NodeState)
+"""What can make a difference to moving tasks for a better spread; while nobody wants that, the answer is quick."""
 
 
 class Agenda:
@@ -63,6 +69,7 @@ class Agenda:
         self.mark(About.STACK, *state.stack_names)
         self.mark(About.INGRESS, "")
         self.mark(About.SERVICE, *state.services)
+        self.mark(About.REBALANCE, "")
 
     def take(self, now: float) -> Question | None:
         """Give the next open question, closing it; those whose instant has come are open too."""
@@ -97,6 +104,8 @@ class Agenda:
     def note(self, changes: Iterable[Change]) -> None:
         """Mark what changes, which the picture shows already, can make a difference to."""
         changes = list(changes)
+        if any(isinstance(change.new or change.old, _MOVERS) for change in changes):
+            self.mark(About.REBALANCE, "")
         freed: Counter[str] = Counter()
         for change in changes:
             for record in (change.old, change.new):

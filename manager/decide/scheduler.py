@@ -6,7 +6,7 @@ A named local volume lives on one node, the first that got it, and its tasks go 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import zip_longest
 
 from cluster.model.node import Node
@@ -53,6 +53,8 @@ class Scheduler:
         self._bound = {name: state.volumes[name].node for name in self.volumes if name in state.volumes}
         self._unbound = tuple(name for name in self.volumes if name not in state.volumes)
         self._order: Branch | Leaf | None = None
+        self._spread_of: Callable[[Node], Values] | None = None
+        self._spread_counts = Counter[Values]()
         self._refusal = ""
 
     def pick(self) -> str:
@@ -67,6 +69,49 @@ class Scheduler:
             raise NoRoom(self._refusal)
         self._plan(node)
         return node
+
+    def better_than(self, node: str, loads: Mapping[str, int]) -> str | None:
+        """Give the node that is next for a task of the service if the spread is more even with it there than on `node`.
+
+        `loads` is how much more load nodes have than the picture says.
+        """
+        self._order = self._order or self._ordered()
+        best = self._order.best()
+        here = self._state.nodes.get(node)
+        if best is None or here is None or best.node == node or best.troubled or best.faulty or best.rejected:
+            return None
+        there, gain = best.node, self._own[node] - best.own
+        between = self._spread_gain(here, self._state.nodes[there])
+        if between:
+            return there if between > 1 else None
+        if gain == 1:
+            load = self._state.load
+            gain += (load.get(node, 0) + loads.get(node, 0)) - (load.get(there, 0) + loads.get(there, 0)) - 1
+        return there if gain >= 2 else None
+
+    def move(self, node: str) -> None:
+        """Count a task as moved from a node to the one that is next."""
+        there = self.pick()
+        self._own[node] -= 1
+        if self._spread_of is not None:
+            for at, by in ((node, -1), (there, 1)):
+                values = self._spread_of(self._state.nodes[at])
+                for level in range(1, len(values) + 1):
+                    self._spread_counts[values[:level]] += by
+
+    def _spread_gain(self, here: Node, there: Node) -> int:
+        """Tell by how many more of the service's tasks the first group that two nodes do not share has than the other.
+
+        One more or less makes no difference: 0.
+        """
+        if self._spread_of is None:
+            return 0
+        one, other = self._spread_of(here), self._spread_of(there)
+        for level in range(1, len(one) + 1):
+            if one[:level] != other[:level]:
+                more = self._spread_counts[one[:level]] - self._spread_counts[other[:level]]
+                return 0 if more == 1 else more if more > 1 else 1
+        return 0
 
     def pick_on(self, node: str) -> None:
         """Count one more task on this very node. Raises NoRoom with the reason when it does not fit."""
@@ -159,7 +204,10 @@ class Scheduler:
             here = (tuple(chosen.values()), values)
             return Leaf(places, [rank for rank in known if grouping.found[rank.node] == here], fits)
 
-        return tree(groups, self._spread_counts(grouping, len(spread)) if spread else {}, leaf, len(spread))
+        if spread:
+            self._spread_of = lambda node: grouping.values(node)[1]
+            self._count_spread(grouping, len(spread))
+        return tree(groups, self._spread_counts, leaf, len(spread))
 
     def _fits(self, tests: list[Filter]) -> Callable[[str], bool]:
         nodes, passes = self._state.nodes, [test.passes for test in tests]
@@ -178,15 +226,13 @@ class Scheduler:
                 ranks.append(Rank(troubled, faulty, self._rejected[node], self._own[node], load, name, node))
         return ranks
 
-    def _spread_counts(self, grouping: Grouping, depth: int) -> dict[Values, int]:
-        counts = Counter[Values]()
+    def _count_spread(self, grouping: Grouping, depth: int) -> None:
         for node, own in self._own.items():
             record = self._state.nodes.get(node)
             if record is not None:
                 values = grouping.values(record)[1]
                 for level in range(1, depth + 1):
-                    counts[values[:level]] += own
-        return counts
+                    self._spread_counts[values[:level]] += own
 
     def _why_none(self) -> str:
         """Say for each reason how many nodes it keeps from fitting."""

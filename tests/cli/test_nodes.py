@@ -96,3 +96,23 @@ async def test_what_has_no_other_place_leaves_when_the_deadline_comes(
         assert "1 of 1 is drained" in said.out and "`stack node activate n1`" in said.out
         said = await person.stack("node", "drain", "n1", "--deadline", "0s")
         assert said.code == 0 and said.out.startswith("n1 is empty: ")
+
+
+async def test_tasks_are_moved_to_a_node_that_came_later(person: Terminal, manager: RunningManager) -> None:
+    person.write("compose.yml", PLAIN)
+    async with AsyncExitStack() as agents:
+        await agents.enter_async_context(obedient(manager, "n1"))
+        assert (await person.stack("deploy", "-f", "compose.yml")).code == 0
+        await agents.enter_async_context(obedient(manager, "n2"))
+        said = await person.stack("rebalance", "--dry-run")
+        while len(said.out.splitlines()) != 3:
+            said = await person.stack("rebalance", "--dry-run")
+        assert said.out.splitlines()[1].split() == ["shop_web.4", "n1", "n2"]
+        said = await person.stack("rebalance", "--max-unavailable", "2")
+        assert (said.code, said.out) == (0, "moved 2 tasks\n")
+        assert len((await person.stack("node", "ps", "n2")).out.splitlines()) == 3
+        assert (await person.stack("rebalance")).out == "moved 0 tasks\n"
+        assert (await person.stack("rebalance", "--automatic", "5m")).code == 0
+        wish = manager.core.state.rebalance_wish
+        assert wish is not None and wish.automatic_after == 300.0
+        assert (await person.stack("rebalance", "--automatic", "soon")).code == 2

@@ -17,6 +17,7 @@ from cluster.model.node import (
     SessionState,
 )
 from cluster.model.secret import Content, External
+from cluster.model.rebalance import Rebalance, RebalanceWish
 from cluster.model.service import (
     NetworkAttachment,
     PortSpec,
@@ -155,5 +156,7 @@ EXAMPLES: dict[str, Record] = {
     "claim": Claim("address", "net1/10.128.0.2", "0123456789abcdef012345678"),
     "content": Content("stack.app", "9f2c" * 16, 4096, "0a1b2c3d", 1700000000.0),
     "external": External("secret", "db-password", "9f2c" * 16, 12, 1700000000.0, "ann", {"team": "blue"}),
+    "rebalancewish": RebalanceWish("0a1b2c3d", 1700000000.0, True, 2, 300.0),
+    "rebalance": Rebalance("0a1b2c3d", True, 1700000001.0, 0.0, "0f0e0d", 3, 1),
     "withdrawn": Withdrawn("m1", {"0123456789abcdef012345678": 1700000005.5}),
 }

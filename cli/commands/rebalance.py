@@ -1,0 +1,66 @@
+"""`stack rebalance`."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Literal
+
+import click
+
+from cli.commands.session import connect
+from cli.output import Form, format_option, show
+from cluster.errors import UserError
+
+_PAUSE = 0.3
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Only list the moves.")
+@click.option("--include-single", is_flag=True, help="Also move tasks that are the only ones of their service.")
+@click.option("--max-unavailable", type=click.IntRange(1), default=1, metavar="N", help="Moves at a time (1).")
+@click.option("--automatic", metavar="TIME|off", help="From now on do this so long after a node joined or came back.")
+@click.option("--detach", "-d", is_flag=True, help="Do not wait.")
+@format_option
+def rebalance(
+    dry_run: bool, include_single: bool, max_unavailable: int, automatic: str | None, detach: bool, form: Form
+) -> None:
+    """Move tasks for a better spread over the nodes, and wait until that is done.
+
+    Tasks move as in an update of their service: never more at a time than its update_config allows, and only in
+    services that are whole. Tasks whose data is on their node stay.
+    """
+    with connect() as client:
+        if automatic is not None:
+            client.rebalance(automatic=_cool_down(automatic))
+            click.echo("off" if automatic == "off" else f"{automatic} after a node joined or came back")
+            return
+        found = client.rebalance(dry_run=dry_run, include_single=include_single, max_unavailable=max_unavailable)
+        if dry_run:
+            show(
+                found.moves,
+                {
+                    "TASK": lambda move: move.task,
+                    "FROM": lambda move: move.source,
+                    "TO": lambda move: move.target,
+                },
+                form,
+            )
+            return
+        told = -1
+        while not detach and found.active:
+            if found.moved != told:
+                told = found.moved
+                click.echo(f"{told} tasks moved", err=True)
+            time.sleep(_PAUSE)
+            found = client.rebalance_progress()
+        click.echo("tasks are being moved" if found.active else f"moved {found.moved} tasks")
+
+
+def _cool_down(text: str) -> float | Literal["off"]:
+    if text == "off":
+        return "off"
+    if match := re.fullmatch(r"(\d+)([smh])", text):
+        return float(match[1]) * _UNITS[match[2]]
+    raise UserError(f"--automatic: {text!r} is no time", hint="Give one such as 5m, or off.")
