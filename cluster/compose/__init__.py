@@ -25,13 +25,15 @@ The rooms, one step a file: `parse` (bytes to a `tree` with places), `interpolat
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
-from cluster.compose.convert import Build
 from cluster.compose.layers import Reader
 from cluster.compose.project import Note, Project, read
-from cluster.model.stack import StackSpec
 
-__all__ = ["Build", "Note", "Project", "Reader", "load", "read"]
+if TYPE_CHECKING:
+    from cluster.model.stack import StackSpec
+
+__all__ = ["Note", "Project", "Reader", "load", "read"]
 
 
 def load(

@@ -6,18 +6,20 @@ import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cluster.compose import consistency, convert, implicit, names, output, selection
+from cluster.compose import consistency, implicit, names, output, selection
 from cluster.compose import environment as outside
-from cluster.compose.convert import Build, Judged
 from cluster.compose.fields import bind
 from cluster.compose.interpolate import substitute
 from cluster.compose.layers import Layers, Reader, Session
 from cluster.compose.parse import Document, parse
 from cluster.compose.tree import List, Map, Path, Where, located, place_of, written
 from cluster.errors import ComposeError
-from cluster.model.stack import StackSpec
+
+if TYPE_CHECKING:
+    from cluster.compose.convert import Build, Judged
+    from cluster.model.stack import StackSpec
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _PROJECT_NAME = "COMPOSE_PROJECT_NAME"
@@ -37,7 +39,10 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A loaded project. `variables` are those of the surroundings and of `.env`; `directory` is where it lies."""
+    """A loaded project: what it becomes is told by the package `convert`, which is imported only when it is asked.
+
+    `variables` are those of the surroundings and of `.env`; `directory` is where it lies.
+    """
 
     name: str
     directory: str
@@ -68,10 +73,14 @@ class Project:
 
     def stack(self) -> StackSpec:
         """Convert to what the cluster runs. Raises ComposeError."""
+        from cluster.compose import convert
+
         return convert.convert(self)
 
     def verdicts(self) -> tuple[Judged, ...]:
         """Tell what becomes of each key that is used. Raises ComposeError where the files accept what is no key."""
+        from cluster.compose import convert
+
         return convert.judge(self)
 
     def contents(self) -> dict[tuple[str, str], bytes]:
@@ -79,10 +88,14 @@ class Project:
 
         Raises ComposeError.
         """
+        from cluster.compose import convert
+
         return convert.contents(self)
 
     def builds(self) -> tuple[Build, ...]:
         """Give the images that the files say how to build. Raises ComposeError."""
+        from cluster.compose import convert
+
         return convert.builds(self)
 
 
@@ -153,6 +166,7 @@ def _model(
         from_file, line = place_of(root, ("services", key)) or (file, 1)
         outside.of_service(session, service, variables, Where(from_file, line, f"services.{key}"))
         service.pop("extends", None)
+        implicit.scale(service)
     selection.only_used(model)
     return model
 
