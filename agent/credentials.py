@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import ssl
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 import aiohttp
 import msgspec
@@ -22,24 +26,32 @@ from tenacity import (
 from cluster import errors, pki
 from cluster.errors import Failed, StackyardError, Unavailable, UserError
 from cluster.model.node import Role
-from cluster.views import ErrorBody, JoinReply, JoinRequest
+from cluster.views import CertificateReply, ErrorBody, JoinReply, JoinRequest, RenewalRequest
 
 log = logging.getLogger(__name__)
+
+_LOOK = 3600.0
+"""Seconds between two looks at whether the certificate is to be renewed."""
+
+_TRY_AGAIN = 600.0
+"""Seconds after which a renewal that failed is tried again."""
 
 _TIMEOUT = aiohttp.ClientTimeout(total=15, connect=5)
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """A node's certificate files, and whom they name."""
+    """A node's certificate files, whom they name, and TLS to the cluster's managers as this node.
+
+    The context stays the same one when the certificate is renewed: connections that are made from then on show the new.
+    """
 
     directory: Path
     identity: pki.Identity
+    tls: ssl.SSLContext = field(repr=False, compare=False)
 
     def context(self) -> ssl.SSLContext:
-        """Talk TLS to the cluster's managers as this node."""
-        key, certificate, ca = _files(self.directory)
-        return pki.client_context(ca.read_text(), str(certificate), str(key))
+        return self.tls
 
 
 def _files(directory: Path) -> tuple[Path, Path, Path]:
@@ -48,13 +60,15 @@ def _files(directory: Path) -> tuple[Path, Path, Path]:
 
 def load(directory: Path) -> Credentials | None:
     """Read what an earlier join left; None if this node has not joined."""
-    _, certificate, ca = _files(directory)
+    key, certificate, ca = _files(directory)
     if not certificate.exists() or not ca.exists():
         return None
     try:
         der = ssl.PEM_cert_to_DER_cert(certificate.read_text())
-        return Credentials(directory, pki.identity(der))
-    except (ValueError, StackyardError) as error:
+        identity = pki.identity(der)
+        tls = pki.client_context(ca.read_text(), str(certificate), str(key))
+        return Credentials(directory, identity, tls)
+    except (OSError, ValueError, StackyardError) as error:
         raise Failed(
             f"the certificate {certificate} cannot be used: {error}",
             hint=f"Delete {certificate} and start the agent with a join token.",
@@ -100,6 +114,39 @@ async def join(
     credentials = load(directory)
     assert credentials is not None
     return credentials
+
+
+async def keep_fresh(credentials: Credentials, managers: Callable[[], Iterable[str]]) -> NoReturn:
+    """Renew the certificate whenever two thirds of its life are over, for ever; sessions go on meanwhile."""
+    _, certificate, _ = _files(credentials.directory)
+    while True:
+        # by the wall clock, which may jump, and not in one sleep, which a suspended host would sleep through
+        if (left := pki.renew_at(certificate.read_text()) - time.time()) > 0:
+            await asyncio.sleep(min(_LOOK, left))
+            continue
+        try:
+            await renew(credentials, tuple(managers()))
+        except StackyardError as error:
+            log.warning("the certificate, which is to be renewed, stays as it is for now: %s", error)
+            await asyncio.sleep(_TRY_AGAIN)
+
+
+async def renew(credentials: Credentials, managers: tuple[str, ...]) -> None:
+    """Get the next certificate for this node's key from the first manager that gives it. Raises what the last said."""
+    key, certificate, _ = _files(credentials.directory)
+    body = msgspec.json.encode(RenewalRequest(pki.new_csr(key.read_text())))
+    last: StackyardError = Unavailable("no manager is known")
+    for url in managers:
+        try:
+            answer = await _call("POST", f"{url}/v1/self/certificate", credentials.tls, body)
+        except StackyardError as error:
+            last = error
+            continue
+        _write(certificate, msgspec.json.decode(answer, type=CertificateReply).certificate)
+        credentials.tls.load_cert_chain(certificate, key)
+        log.info("renewed this node's certificate")
+        return
+    raise last
 
 
 async def _ask(url: str, token: pki.JoinToken, request: JoinRequest) -> JoinReply:

@@ -159,6 +159,10 @@ async def run(settings: Settings) -> None:
     engine = Engine(settings.engine)
     wiring = Wiring(who.identity.name, settings.advertise)
     networks = Networks(wiring, Resolver(wiring))
+
+    def managers() -> set[str]:
+        return {*settings.managers, *runner.managers}
+
     outbox, journal = Outbox(), Journal(settings.data_dir / "journal.json")
     runner = Runner(
         engine,
@@ -169,7 +173,7 @@ async def run(settings: Settings) -> None:
         files=settings.data_dir / "tasks",
         address=settings.advertise,
         place=Place(who.identity.name, settings.name),
-        secrets=Secrets(SECRETS, Contents(who, lambda: {*settings.managers, *runner.managers})),
+        secrets=Secrets(SECRETS, Contents(who, managers)),
     )
     runner.resume(journal.read(who.identity.cluster))
     streams = Streams(who, engine, runner.known)
@@ -179,6 +183,7 @@ async def run(settings: Settings) -> None:
         async with asyncio.TaskGroup() as group:
             work = (runner.run(), session.run(), streams.run(), networks.run(), journal.run(runner.entry))
             tasks = [group.create_task(each) for each in work]
+            tasks.append(group.create_task(credentials.keep_fresh(who, managers)))
             await stop.wait()
             log.info("stopping; containers go on")
             await session.goodbye(BACK_WITHIN)

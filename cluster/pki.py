@@ -9,7 +9,8 @@ A join token pins the CA by its digest, so that a new node can tell the right ma
 derived from the CA's key and a counter: nothing secret beside that key is stored, each manager can check and show
 tokens without asking anyone, and raising the counter makes the old token worthless.
 
-Leaves live for 90 days. Nothing renews them yet: a node or client joins again for a new one.
+A node's certificate lives for 30 days and is renewed when two thirds of that are over, as a manager's own is; people's
+live for 90 days.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ Kind = Literal["node", "client", "manager"]
 
 CA_LIFE = timedelta(days=20 * 365)
 LEAF_LIFE = timedelta(days=90)
+NODE_LIFE = timedelta(days=30)
+"""So long a host may be switched off and still come back without joining again: a third of it at the least."""
 BACKDATE = timedelta(minutes=5)
 """Certificates begin this long ago, for hosts whose clocks run behind."""
 
@@ -141,7 +144,15 @@ def key_digest(csr: str) -> str:
     return hashlib.blake2b(public, digest_size=16).hexdigest()[:25]
 
 
-def issue(authority: Authority, csr: str, identity: Identity, *, now: float, hosts: tuple[str, ...] = ()) -> str:
+def issue(
+    authority: Authority,
+    csr: str,
+    identity: Identity,
+    *,
+    now: float,
+    hosts: tuple[str, ...] = (),
+    life: timedelta = LEAF_LIFE,
+) -> str:
     """Sign a certificate (PEM) for the key of `csr`, naming `identity` whatever the request says.
 
     `hosts` are the names and addresses of a manager. Raises UserError for a request that cannot be used.
@@ -169,7 +180,7 @@ def issue(authority: Authority, csr: str, identity: Identity, *, now: float, hos
         .public_key(public)
         .serial_number(x509.random_serial_number())
         .not_valid_before(start - BACKDATE)
-        .not_valid_after(min(start + LEAF_LIFE, ca.not_valid_after_utc))
+        .not_valid_after(min(start + life, ca.not_valid_after_utc))
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(ca=False), critical=True)
@@ -198,6 +209,13 @@ def identity(certificate: bytes) -> Identity:
         if parts.scheme == _SCHEME and kind in get_args(Kind) and name and roles:
             return Identity(unquote(parts.netloc), kind, unquote(name), str(roles[0].value))  # type: ignore[arg-type]
     raise Forbidden("the certificate names nobody of a Stackyard cluster", hint="Join the cluster again.")
+
+
+def renew_at(certificate: str) -> float:
+    """Tell when a certificate (PEM) is to be renewed: an instant when two thirds of its life are over."""
+    parsed = _load_certificate(certificate)
+    start, end = parsed.not_valid_before_utc.timestamp(), parsed.not_valid_after_utc.timestamp()
+    return start + (end - start) * 2 / 3
 
 
 def ca_digest(certificate: str) -> str:

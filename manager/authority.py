@@ -58,10 +58,16 @@ class Authority:
     ca: pki.Authority = field(repr=False)
 
     def node_reply(self, node: Node, csr: str, *, now: float) -> JoinReply:
-        """Sign a node's certificate."""
+        """Sign the certificate of a node that joins."""
+        return JoinReply(node.id, self.cluster, node.role, self._of_node(node, csr, now), self.ca.certificate)
+
+    def renewal_reply(self, node: Node, csr: str, *, now: float) -> CertificateReply:
+        """Sign the next certificate of a node."""
+        return CertificateReply(self._of_node(node, csr, now), self.ca.certificate)
+
+    def _of_node(self, node: Node, csr: str, now: float) -> str:
         identity = pki.Identity(self.cluster, "node", node.id, node.role)
-        certificate = pki.issue(self.ca, csr, identity, now=now)
-        return JoinReply(node.id, self.cluster, node.role, certificate, self.ca.certificate)
+        return pki.issue(self.ca, csr, identity, now=now, life=pki.NODE_LIFE)
 
     def client_reply(self, name: str, role: ClientRole, csr: str, *, now: float) -> CertificateReply:
         """Sign a client's certificate."""

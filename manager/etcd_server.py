@@ -62,7 +62,7 @@ def _prepare(directory: Path, port: int) -> Own:
     now = time.time()
     ca, key = pki.new_authority("etcd", now=now), pki.new_key()
     who = pki.Identity("etcd", "manager", "etcd", "manager")
-    certificate = pki.issue(ca, pki.new_csr(key), who, now=now, hosts=("127.0.0.1",))
+    certificate = pki.issue(ca, pki.new_csr(key), who, now=now, hosts=("127.0.0.1",), life=pki.CA_LIFE)
     write_private(files / "ca.pem", ca.certificate)
     write_private(files / "key.pem", key)
     write_private(files / "certificate.pem", certificate)

@@ -11,7 +11,7 @@ import signal
 import ssl
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +43,9 @@ log = logging.getLogger(__name__)
 
 PORT = 2377
 ETCD_PORT = 2379
+CERTIFICATE = "manager.pem"
+RENEWAL_LOOK = 3600.0
+"""Seconds between two looks at whether the manager's certificate is to be renewed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,7 @@ async def managing(settings: Settings) -> AsyncIterator[Core]:
         clock = stack.enter_context(_cluster_time(follower))
         # A new id at each start: sessions of the one before are nobody's, whatever became of it.
         manager = Manager(secrets.token_hex(8), settings.name, _url(settings.advertise), clock())
-        certificate, key = _certificate(authority, manager, settings)
+        certificate, key = own_certificate(authority, manager, settings)
         peers = pki.client_context(authority.ca.certificate, str(certificate), str(key))
         others = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=peers), timeout=aiohttp.ClientTimeout(total=None, connect=5)
@@ -129,6 +132,7 @@ async def managing(settings: Settings) -> AsyncIterator[Core]:
             await follower.loaded.wait()
             tasks.append(group.create_task(core.sessions.run(), name="sessions"))
             tasks.append(group.create_task(core.presence.run(), name="presence"))
+            tasks.append(group.create_task(renewing(authority, manager, settings, (peers, tls)), name="certificate"))
             async with _serving(core, settings, tls):
                 yield core
             for task in tasks:
@@ -154,9 +158,24 @@ def _others(follower: Follower, manager: Manager) -> list[str]:
     return [other.url for other in follower.state.managers.values() if other.id != manager.id]
 
 
-def _certificate(authority: Authority, manager: Manager, settings: Settings) -> tuple[Path, Path]:
+async def renewing(
+    authority: Authority, manager: Manager, settings: Settings, contexts: Iterable[ssl.SSLContext]
+) -> None:
+    """Give this manager its next certificate whenever two thirds of the life of the last one are over."""
+    while True:
+        # by the wall clock, which may jump, and not in one sleep, which a suspended host would sleep through
+        if (left := pki.renew_at((settings.data / CERTIFICATE).read_text()) - time.time()) > 0:
+            await asyncio.sleep(min(RENEWAL_LOOK, left))
+            continue
+        certificate, key = own_certificate(authority, manager, settings)
+        for context in contexts:
+            context.load_cert_chain(certificate, key)
+        log.info("renewed this manager's certificate")
+
+
+def own_certificate(authority: Authority, manager: Manager, settings: Settings) -> tuple[Path, Path]:
     """Make this manager's key and certificate, new at each start, as files: TLS takes them in no other way."""
-    certificate, key = settings.data / "manager.pem", settings.data / "manager-key.pem"
+    certificate, key = settings.data / CERTIFICATE, settings.data / "manager-key.pem"
     made = pki.new_key()
     hosts = dict.fromkeys((settings.advertise[0], settings.listen[0], settings.name, "localhost", "127.0.0.1"))
     signed = authority.manager_certificate(manager.id, tuple(hosts), pki.new_csr(made), now=time.time())

@@ -21,6 +21,7 @@ from cluster.views import (
     NewToken,
     NodeChange,
     NodeView,
+    RenewalRequest,
     TokenReply,
     TokenView,
 )
@@ -124,6 +125,14 @@ async def _join(core: Core, name: str, ident: str, admission: Admission) -> Node
 async def own_node(caller: Agent, core: ReadyCore) -> Response:
     """Show a node to itself."""
     return answer(show.node(core.state, _own(core, caller)))
+
+
+@router.post("/self/certificate", response_model=CertificateReply, openapi_extra=takes(RenewalRequest))
+async def renew_own_certificate(
+    caller: Agent, core: ReadyCore, request: Annotated[RenewalRequest, Depends(body(RenewalRequest))]
+) -> Response:
+    """Give a node its next certificate; one that was taken out gets none."""
+    return answer(core.authority.renewal_reply(_own(core, caller), request.csr, now=core.clock()))
 
 
 @router.post("/self/drain", response_model=NodeView)

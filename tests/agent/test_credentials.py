@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import stat
 import time
 from collections.abc import AsyncIterator
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.credentials import join, load
+from agent.credentials import join, keep_fresh, load, renew
 from cluster import pki
 from cluster.errors import Conflict, Failed, Forbidden, Unavailable, UserError
 from tests.agent.builders import CLUSTER
@@ -89,6 +90,32 @@ async def test_where_somebody_waits_it_is_given_up(folder: Path) -> None:
     with pytest.raises(Unavailable, match="no answer from the manager"):
         await join(folder, ("https://127.0.0.1:1",), str(pki.JoinToken("0" * 64, "a" * 32)), "n1", patience=0.1)
     assert load(folder) is None
+
+
+async def test_a_certificate_is_renewed_when_two_thirds_of_its_life_are_over(manager: ToyManager, folder: Path) -> None:
+    manager.age = pki.LEAF_LIFE.total_seconds() * 0.7
+    joined = await join(folder, (manager.url,), str(token(manager)), "n1")
+    old = (folder / "node.pem").read_text()
+    keeping = asyncio.create_task(keep_fresh(joined, lambda: ("https://127.0.0.1:1", manager.url)))
+    while (folder / "node.pem").read_text() == old:
+        assert not keeping.done()
+        await asyncio.sleep(0.01)
+    keeping.cancel()
+    new = load(folder)
+    assert new == joined and new is not None
+    # connections that are made from now on show it, by the same context
+    await renew(joined, (manager.url,))
+    assert manager.shown[0] == ssl.PEM_cert_to_DER_cert(old)
+    assert manager.shown[1] not in manager.shown[:1]
+    assert len(manager.asked) == 1
+
+
+async def test_a_young_certificate_stays(manager: ToyManager, folder: Path) -> None:
+    joined = await join(folder, (manager.url,), str(token(manager)), "n1")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await keep_fresh(joined, lambda: (manager.url,))
+    assert manager.shown == []
 
 
 async def test_a_certificate_that_cannot_be_used_says_what_to_do(manager: ToyManager, folder: Path) -> None:

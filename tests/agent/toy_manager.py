@@ -16,7 +16,7 @@ from aiohttp import WSMsgType, web
 from cluster import pki
 from cluster.errors import Conflict
 from cluster.protocol import Beat, Hello, Recorded, Statuses, ToAgent, ToManager, Welcome, decode_to_manager, encode
-from cluster.views import ErrorBody, JoinReply, JoinRequest
+from cluster.views import CertificateReply, ErrorBody, JoinReply, JoinRequest, RenewalRequest
 from tests.agent.builders import CLUSTER, NODE
 
 M = TypeVar("M", bound=ToManager)
@@ -33,6 +33,10 @@ class ToyManager:
         self.asked: list[JoinRequest] = []
         self.conflict: Conflict | None = None
         self.shown_ca = authority.certificate
+        self.age = 0.0
+        """How many seconds ago the certificates were made that joining nodes get."""
+        self.shown: list[bytes] = []
+        """The certificates with which others were asked for, as DER."""
         self.streams: dict[str, list[bytes]] = {}
         self.stream_ended = asyncio.Event()
         self._folder = folder
@@ -45,6 +49,7 @@ class ToyManager:
             [
                 web.get("/v1/ca", self._ca),
                 web.post("/v1/join", self._join),
+                web.post("/v1/self/certificate", self._renew),
                 web.get("/v1/agent/session", self._session),
                 web.get("/v1/agent/streams/{ticket}", self._stream),
             ]
@@ -87,8 +92,16 @@ class ToyManager:
             body = ErrorBody(self.conflict.message, self.conflict.hint, "Conflict")
             return web.Response(status=409, body=msgspec.json.encode(body))
         who = pki.Identity(CLUSTER, "node", pki.key_digest(asked.csr), "worker")
-        signed = pki.issue(self.authority, asked.csr, who, now=time.time())
+        signed = pki.issue(self.authority, asked.csr, who, now=time.time() - self.age)
         return web.json_response(asdict(JoinReply(who.name, CLUSTER, "worker", signed, self.authority.certificate)))
+
+    async def _renew(self, request: web.Request) -> web.Response:
+        assert request.transport is not None
+        shown: bytes = request.transport.get_extra_info("ssl_object").getpeercert(True)
+        self.shown.append(shown)
+        asked = msgspec.json.decode(await request.read(), type=RenewalRequest)
+        signed = pki.issue(self.authority, asked.csr, pki.identity(shown), now=time.time())
+        return web.json_response(asdict(CertificateReply(signed, self.authority.certificate)))
 
     async def _session(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse()

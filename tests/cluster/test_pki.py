@@ -76,6 +76,12 @@ def test_lifetimes() -> None:
     assert leaf.not_valid_after_utc == start + timedelta(days=90)
 
 
+def test_a_certificate_is_due_when_two_thirds_of_its_life_are_over() -> None:
+    who = pki.Identity("c1", "node", "n", "worker")
+    made = pki.issue(CA, CSR, who, now=NOW, life=pki.NODE_LIFE)
+    assert pki.renew_at(made) == pytest.approx(NOW + 20 * 86400, abs=600)
+
+
 @pytest.mark.parametrize(
     ("kind", "good"), [("node", False), ("client", False), ("manager", True)], ids=lambda value: str(value)
 )

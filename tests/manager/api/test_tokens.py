@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import ssl
+import time
 from typing import Any
 
 import pytest
 
 from cluster import pki
+from cluster.model.node import Manager
 from manager.etcd import put
+from manager.main import own_certificate, renewing
 from tests.manager.api.obedient import obedient
 from tests.manager.managers import Answer, Client, RunningManager, until
 
@@ -127,3 +132,45 @@ async def test_a_node_sees_drains_and_takes_out_itself(manager: RunningManager, 
         await until(lambda: joined.id not in manager.core.state.node_states)
         again = await manager.join("other")  # the name is free again
         assert again.id != joined.id
+
+
+async def test_a_node_gets_its_next_certificate_with_the_one_that_it_has(manager: RunningManager, root: Client) -> None:
+    joined = await manager.join("n1")
+    own = manager.node(joined)
+    answer = await own.ask("POST", "/self/certificate", {"csr": pki.new_csr(joined.key.read_text())})
+    assert answer.status == 200, answer
+    before, after = (
+        ssl.PEM_cert_to_DER_cert(pem) for pem in (joined.certificate.read_text(), answer.body["certificate"])
+    )
+    assert before != after and pki.identity(before) == pki.identity(after)
+    wrong = await own.ask("POST", "/self/certificate", {"csr": "please"})
+    assert wrong.status == 400 and "certificate request" in wrong.body["error"]
+    assert (await root.ask("POST", "/self/certificate", {"csr": ""})).status == 403
+    await own.ask("DELETE", "/self")
+    gone = await own.ask("POST", "/self/certificate", {"csr": pki.new_csr(joined.key.read_text())})
+    assert gone.status == 404
+
+
+async def test_the_manager_renews_its_own_certificate(manager: RunningManager) -> None:
+    core, settings = manager.core, manager.settings
+    who = Manager("m", "m1", "https://m", core.clock())
+    file = settings.data / "manager.pem"
+    signed = asyncio.Event()
+
+    class Context(ssl.SSLContext):
+        def load_cert_chain(self, *files: Any, **more: Any) -> None:
+            super().load_cert_chain(*files, **more)
+            signed.set()
+
+    own_certificate(core.authority, who, settings)
+    young = file.read_text()
+    old = pki.issue(
+        core.authority.ca, pki.new_csr(pki.new_key()), pki.Identity(core.authority.cluster, "manager", "m", "manager"),
+        now=time.time() - 0.7 * pki.LEAF_LIFE.total_seconds(),
+    )  # fmt: skip
+    file.write_text(old)
+    renewal = asyncio.create_task(renewing(core.authority, who, settings, (Context(ssl.PROTOCOL_TLS_SERVER),)))
+    async with asyncio.timeout(10):
+        await signed.wait()
+    renewal.cancel()
+    assert file.read_text() not in (old, young) and pki.renew_at(file.read_text()) > time.time()
