@@ -213,7 +213,10 @@ def wipe(directory: Path) -> None:
 
 
 def _descendants(pid: int) -> list[int]:
-    children = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    try:
+        children = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:  # it has ended meanwhile
+        return []
     return [*children, *(below for child in children for below in _descendants(child))]
 
 
