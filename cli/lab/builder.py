@@ -13,11 +13,15 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cli.lab import probes, processes
 from cli.lab.host import Host, remove_cgroups
 from cli.lab.layout import Layout
 from cluster.errors import Failed, Unavailable
+
+if TYPE_CHECKING:
+    from cluster.compose.convert import Build
 
 NAME = "builder"
 _PROXY = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
@@ -47,11 +51,13 @@ class Builder:
             raise Failed(f"`docker {' '.join(words)}` failed:\n{last}", hint=f"The whole log is {self._log}.")
         return text
 
-    def build(self, context: Path, dockerfile: Path, args: Mapping[str, str | None], tag: str) -> None:
+    def build(self, build: Build) -> None:
         """Build with the machine's network in RUN, and the machine's proxies if it has some."""
-        given = {name: os.environ[name] for name in _PROXY if name in os.environ} | dict(args)
-        words = [word for name, value in given.items() for word in ("--build-arg", _assign(name, value))]
-        self.docker("build", "--network", "host", "--file", str(dockerfile), "--tag", tag, *words, str(context))
+        given = {name: os.environ[name] for name in _PROXY if name in os.environ} | build.args
+        words = [word for name, value in given.items() for word in ("--build-arg", f"{name}={value}")]
+        words += ["--target", build.target] if build.target else []
+        words += ["--file", build.dockerfile, "--tag", build.image]
+        self.docker("build", "--network", "host", *words, build.context)
 
     def push(self, name: str, target: str) -> None:
         self.docker("tag", name, target)
@@ -125,7 +131,3 @@ def _engine_config(layout: Layout, cgroup: str) -> Mapping[str, str | bool | Seq
         "insecure-registries": [layout.registry],
         "log-level": "warn",
     }
-
-
-def _assign(name: str, value: str | None) -> str:
-    return name if value is None else f"{name}={value}"

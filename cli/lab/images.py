@@ -10,11 +10,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from cli.lab import builder, registry
 from cli.lab.layout import Layout
 from cluster.errors import ComposeError, Failed, Unavailable
+
+if TYPE_CHECKING:
+    from cluster.compose.convert import Build
 
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _SUITE = "bookworm"
@@ -60,17 +63,6 @@ BASE_IMAGES: Mapping[str, Recipe] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Build:
-    """One image to build, as a service of a Compose file says."""
-
-    service: str
-    image: str
-    context: Path
-    dockerfile: Path
-    args: Mapping[str, str | None]
-
-
 class Images:
     """Puts images into the lab's registry; the builder is started only if there is something to do."""
 
@@ -101,7 +93,7 @@ class Images:
                     continue
                 self._say(f"building {build.image} from {build.context}")
                 engine = engine or stack.enter_context(builder.running(self._layout, self._say))
-                engine.build(build.context, build.dockerfile, build.args, build.image)
+                engine.build(build)
                 self._push(engine, build.image)
                 mark.parent.mkdir(parents=True, exist_ok=True)
                 mark.write_text(f"{print_of_inputs} {self._digest(build.image)}")
@@ -153,15 +145,19 @@ class Images:
     def _fingerprint(self, build: Build) -> str:
         """A digest of all that the image is made of: files, arguments, and the images that it builds on."""
         total = hashlib.sha256()
-        for part in (str(build.dockerfile), *(f"{name}={value}" for name, value in sorted(build.args.items()))):
+        for part in (
+            str(build.dockerfile),
+            build.target,
+            *(f"{name}={value}" for name, value in sorted(build.args.items())),
+        ):
             total.update(part.encode() + b"\0")
-        for line in build.dockerfile.read_text(errors="replace").splitlines():
+        for line in Path(build.dockerfile).read_text(errors="replace").splitlines():
             words = line.split()
             if len(words) > 1 and words[0].upper() == "FROM" and words[1].lower() != "scratch":
                 name = next((word for word in words[1:] if not word.startswith("--")), "")
                 known = self._digest(name) if name and "$" not in name else None
                 total.update(f"{name} {known}\0".encode())
-        for path in _files(build.context):
+        for path in _files(Path(build.context)):
             mode = path.lstat().st_mode
             total.update(f"{path.relative_to(build.context)} {mode:o}\0".encode())
             if stat.S_ISLNK(mode):
@@ -173,53 +169,19 @@ class Images:
 
 def read_builds(file: Path) -> list[Build]:
     """The images that a Compose file says how to build, each once."""
-    import yaml
+    from cluster import compose
 
-    try:
-        data = yaml.safe_load(file.read_text())
-    except OSError as error:
-        raise ComposeError(f"cannot be read: {error.strerror}", file=str(file)) from error
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else None
-        raise ComposeError(f"is not YAML: {error.problem}", file=str(file), line=line) from error
-    services = data.get("services") if isinstance(data, dict) else None
-    if not isinstance(services, dict):
-        raise ComposeError("has no services", file=str(file))
-    builds = [
-        _read_build(file, str(name), service)
-        for name, service in services.items()
-        if isinstance(service, dict) and "build" in service
-    ]
-    return list({build.image: build for build in builds}.values())
+    def reader(path: str) -> bytes:
+        return Path(path).read_bytes()
 
-
-def _read_build(file: Path, name: str, service: Mapping[str, Any]) -> Build:
-    field = f"services.{name}.build"
-    raw = service["build"]
-    section = {"context": raw} if isinstance(raw, str) else raw
-    if not isinstance(section, dict):
-        raise ComposeError("is neither a folder nor a mapping", file=str(file), field=field)
-    if unknown := set(section) - {"context", "dockerfile", "args"}:
-        raise ComposeError(f"`stack lab build` does not know {', '.join(sorted(unknown))}", file=str(file), field=field)
-    if not isinstance(service.get("image"), str):
-        raise ComposeError(
-            "has no image", file=str(file), field=f"services.{name}", hint="Name the image that is to be built."
-        )
-    context = (file.parent / str(section.get("context", "."))).resolve()
-    dockerfile = context / str(section.get("dockerfile", "Dockerfile"))
-    if not dockerfile.is_file():
-        raise ComposeError(f"there is no {dockerfile}", file=str(file), field=field)
-    args = section.get("args") or {}
-    if isinstance(args, list):
-        parts = [str(arg).partition("=") for arg in args]
-        args = {key: value if equals else None for key, equals, value in parts}
-    return Build(
-        service=name,
-        image=service["image"],
-        context=context,
-        dockerfile=dockerfile,
-        args={str(key): None if value is None else str(value) for key, value in args.items()},
-    )
+    folder = str(file.parent.resolve())
+    project = compose.read([str(file)], os.environ, reader, directory=folder, profiles=["*"])
+    builds = {found.image: found for found in project.builds()}
+    for build in builds.values():
+        if not Path(build.dockerfile).is_file():
+            field = f"services.{build.service}.build"
+            raise ComposeError(f"there is no {build.dockerfile}", file=str(file), field=field)
+    return list(builds.values())
 
 
 def hub_answers() -> bool:

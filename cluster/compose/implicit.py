@@ -72,6 +72,12 @@ def clean(path: str) -> str:
     return cleaned[1:] if cleaned.startswith("//") else cleaned
 
 
+def scale(service: dict[str, Any]) -> None:
+    """Write the number of containers in both of its places, in a service of the model whose places agree."""
+    if service.get("scale") is not None and "deploy" in service:
+        service["deploy"] = {**service["deploy"], "replicas": service["scale"]}
+
+
 def _resolved(value: Any, lookup: Lookup, *, keep: bool) -> Map:
     """Give names without a value that of the surroundings; without one they stay null, or are left out."""
     result = Map()

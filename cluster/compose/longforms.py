@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from cluster.compose.fields import SERVICE
 from cluster.compose.kinds import wanted
 from cluster.compose.merge import dependency, named, pairs
 from cluster.compose.mountforms import parse_mount
 from cluster.compose.portforms import long_ports
+from cluster.compose.servicefields import SERVICE
 from cluster.compose.tree import List, Map, Wrong, entries, items
 
 _Step = Callable[[Any], Any]

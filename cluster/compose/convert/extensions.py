@@ -1,11 +1,13 @@
-"""Our own keys, which Docker passes over: `x-on-disconnect` of a service."""
+"""Our own keys, which Docker passes over: `x-on-disconnect` and `x-max-concurrent` of a service."""
 
 from __future__ import annotations
 
+from cluster.compose.convert import deploy
 from cluster.compose.convert.field import Field
 from cluster.model.service import OnDisconnect
 
 ON_DISCONNECT = "x-on-disconnect"
+MAX_CONCURRENT = "x-max-concurrent"
 
 
 def on_disconnect(service: Field) -> OnDisconnect:
@@ -19,3 +21,11 @@ def on_disconnect(service: Field) -> OnDisconnect:
     if replace_after.given and not replace:
         raise replace_after.error("tasks that are not replaced are not replaced after a time either")
     return OnDisconnect(replace_after.seconds(), replace, field["stop_after"].seconds())
+
+
+def max_concurrent(service: Field) -> int | None:
+    """Read how many tasks of a job may be under way at a time, None for all."""
+    field = service[MAX_CONCURRENT]
+    if field.given and not deploy.mode(service["deploy"]).is_job:
+        raise field.error("only a job has a bound on what runs at a time", hint="Set deploy.mode: replicated-job.")
+    return field.integer(least=1, most=deploy.MOST_REPLICAS)

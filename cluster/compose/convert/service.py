@@ -71,6 +71,7 @@ def convert(key: str, field: Field, written: Field, around: Surroundings) -> Ser
         max_replicas_per_node=told["placement"]["max_replicas_per_node"].integer(least=0) or 0,
         endpoint_mode=endpoint_mode,
         on_disconnect=extensions.on_disconnect(written),
+        max_concurrent=extensions.max_concurrent(written),
         depends_on={other: _dependency(one) for other, one in field["depends_on"].entries()},
     )
 

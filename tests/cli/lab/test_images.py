@@ -31,18 +31,18 @@ def test_builds_are_read_in_both_forms_and_each_image_once(folder: Path) -> None
         """
     )
     web, worker = read_builds(file)
-    assert (web.image, web.context, web.dockerfile) == ("web:1", folder / "web", folder / "web" / "Dockerfile")
-    assert (worker.dockerfile, worker.args) == (folder / "worker" / "Other", {"A": "1", "B": None})
+    assert (web.image, web.context, web.dockerfile) == ("web:1", f"{folder}/web", f"{folder}/web/Dockerfile")
+    assert (worker.dockerfile, worker.args) == (f"{folder}/worker/Other", {"A": "1"})
 
 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
         pytest.param("a: [", "compose.yml:", id="no YAML"),
-        pytest.param("[]", "has no services", id="no services"),
-        pytest.param("services: {a: {build: ./web}}", "has no image", id="a build without an image"),
+        pytest.param("[]", "not a mapping", id="no services"),
+        pytest.param("services: {a: {build: ./web}}", "there is no image", id="a build without an image"),
         pytest.param("services: {a: {image: a, build: ./gone}}", "there is no", id="a context without a Dockerfile"),
-        pytest.param("services: {a: {image: a, build: 3}}", "neither", id="a build that is a number"),
+        pytest.param("services: {a: {image: a, build: 3}}", "text or a mapping", id="a build that is a number"),
         pytest.param("services: {a: {image: a, build: {context: web, ssh: x}}}", "ssh", id="an option we lack"),
     ],
 )

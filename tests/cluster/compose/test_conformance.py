@@ -49,7 +49,8 @@ def load(case: dict[str, Any], environment: dict[str, str]) -> dict[str, Any] | 
     folder = PACK / "corpora" / case["cwd"]
 
     def reader(path: str) -> bytes:
-        return (folder / path).read_bytes()
+        content: bytes = (folder / path).read_bytes()
+        return content
 
     try:
         project = compose.read(

@@ -137,6 +137,8 @@ def test_dependencies() -> None:
 
 def test_what_becomes_of_tasks_on_a_lost_node() -> None:
     assert service({}).on_disconnect == OnDisconnect()
+    assert service({}).max_concurrent is None
+    assert service({"x-max-concurrent": 2, "deploy": {"mode": "replicated-job"}}).max_concurrent == 2
     told = {"replace_after": "1m", "stop_after": "30s"}
     assert service({"x-on-disconnect": told}).on_disconnect == OnDisconnect(60.0, True, 30.0)
     assert service({"x-on-disconnect": {"replace": False}}).on_disconnect == OnDisconnect(replace=False)
@@ -190,6 +192,8 @@ def test_a_port_leads_to_one_place() -> None:
         ({"cpus": 1, "cpu_quota": 50000}, "cpu_quota"),
         ({"memswap_limit": "104857600"}, "memswap_limit"),
         ({"x-on-disconnect": {"replace_afer": "1s"}}, "x-on-disconnect.replace_afer"),
+        ({"x-max-concurrent": 2}, "x-max-concurrent"),
+        ({"x-max-concurrent": 0, "deploy": {"mode": "replicated-job"}}, "x-max-concurrent"),
         ({"x-on-disconnect": {"replace_after": "1s", "replace": False}}, "x-on-disconnect.replace_after"),
         ({"depends_on": {"a": {"condition": "service_ready"}}}, "depends_on.a.condition"),
         ({"ports": [{"published": "80"}]}, "ports.0"),
