@@ -159,9 +159,9 @@ class Transport:
         from cli.client.trust import fault
 
         if reason := fault(self._context):
-            raise errors.Forbidden(reason, hint="Get a new one; in a lab, `stack lab up` writes it.") from problems[0][
-                1
-            ]
+            raise errors.Forbidden(
+                reason, hint="Get a new one: on a manager's host `stack init` writes it, in a lab `stack lab up`."
+            ) from problems[0][1]
 
     def _out_of_reach(self, problems: Sequence[tuple[str, Exception]]) -> errors.StackyardError:
         for _, error in problems:

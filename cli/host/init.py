@@ -51,7 +51,8 @@ def init(home: Home, wanted: Wanted, say: Say) -> Outcome:
             hint="`stack leave` takes it out of that cluster.",
         )
     if known is not None and known.manager and known.complete:
-        return Outcome(known, "")
+        renewed = _trouble() is None and _write_context(known)
+        return Outcome(known, f"renewed the certificate of the context {known.context}" if renewed else "")
     advertise = checks.address(wanted.advertise, "192.0.2.1")
     url = checks.manager_url(f"[{advertise}]:{wanted.port}" if ":" in advertise else f"{advertise}:{wanted.port}")
     record = Record(
@@ -79,7 +80,7 @@ def init(home: Home, wanted: Wanted, say: Say) -> Outcome:
         member.await_ready(lambda: _own(record), say)
     else:
         by_hand = (shlex.join(member.agent_command(home, record, programs)),)
-    local.write_context(record.context, record.managers, SOCKETS, f"root-{record.name}")
+    _write_context(record)
     record = msgspec.structs.replace(record, complete=True)
     home.write(record)
     return Outcome(record, f"{record.name} is a manager and a node of this cluster", by_hand)
@@ -119,6 +120,10 @@ def _trouble() -> str | None:
     except Unavailable as error:
         return error.message
     return None
+
+
+def _write_context(record: Record) -> bool:
+    return local.write_context(record.context, record.managers, SOCKETS, f"root-{record.name}")
 
 
 def _own(record: Record) -> NodeView | None:
