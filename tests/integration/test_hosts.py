@@ -221,6 +221,42 @@ def test_what_goes_wrong_leaves_the_host_as_it_was_and_is_gone_on_from(hosts: li
     assert statuses(first) == {"n1": "ready", "n2": "ready"}
 
 
+def started(host: Machine, said: str) -> str:
+    """Run what a command has said that must be kept running; gives the program's name."""
+    [command] = re.findall(r"^ +(\S+/stack-(?:manager|agent) .+)$", said, re.MULTILINE)
+    host.run("setsid", "--fork", "sh", "-c", f"exec {command} >/dev/null 2>&1")
+    return str(re.findall(r"/(stack-\w+) ", command)[0])
+
+
+def end(host: Machine, program: str) -> None:
+    listed = host.run("ps", "ax", "-o", "pid=,args=").stdout.splitlines()
+    [pid] = [line.split()[0] for line in listed if f"/{program} " in line]
+    host.run("kill", pid)
+    host.until(lambda: host.run("kill", "-0", pid, code=None).returncode, f"{program} does not end")
+
+
+@pytest.mark.parametrize("hosts", [1], indirect=True)
+def test_without_systemd_the_programs_are_run_by_hand(hosts: list[Machine]) -> None:
+    [host] = hosts
+    before = files(host), kernel(host)
+    init = ("stack", "init", "--advertise", host.address, "--no-systemd")
+
+    said = host.run(*init).stdout
+    assert "run `stack init` again" in said
+    assert started(host, said) == "stack-manager"
+    host.until(lambda: "stack-agent" in (said := host.run(*init).stdout) and started(host, said), "no manager came up")
+    host.until(lambda: statuses(host) == {host.name: "ready"}, "the agent does not come")
+    assert "nothing was changed" in host.run(*init).stdout
+    assert host.run("systemctl", "list-units", "--all", "--no-legend", "stackyard*").stdout == ""
+
+    assert "the agent of this host still runs" in host.run("stack", "leave", "--force", code=2).stderr
+    end(host, "stack-agent")
+    assert "the manager of this host still runs" in host.run("stack", "leave", "--force", code=2).stderr
+    end(host, "stack-manager")
+    host.run("stack", "leave", "--force")
+    assert changed(before[0], files(host)) == {} and kernel(host) == before[1]
+
+
 @pytest.mark.parametrize("hosts", [1], indirect=True)
 def test_the_units_are_what_systemd_takes(hosts: list[Machine]) -> None:
     [host] = hosts
