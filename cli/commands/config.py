@@ -106,6 +106,10 @@ def _hash(service: dict[str, Any]) -> str:
     kept = {key: value for key, value in service.items() if key not in _NOT_HASHED}
     if isinstance(deploy := kept.get("deploy"), dict):
         kept["deploy"] = {key: value for key, value in deploy.items() if key != "replicas"}
+    if (environment := kept.pop("environment", None)) is not None:  # Docker prints it behind the entrypoint
+        keys = list(kept)
+        at = keys.index("entrypoint") + 1 if "entrypoint" in kept else 0
+        kept = {**{k: kept[k] for k in keys[:at]}, "environment": environment, **{k: kept[k] for k in keys[at:]}}
     text = json.dumps(kept, separators=(",", ":"), ensure_ascii=False)
     for letter in "<>&\u2028\u2029":
         text = text.replace(letter, f"\\u{ord(letter):04x}")

@@ -55,11 +55,18 @@ async def test_it_prints_one_part(person: Terminal, arguments: tuple[str, ...], 
 
 async def test_hashes_are_dockers(person: Terminal) -> None:
     """They were printed by docker-compose 2.40.3 for the same file."""
-    person.write("compose.yml", "services:\n  b: {image: y, network_mode: none, pull_policy: every_2h}\n")
+    person.write(
+        "compose.yml",
+        "services:\n  b: {image: y, network_mode: none, pull_policy: every_2h}\n"
+        '  c: {image: "y<>&", environment: {A: "é"}, ports: ["80:80"], deploy: {replicas: 3}}\n',
+    )
     said = await person.stack("config", "-p", "p", "--hash", "*")
-    assert said.out == "b 30ea1cc1e01d67223a90abfc16bd7870ba7b7255b8bfc89113044a0e40bc7f22\n"
-    said = await person.stack("config", "--hash", "c")
-    assert (said.code, "there is no service 'c'" in said.err) == (2, True)
+    assert said.out.splitlines() == [
+        "b 30ea1cc1e01d67223a90abfc16bd7870ba7b7255b8bfc89113044a0e40bc7f22",
+        "c 4e1ae79e16b1626092a26c0d5fbeeb46fd87cf650eac9e12f975a00690b3c0b8",
+    ]
+    said = await person.stack("config", "--hash", "d")
+    assert (said.code, "there is no service 'd'" in said.err) == (2, True)
 
 
 async def test_files_are_found_where_docker_looks(person: Terminal) -> None:
