@@ -1,0 +1,309 @@
+"""One manager under a thousand agents: real WebSockets over mTLS, a real etcd, 30,000 tasks.
+
+    .venv/bin/python -m bench.control [--agents 1000] [--tasks 30000] [--stack-tasks 100] [--no-networks]
+
+Manager, etcd and agents share this machine's cores, which the figures suffer from: the simulated agents take about as
+much as the manager. Reported are the time until all agents are ready, until all tasks run, the manager's memory, the
+longest stall of its event loop in each phase, whether it kept its lease, what a change of one service costs, the times
+of `stack ps` over HTTP (all tasks, and one stack's), CPU at rest, and what happens when all agents dial again at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import os
+import resource
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+import uvloop
+
+from cluster import pki
+from cluster.model.container import ContainerSpec
+from cluster.model.network import NetworkSpec
+from cluster.model.service import NetworkAttachment, ServiceSpec
+from cluster.model.stack import StackSpec
+from manager.main import Settings, managing
+
+HOST, PORT, ETCD_PORT = "127.0.0.1", 23770, 23790
+BESIDE = 2
+"""Processes of simulated agents."""
+
+
+# The manager, in a process of its own, with something that looks how long its loop is held.
+
+
+def be_manager(directory: Path, figures: Path) -> None:
+    async def run() -> None:
+        stop = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+        where = (HOST, PORT)
+        settings = Settings("m1", directory / "data", directory / "m.sock", where, where, etcd_port=ETCD_PORT)
+        async with managing(settings) as core, asyncio.TaskGroup() as group:
+            watching = group.create_task(watch(core.presence.held.is_set))
+            await stop.wait()
+            watching.cancel()
+
+    async def watch(holds_lease: Callable[[], bool]) -> None:
+        """Note each stall of more than 20 ms, with how much of it was this loop's own work, and now and then CPU and
+        memory. The rest of a stall is the wait for a core."""
+        loop = asyncio.get_running_loop()
+        with figures.open("a", buffering=1) as out, open("/proc/self/statm") as statm:  # noqa: ASYNC230
+            told = 0.0
+            while True:
+                began, used_by_then = loop.time(), time.thread_time()
+                await asyncio.sleep(0.005)
+                late, own = loop.time() - began - 0.005, time.thread_time() - used_by_then
+                if late > 0.02:
+                    out.write(json.dumps({"at": time.time(), "stall": late, "own": own}) + "\n")
+                if began - told > 0.5:
+                    told = began
+                    used = resource.getrusage(resource.RUSAGE_SELF)
+                    statm.seek(0)
+                    pages = int(statm.read().split()[1])
+                    out.write(
+                        json.dumps(
+                            {
+                                "at": time.time(),
+                                "cpu": used.ru_utime + used.ru_stime,
+                                "memory": pages * os.sysconf("SC_PAGE_SIZE"),
+                                "lease": holds_lease(),
+                            }
+                        )
+                        + "\n"
+                    )
+
+    uvloop.run(run())
+
+
+class Figures:
+    """What the manager's process has written down, phase by phase."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._since = time.time()
+
+    def phase(self, name: str, result: str) -> None:
+        """Tell how a phase went that ends now, and begin the next."""
+        lines = [json.loads(line) for line in self._file.read_text().splitlines()]
+        lines = [line for line in lines if line["at"] >= self._since]
+        stalls = [line["stall"] for line in lines if "stall" in line]
+        own = [line["own"] for line in lines if "stall" in line]
+        usage = [line for line in lines if "cpu" in line]
+        spent = usage[-1]["cpu"] - usage[0]["cpu"] if usage else 0.0
+        kept = all(line["lease"] for line in usage)
+        passed = time.time() - self._since
+        print(
+            f"{name:34} {result:40} manager {spent:6.1f} s CPU in {passed:6.1f} s, "
+            f"{max((line['memory'] for line in usage), default=0) / 2**20:5.0f} MiB, "
+            f"longest stall {max(stalls, default=0) * 1000:5.0f} ms, of own work {max(own, default=0) * 1000:4.0f} ms"
+            + ("" if kept else ", LEASE LOST"),
+            flush=True,
+        )
+        self._since = time.time()
+
+
+# People
+
+
+class Client:
+    def __init__(self, directory: Path) -> None:
+        self._http = aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(directory / "m.sock")))
+
+    async def ask(self, method: str, path: str, body: Any = None) -> Any:
+        data = None if body is None else msgspec.json.encode(body)
+        async with self._http.request(method, f"http://manager/v1{path}", data=data) as response:
+            content = await response.read()
+            assert response.status < 300, content
+            return msgspec.json.decode(content) if content else None
+
+    async def close(self) -> None:
+        await self._http.close()
+
+
+async def until(true: Callable[[], Any], pause: float = 0.25, within: float = 900.0) -> None:
+    end = time.monotonic() + within
+    while not await true():
+        assert time.monotonic() < end, "it did not come true in time"
+        await asyncio.sleep(pause)
+
+
+async def join(client: Client, directory: Path, agents: int) -> None:
+    """Give each agent its certificate, a few at a time."""
+    tokens = await client.ask("GET", "/join-tokens")
+    certificates = directory / "certificates"
+    certificates.mkdir()
+    names = iter([f"n{number:04d}" for number in range(agents)])
+
+    async def some() -> None:
+        for name in names:
+            key = pki.new_key()
+            reply = await client.ask(
+                "POST", "/join", {"token": tokens["worker"], "csr": pki.new_csr(key), "name": name}
+            )
+            (certificates / f"{name}.pem").write_text(reply["certificate"])
+            (certificates / f"{name}-key.pem").write_text(key)
+            (certificates / "ca.pem").write_text(reply["ca"])
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(8):
+            group.create_task(some())
+
+
+@contextmanager
+def agents_at_work(directory: Path, agents: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+    share = -(-agents // BESIDE)
+    certificates = str(directory / "certificates")
+    program = [sys.executable, "-m", "bench.agents", "--url", f"https://{HOST}:{PORT}/v1/agent/session"]
+    processes = [
+        subprocess.Popen(
+            [
+                *program,
+                "--first",
+                str(first),
+                "--count",
+                str(min(share, agents - first)),
+                "--certificates",
+                certificates,
+            ]
+        )
+        for first in range(0, agents, share)
+    ]
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.terminate()
+            process.wait()
+
+
+def a_stack(number: int, replicas: int, *, networks: bool) -> StackSpec:
+    attached = (NetworkAttachment("default", ("web",)),) if networks else ()
+    service = ServiceSpec("web", ContainerSpec("app:1"), attached, replicas=replicas)
+    name = f"s{number:04d}"
+    made = {"default": NetworkSpec("default", f"{name}_default")} if networks else {}
+    return StackSpec(name, {"web": service}, made)
+
+
+async def deploy(client: Client, specs: list[StackSpec]) -> None:
+    left = iter(specs)
+
+    async def some() -> None:
+        for spec in left:
+            await client.ask("PUT", f"/stacks/{spec.name}", {"spec": spec, "operation": os.urandom(8).hex()})
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(4):
+            group.create_task(some())
+
+
+async def times(client: Client, path: str, count: int) -> str:
+    took = []
+    for _ in range(count):
+        began = time.monotonic()
+        await client.ask("GET", path)
+        took.append(time.monotonic() - began)
+    took.sort()
+    return f"p50 {statistics.median(took) * 1000:.0f} ms, p99 {took[int(len(took) * 0.99)] * 1000:.0f} ms"
+
+
+async def measure(directory: Path, agents: int, tasks: int, stack_tasks: int, *, networks: bool) -> None:
+    client = Client(directory)
+    figures = Figures(directory / "figures")
+
+    async def ready() -> bool:
+        return bool((await client.ask("GET", "/cluster"))["ready_nodes"] == agents)
+
+    async def running() -> bool:
+        stacks = await client.ask("GET", "/stacks")
+        wanted = sum(int(stack["wanted"]) for stack in stacks)
+        return sum(int(stack["running"]) for stack in stacks) == wanted > 0
+
+    async def answers() -> bool:
+        try:
+            return bool(await client.ask("GET", "/version"))
+        except (aiohttp.ClientError, AssertionError):
+            return False
+
+    await until(answers)
+    began = time.monotonic()
+    await join(client, directory, agents)
+    figures.phase(f"{agents} nodes join", f"{time.monotonic() - began:.1f} s")
+    with agents_at_work(directory, agents) as processes:
+        began = time.monotonic()
+        await until(ready)
+        figures.phase(f"{agents} agents connect", f"all ready after {time.monotonic() - began:.1f} s")
+        began = time.monotonic()
+        await deploy(client, [a_stack(i, stack_tasks, networks=networks) for i in range(tasks // stack_tasks)])
+        stored = time.monotonic() - began
+        await until(running, pause=1.0)
+        took = time.monotonic() - began
+        figures.phase(f"{tasks} tasks", f"stored {stored:.1f} s, all run {took:.1f} s, {tasks / took:.0f}/s")
+        await asyncio.sleep(20)
+        figures.phase("at rest", "")
+        figures.phase("stack ps, all tasks", await times(client, "/tasks", 30))
+        figures.phase("stack ps, one stack", await times(client, "/tasks?stack=s0001", 100))
+        took_each = []
+        for n in range(20):
+            began = time.monotonic()
+            body = {"replicas": {"web": stack_tasks + 1 + n}, "operation": os.urandom(8).hex()}
+            await client.ask("POST", "/stacks/s0001/scale", body)
+
+            async def grown(wanted: int = stack_tasks + 1 + n) -> bool:
+                [service] = await client.ask("GET", "/services?stack=s0001")
+                return bool(service["updated"] == wanted)
+
+            await until(grown, pause=0.01)
+            took_each.append(time.monotonic() - began)
+        figures.phase("one replica more, running", f"median {statistics.median(took_each) * 1000:.0f} ms")
+        before = {node["id"]: node["since"] for node in await client.ask("GET", "/nodes")}
+        began = time.monotonic()
+        for process in processes:
+            process.send_signal(signal.SIGUSR1)
+        await asyncio.sleep(2.0)
+        await until(ready)
+        await until(running)
+        lost = sum(node["since"] != before[node["id"]] for node in await client.ask("GET", "/nodes"))
+        figures.phase("all agents dial again", f"all is well {time.monotonic() - began:.1f} s after, {lost} verdicts")
+    await client.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--agents", type=int, default=1000)
+    parser.add_argument("--tasks", type=int, default=30_000)
+    parser.add_argument("--stack-tasks", type=int, default=100, help="tasks of each stack, which is one service")
+    parser.add_argument("--no-networks", action="store_true", help="tasks in no overlay network")
+    parsed = parser.parse_args()
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    with tempfile.TemporaryDirectory(prefix="stackyard-bench-") as home:
+        directory = Path(home)
+        (directory / "figures").touch()
+        spawn = multiprocessing.get_context("spawn")
+        manager = spawn.Process(target=be_manager, args=(directory, directory / "figures"))
+        manager.start()
+        try:
+            asyncio.run(
+                measure(directory, parsed.agents, parsed.tasks, parsed.stack_tasks, networks=not parsed.no_networks)
+            )
+        finally:
+            manager.terminate()
+            manager.join()
+
+
+if __name__ == "__main__":
+    main()
