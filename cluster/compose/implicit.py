@@ -7,7 +7,7 @@ from typing import Any
 
 from cluster.compose.interpolate import Lookup
 from cluster.compose.merge import pairs
-from cluster.compose.tree import List, Map, Wrong, entries
+from cluster.compose.tree import List, Map, Pairs, Wrong, entries
 
 _DEFAULT = "default"
 _SERVICE = "service:"
@@ -38,7 +38,7 @@ def resolve(root: Map, lookup: Lookup) -> None:
     """Give variables that services list by name alone the values that the files' own set of variables has."""
     services = root.get("services")
     for service in services.values() if isinstance(services, Map) else ():
-        if isinstance(service, Map) and isinstance(service.get("environment"), List):
+        if isinstance(service, Map) and isinstance(service.get("environment"), List | Pairs):
             service["environment"] = _resolved(service["environment"], lookup, keep=True)
 
 

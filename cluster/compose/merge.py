@@ -12,7 +12,7 @@ from typing import Any
 from cluster.compose.kinds import found
 from cluster.compose.patterns import Patterns
 from cluster.compose.scalars import write
-from cluster.compose.tree import List, Map, Path, Wrong, entries, items
+from cluster.compose.tree import List, Map, Pairs, Path, Wrong, entries, items
 
 _Rule = Callable[[Any, Any, Path], Any]
 
@@ -78,13 +78,11 @@ def _text(value: Any) -> Any:
 
 
 def _pairs(base: Any, over: Any, path: Path) -> Any:
-    return _overlaid(pairs(base), pairs(over))
-
-
-def _overlaid(base: Map, over: Map) -> Map:
-    for key, value, place in entries(over):
-        base.put(key, value, place)
-    return base
+    result = Pairs()
+    for value in (pairs(base), pairs(over)):
+        for key, text, place in entries(value):
+            result.put(key, text, place)
+    return result
 
 
 def _lists(base: Any, over: Any, path: Path) -> Any:

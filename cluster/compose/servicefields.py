@@ -72,6 +72,7 @@ HEALTHCHECK = Object(
 HOOK = Object(
     {"command": COMMAND, "user": TEXT, "privileged": LATE_FLAG, "working_dir": TEXT, "environment": VARIABLES},
     required=("command",),
+    always={"command": None},
 )
 GRANTS = Array(
     Either(
@@ -273,6 +274,10 @@ def _provided(value: Any) -> Any:
     return [to_loose(item) for item in value] if isinstance(value, list) else [to_loose(value)]
 
 
+def _swap(value: Any) -> str | int:
+    return value if value == "-1" else to_size(value)  # no limit: that is also how Docker prints it
+
+
 _SINGLES = Scalar(("string", "number", "boolean"))
 _NOTHING = Scalar(("null",))
 _DEPENDENCY = Object(
@@ -370,7 +375,7 @@ SERVICE = Object(
         ),
         "mem_limit": ANY_SIZE,
         "mem_reservation": SIZE,
-        "memswap_limit": ANY_SIZE,
+        "memswap_limit": Scalar(("number", "string"), _swap),
         "mem_swappiness": Scalar(("integer", "string"), to_size),
         "mac_address": TEXT,
         "models": Either((UNIQUE_TEXTS, Table(_MODEL_USE, names=NAME))),

@@ -55,6 +55,12 @@ class Map(dict[str, Any]):
             self.places[key] = place
 
 
+class Pairs(Map):
+    """A mapping that stands for a list of NAME=value."""
+
+    __slots__ = ()
+
+
 class List(list[Any]):
     """A list that remembers where each of its items was written; None for an item that no file wrote."""
 
@@ -133,7 +139,8 @@ def items(value: Any) -> Iterator[tuple[Any, Place | None]]:
 def copy(value: Any) -> Any:
     """Copy a tree, down to its scalars."""
     if isinstance(value, dict):
-        return Map(((key, copy(inner)) for key, inner in value.items()), dict(getattr(value, "places", {})))
+        kind = Pairs if isinstance(value, Pairs) else Map
+        return kind(((key, copy(inner)) for key, inner in value.items()), dict(getattr(value, "places", {})))
     if isinstance(value, list):
         places = list(value.places) if isinstance(value, List) else None
         return List((copy(item) for item in value), places)

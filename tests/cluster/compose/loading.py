@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 
@@ -69,3 +70,44 @@ def refused(
 
 def refused_service(fields: str, *, top: str = "", env: Mapping[str, str] | None = None) -> ComposeError:
     return refused(f"services:\n  a: {{image: x, {fields}}}\n{top}", env=env)
+
+
+def model(
+    *texts: str,
+    env: Mapping[str, str] | None = None,
+    files: Mapping[str, str | bytes] | None = None,
+    profiles: tuple[str, ...] = (),
+) -> dict[str, Any]:
+    """Give the model of compose.yml, second.yml, ... of the project p in one folder."""
+    paths = [FILE, f"{FOLDER}/second.yml", f"{FOLDER}/third.yml"][: len(texts)]
+    everything = {**dict(zip(paths, texts, strict=True)), **(files or {})}
+    surroundings = {"HOME": "/home/user", **(env or {})}
+    return compose.read(paths, surroundings, reader_of(everything), name="p", profiles=profiles).model
+
+
+def fields(
+    text: str, *over: str, env: Mapping[str, str] | None = None, files: Mapping[str, str | bytes] | None = None
+) -> dict[str, Any]:
+    """Give what the model holds of a service a of the image x with these keys, without what it always holds.
+
+    `over` are the keys of the same service in files laid over the first.
+    """
+    texts = [f"services:\n  a: {{image: x, {text}}}\n  b: {{image: y}}\n{RESOURCES}"]
+    texts += [f"services:\n  a: {{{one}}}\n" for one in over]
+    service = dict(model(*texts, env=env, files=files)["services"]["a"])
+    for key, value in {"image": "x", "command": None, "entrypoint": None, "networks": {"default": None}}.items():
+        if service.get(key) == value:
+            service.pop(key, None)
+    return service
+
+
+RESOURCES = (
+    "networks: {n: , m: }\nvolumes: {vv: , ww: }\nsecrets: {s: {file: s}, t: {file: t}}\nconfigs: {c: {file: c}}\n"
+)
+
+
+def wrong(text: str, *over: str, env: Mapping[str, str] | None = None) -> ComposeError:
+    """Load a service a with keys that cannot be loaded, and give the error."""
+    with pytest.raises(ComposeError) as caught:
+        fields(text, *over, env=env)
+    return caught.value
