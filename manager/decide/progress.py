@@ -85,9 +85,8 @@ def advanced(picture: ServicePicture, update: UpdateStatus, slots: Sequence[Slot
         update = replace(update, message=message)
     if not settled:
         return Advance(update)
-    watched = max(_watched_until(picture, update, slots, config), default=picture.now)
-    if picture.now < watched:
-        return Advance(update, wakes=[watched])
+    if watched := [*_watched_until(picture, update, slots, config)]:
+        return Advance(update, wakes=[max(watched)])
     back = update.state is UpdateState.ROLLBACK_STARTED
     state = UpdateState.ROLLBACK_COMPLETED if back else UpdateState.COMPLETED
     return Advance(replace(update, state=state, phase_since=picture.now))
@@ -100,9 +99,13 @@ def paused(update: UpdateStatus, message: str, now: float) -> UpdateStatus:
     return replace(update, state=state, phase_since=now, message=message)
 
 
-def running_at(status: TaskStatus) -> float:
-    """Tell since when a task runs."""
-    return status.at if status.running_at is None else status.running_at
+def runs_for(status: TaskStatus, seconds: float, now: float) -> float | None:
+    """Tell the instant at which a task will have run for so long, None when it has.
+
+    An instant further ahead than that takes was told by a wrong clock, and is not waited for.
+    """
+    until = (status.at if status.running_at is None else status.running_at) + seconds
+    return until if now < until <= now + 2 * seconds else None
 
 
 def _first(picture: ServicePicture) -> UpdateStatus | None:
@@ -161,4 +164,6 @@ def _watched_until(
         for task in _own(update, slot.tasks[:1]):
             status = picture.state.statuses.get(task.id)
             if status is not None and picture.state.is_ready(task):
-                yield running_at(status) + config.monitor
+                until = runs_for(status, config.monitor, picture.now)
+                if until is not None:
+                    yield until

@@ -35,6 +35,9 @@ from manager.decide.rollback import Undo
 from manager.decide.scheduler import local_volumes
 from manager.decide.slots import ServicePicture, Slot
 
+SETTLE = 0.3
+"""Seconds that a new task without a health check must have run to count: what cannot run at all mostly ends sooner."""
+
 
 class Due(NamedTuple):
     """Why the newest task of a slot is to be replaced: for an update, or (not `update`) to move to another node.
@@ -147,6 +150,8 @@ def _busy(
     failed = () if update is None else update.failed
     first = update is not None and not update.previous
     policy = policy_for(picture.head.spec, picture.spec)
+    check = picture.spec.container.healthcheck
+    new = update is not None and update.state.at_work and (check is None or check.test == ("NONE",))
     busy: set[int] = set()
     wakes: list[float] = []
     for slot in slots:
@@ -159,9 +164,9 @@ def _busy(
             rests = status is not None and ended and isinstance(after_end(newest, status, policy, picture.now), Rests)
             if slot.number not in failed and not rests:
                 busy.add(slot.number)
-        elif config.delay and status is not None:
-            until = progress.running_at(status) + config.delay
-            if picture.now < until:
+        elif status is not None:
+            until = progress.runs_for(status, max(config.delay, SETTLE if new else 0.0), picture.now)
+            if until is not None:
                 busy.add(slot.number)
                 wakes.append(until)
     return busy, min(wakes, default=None)

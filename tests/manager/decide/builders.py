@@ -16,7 +16,7 @@ from cluster.model.stack import Stack, StackRevision, StackSpec
 from cluster.model.task import Task, TaskState, TaskStatus
 from cluster.model.update import Withdrawn
 from cluster.model.volume import VolumeSpec
-from manager.decide import handover
+from manager.decide import handover, updater
 from manager.decide.agenda import Question
 from manager.decide.plan import Plan
 from manager.decide.revisions import revised
@@ -85,7 +85,8 @@ def next_revision(state: ClusterState, spec: StackSpec, force: Iterable[str] = (
 class Lab:
     """A cluster with a leader and no agents: tests write what agents would report.
 
-    While it `hands_over`, withdrawn tasks are confirmed, and have ended, by the time that the leader is content.
+    While it `hands_over`, withdrawn tasks are confirmed, and the short pauses of updates are over, by the time that the
+    leader is content.
     """
 
     def __init__(self, *nodes: str, now: float = NOW, **cluster: Any) -> None:
@@ -170,11 +171,16 @@ class Lab:
 
     def _hand_over(self) -> bool:
         leaving = list(handover.leaving(self.state.tasks.values()))
+        wake = self.leader.agenda.next_wake()
         if leaving:
             self.confirm(*leaving)
             self.now += handover.LINGER
         elif self.state.withdrawn:
             self.write(delete=tuple(self.state.withdrawn.values()))
+        updating = any(s.update is not None and s.update.state.at_work for s in self.state.services.values())
+        if updating and wake is not None and wake <= self.now + updater.SETTLE:
+            self.now = max(self.now, wake)
+            return True
         return bool(leaving)
 
     def commit(self, plan: Plan) -> None:

@@ -11,6 +11,7 @@ from cluster.model.service import FailureAction, PortSpec, RestartCondition, Res
 from cluster.model.stack import StackRevision
 from cluster.model.task import Desired, Task, TaskState
 from cluster.model.update import UpdateState, UpdateStatus
+from manager.decide.updater import SETTLE
 from tests.manager.decide.builders import Lab, a_service, a_stack, next_revision
 
 PAUSE, CONTINUE, ROLLBACK = FailureAction
@@ -99,10 +100,20 @@ def test_the_next_slot_waits_for_the_delay_after_the_last_one_was_ready() -> Non
     update(lab, delay=10.0)
     report(lab, TaskState.RUNNING)
     assert len(of(lab, 2)) == 1
-    lab.wait(9.9)
+    lab.wait(9.0)
     assert len(of(lab, 2)) == 1
-    assert lab.leader.agenda.next_wake() == pytest.approx(lab.now + 0.1)
-    lab.wait(0.1)
+    assert lab.leader.agenda.next_wake() == pytest.approx(lab.now + 1.0)
+    lab.wait(1.0)
+    assert len(of(lab, 2)) == 2
+
+
+def test_a_task_without_a_health_check_counts_once_it_has_run_for_a_moment() -> None:
+    lab = running()
+    update(lab)
+    lab.hands_over = False
+    report(lab, TaskState.RUNNING)
+    assert len(of(lab, 2)) == 1
+    lab.wait(SETTLE)
     assert len(of(lab, 2)) == 2
 
 
@@ -144,9 +155,9 @@ def test_a_new_leader_goes_on_where_the_old_one_was() -> None:
     report(lab, TaskState.RUNNING)
     lab.wait(4.0)
     lab.leader = type(lab.leader)(lab.state, lab.now)
-    lab.wait(5.9)
+    lab.wait(5.0)
     assert len(of(lab, 2)) == 1
-    lab.wait(0.2)
+    lab.wait(1.0)
     assert len(of(lab, 2)) == 2
 
 
