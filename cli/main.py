@@ -26,7 +26,7 @@ COMMANDS = {
     "rm": ("cli.commands.stacks", "rm", "Remove stacks, and wait until all of them is gone."),
     "service": ("cli.commands.services", "service", "The commands on services, by Docker's longer names."),
     "secrets": ("cli.commands.secrets", "secrets", "Secrets made apart from stacks."),
-    "secret": ("cli.commands.secrets", "secrets", "The same as secrets."),
+    "secret": ("cli.commands.secrets", "secrets", "Secrets made apart from stacks."),
     "configs": ("cli.commands.secrets", "configs", "Configs made apart from stacks; not `config`, which shows files."),
     "node": ("cli.commands.node", "node", "The nodes of the cluster."),
     "init": ("cli.commands.host", "init", "Make this host the first of a new cluster."),
