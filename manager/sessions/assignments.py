@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from cluster.model.network import INGRESS
+from cluster.model.stack import StackRevision
 from cluster.model.task import Desired, Task
 from cluster.protocol import Item, NetworkItem, PeerItem, PortItem, ServiceItem, TaskItem, VipItem, VolumeItem
 from manager.decide.allocator import find_network
@@ -29,15 +30,22 @@ def assignments(state: ClusterState, node: str) -> dict[str, Item]:
     return items
 
 
-def own(state: ClusterState, node: str) -> dict[str, Item]:
-    """Give what only this node needs: its tasks with their specs and networks, the volumes that it is to remove."""
+Made = dict[tuple[str, int], tuple[StackRevision, ServiceItem]]
+"""The items of services by uid and version, with the revisions, which never change, that they were made from."""
+
+
+def own(state: ClusterState, node: str, made: Made | None = None) -> dict[str, Item]:
+    """Give what only this node needs: its tasks with their specs and networks, the volumes that it is to remove.
+
+    `made` keeps items of services from one call to the next.
+    """
     items: dict[str, Item] = {}
     for task_id in state.tasks_on.get(node, ()):
         task = state.tasks[task_id]
         status = state.statuses.get(task_id)
         if status is not None and status.state.terminal and not status.container:
             continue  # an agent that lost its memory must not take it for one that is yet to run
-        service = _service(state, task)
+        service = _service(state, task, {} if made is None else made)
         if service is None:
             continue  # without its spec the agent could do nothing with it; both come in one txn
         items[service.ident] = service
@@ -163,11 +171,16 @@ def _vtep(state: ClusterState, node: str) -> str | None:
     return None if session is None or node not in state.nodes else session.description.address
 
 
-def _service(state: ClusterState, task: Task) -> ServiceItem | None:
+def _service(state: ClusterState, task: Task, made: Made) -> ServiceItem | None:
     spec = state.spec_of(task)
     revision = state.revisions.get(task.stack_uid, {}).get(task.version)
     if spec is None or revision is None:
         return None
+    found = made.get((task.service_uid, task.version))
+    if found is not None and found[0] is revision:
+        return found[1]
     volumes = tuple(volume for volume in revision.spec.volumes.values() if volume.name in spec.volume_names)
     spec = replace(spec, restart=policy_for(revision.spec, spec))  # the agent restarts by it while there is no manager
-    return ServiceItem(task.service_uid, task.version, revision.spec.name, spec, volumes)
+    item = ServiceItem(task.service_uid, task.version, revision.spec.name, spec, volumes)
+    made[task.service_uid, task.version] = revision, item
+    return item

@@ -20,10 +20,16 @@ from cluster.model.task import Task, TaskStatus
 from cluster.model.volume import Volume
 from cluster.protocol import Item
 from manager.picture import Change, ClusterState
-from manager.sessions.assignments import memberships, own, peer, ports, shared, vip
+from manager.sessions.assignments import Made, memberships, own, peer, ports, shared, vip
 
 PORTS = "ports"
 """The topic of published ports; all others are called by the network's id."""
+
+PACE = 0.03
+"""Seconds between two sets of one session, at least: what comes meanwhile goes together."""
+
+MOST_SETS = 1000.0
+"""Sets a second that all sessions together send when everything changes for everybody."""
 
 SPARE = 100
 """Marks of changes that a topic keeps beyond two for each of its items."""
@@ -72,7 +78,8 @@ class Board:
     def __init__(self, state: ClusterState) -> None:
         self.state = state
         self._topics: dict[str, Topic] = {PORTS: Topic()}
-        self._readers: dict[str, Reader] = {}
+        self.readers = 0
+        self.made: Made = {}
         self._reading: dict[str, set[Reader]] = {}
         self._published: dict[str, set[str]] = {}
 
@@ -107,6 +114,7 @@ class Board:
                 self._put(network, f"vip/{network}/{uid}", vip(self.state, network, uid))
         for stack in stacks:
             self._publish(stack)
+        self._forget_made()
         for node in nodes:
             for reader in self._reading.get(_own(node), ()):
                 reader.stale = True
@@ -155,6 +163,15 @@ class Board:
                     yield from ((network, uid) for network in self.state.virtual_addresses(uid))
             case _:
                 pass
+
+    @property
+    def pace(self) -> float:
+        """Seconds that a session lets pass between two sets, so that all together keep to MOST_SETS."""
+        return max(PACE, self.readers / MOST_SETS)
+
+    def _forget_made(self) -> None:
+        if len(self.made) > 2 * len(self.state.services) + SPARE:
+            self.made.clear()
 
     def _publish(self, stack: str) -> None:
         items = {item.ident: item for item in ports(self.state, stack)}
@@ -209,9 +226,15 @@ class Reader:
         self._own: dict[str, Item] = {}
         self._places: dict[str, int] = {}
         self._behind = True
+        board.readers += 1
         board._follow(self, _own(node))
 
+    @property
+    def pace(self) -> float:
+        return self._board.pace
+
     def close(self) -> None:
+        self._board.readers -= 1
         for name in (*self._places, _own(self.node)):
             self._board._leave(self, name)
 
@@ -234,7 +257,7 @@ class Reader:
 
     def _read_own(self, items: dict[str, Item], gone: set[str]) -> None:
         state = self._board.state
-        found = own(state, self.node)
+        found = own(state, self.node, self._board.made)
         items.update((ident, item) for ident, item in found.items() if self._own.get(ident) != item)
         gone.update(ident for ident in self._own if ident not in found)
         self._own = found

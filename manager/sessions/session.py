@@ -48,9 +48,6 @@ SILENCE = 3.25 * BEAT_INTERVAL
 DEBOUNCE = 0.005
 """Changes mostly come in bursts: what follows within this many seconds goes with the first."""
 
-PACE = 0.03
-"""Seconds between two sets, or two writes, of one session: what comes meanwhile goes together."""
-
 ASK_AGAIN = 1.0
 WITNESS_FOR = 60.0
 """The host of an agent that has gone is asked about for this long, which is longer than the grace of its tasks."""
@@ -227,7 +224,7 @@ class AgentSession:
                     await self._socket.send_bytes(encode(page))
                     await self._empty_outbox()
                 # The first of many changes goes at once, the others together: a hundred tasks that start are few pages.
-                await asyncio.sleep(PACE)
+                await asyncio.sleep(self._reader.pace)
         except WebSocketDisconnect:
             return  # the receiver hears of it too
 
@@ -274,7 +271,7 @@ class AgentSession:
                 if self._finishing and not self._pending and not self._removed:
                     return
                 if not self._finishing:
-                    await asyncio.sleep(PACE)
+                    await asyncio.sleep(self._reader.pace)
 
     async def _flush(self) -> None:
         if self._over.is_set():
