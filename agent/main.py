@@ -177,7 +177,7 @@ async def run(settings: Settings) -> None:
     )
     runner.resume(journal.read(who.identity.cluster))
     streams = Streams(who, engine, runner.known)
-    session = Session(who, settings.managers, runner, outbox, streams, _describer(settings, runner))
+    session = Session(who, settings.managers, runner, outbox, streams, _describer(settings, runner, wiring))
     await networks.open()
     try:
         async with asyncio.TaskGroup() as group:
@@ -218,7 +218,7 @@ async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None
         stopping.cancel()
 
 
-def _describer(settings: Settings, runner: Runner) -> Callable[[], NodeDescription]:
+def _describer(settings: Settings, runner: Runner, wiring: Wiring) -> Callable[[], NodeDescription]:
     """Make what says what this host is, as far as it is known by then."""
     uname = os.uname()
     host = NodeDescription(
@@ -235,9 +235,10 @@ def _describer(settings: Settings, runner: Runner) -> Callable[[], NodeDescripti
     def describe() -> NodeDescription:
         facts = runner.facts
         if facts is None:
-            return host
+            return replace(host, keeps_source=wiring.keeps_source)
         return replace(
             host,
+            keeps_source=wiring.keeps_source,
             os=facts.os,
             engine_version=facts.version,
             engine_api=".".join(map(str, facts.api)),

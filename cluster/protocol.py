@@ -94,6 +94,8 @@ class PeerItem:
     slot: int = 0
     aliases: tuple[str, ...] = ()
     leaving: bool = False
+    keeps_source: bool = False
+    """Its node leads answers to published ports back to where they came by: clients' addresses can be kept."""
 
     @property
     def ident(self) -> str:
@@ -122,10 +124,14 @@ class VipItem:
 
 @dataclass(frozen=True, slots=True)
 class PortItem:
-    """A port published on every node; traffic goes to the ready ingress peers of the service, at `port.target`."""
+    """A port published on every node; traffic goes to the ready ingress peers of the service, at `port.target`.
+
+    With `local_first` a node that has some of them leads to no others.
+    """
 
     service_uid: str
     port: PortSpec
+    local_first: bool = False
 
     @property
     def ident(self) -> str:

@@ -12,7 +12,7 @@ import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 
-from agent.network import guard, netlink
+from agent.network import guard, netlink, returns
 from agent.network.namespaces import Namespaces, write_sysctl
 from agent.network.netlink import Link, Request
 from agent.network.netlink_socket import NETLINK_NETFILTER, Netlink, NetlinkError
@@ -69,7 +69,7 @@ class Network:
         os.close(self._fd)
 
     def abandon(self) -> None:
-        """Free the VXLAN number and the node's link, then close: the namespace has lost its name and is of no more use."""
+        """Free the VXLAN number and the node's link, then close: the namespace has lost its name."""
         self.netlink.send(netlink.delete_link(VXLAN), netlink.delete_link(NODE_OUTER))
         self.close()
 
@@ -286,7 +286,7 @@ def make_sandbox(
                 for wire in wires:
                     networks[wire.network].attach(wire, fd)
                     attached.append(wire)
-                _allow_ipv6(wires)
+                _settle_links(wires)
                 inner.send(netlink.link_up(1, "lo"), *_addressing(wires))
                 furnish()
                 _wait_running(inner, wires, networks)
@@ -312,7 +312,7 @@ def mend_sandbox(namespaces: Namespaces, task: str, wires: tuple[Wire, ...], net
                 for wire in lost:
                     inner.send(netlink.delete_link(wire.inner))
                     networks[wire.network].attach(wire, fd)
-                _allow_ipv6(lost)
+                _settle_links(lost)
                 inner.send(*_addressing(lost))
                 _wait_running(inner, lost, networks)
             finally:
@@ -361,13 +361,15 @@ def _port_rules(wire: Wire) -> tuple[Request, ...]:
     )
 
 
-def _addressing(wires: Iterable[Wire]) -> Iterator[Request]:
+def _addressing(wires: Collection[Wire]) -> Iterator[Request]:
     for wire in wires:
         for address, prefix in wire.addresses:
             yield netlink.add_address(wire.inner_index, address, prefix)
         yield netlink.link_up(wire.inner_index, wire.inner)
         for gateway in wire.gateways:
             yield netlink.set_default_route(wire.inner_index, gateway)
+        if wire.gate:
+            yield from returns.routes(wire, only_way=not any(other.gateways for other in wires))
 
 
 def _wait_running(inner: Netlink, wires: Iterable[Wire], networks: dict[str, Network]) -> None:
@@ -386,8 +388,11 @@ def _settle() -> None:
     write_sysctl("ipv6/conf/default/disable_ipv6", "1", optional=True)
 
 
-def _allow_ipv6(wires: Iterable[Wire]) -> None:
+def _settle_links(wires: Iterable[Wire]) -> None:
+    """Set the sysctls of links; they are there, and not up yet."""
     for wire in wires:
+        for name, value in returns.sysctls(wire) if wire.gate else ():
+            write_sysctl(name, value)
         if wire.has_ipv6:
             write_sysctl(f"ipv6/conf/{wire.inner}/accept_ra", "0")
             write_sysctl(f"ipv6/conf/{wire.inner}/disable_ipv6", "0")

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWADDR, RTM_GETADDR = 20, 22
 RTM_NEWROUTE = 24
+RTM_NEWRULE = 32
 RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH = 28, 29, 30
 
 NLMSG_ERROR, NLMSG_DONE = 2, 3
@@ -38,7 +39,8 @@ VXLAN_ID, VXLAN_LOCAL, VXLAN_TTL, VXLAN_LEARNING, VXLAN_PROXY = 1, 4, 5, 7, 11
 VXLAN_L2MISS, VXLAN_L3MISS, VXLAN_PORT, VXLAN_LOCAL6 = 13, 14, 15, 17
 IFA_ADDRESS, IFA_LOCAL = 1, 2
 NDA_DST, NDA_LLADDR, NDA_MASTER = 1, 2, 9
-RTA_OIF, RTA_GATEWAY = 4, 5
+RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_TABLE = 4, 5, 6, 15
+FRA_PRIORITY, FRA_FWMARK, FRA_TABLE, FRA_FWMASK = 6, 10, 15, 16
 RTEXT_FILTER_SKIP_STATS = 8
 NESTED = 0x8000
 
@@ -206,11 +208,18 @@ def add_address(index: int, address: str, prefix: int) -> Request:
     return Request(RTM_NEWADDR, CREATE | REPLACE, body, f"address {address}/{prefix}")
 
 
-def set_default_route(index: int, gateway: str) -> Request:
+def set_default_route(index: int, gateway: str, *, table: int = _MAIN, metric: int = 0) -> Request:
     raw = packed(gateway)
-    body = _ROUTE.pack(_family(raw), 0, 0, 0, _MAIN, _STATIC, 0, _UNICAST, 0)
-    body += attribute(RTA_GATEWAY, raw) + _u32(RTA_OIF, index)
+    body = _ROUTE.pack(_family(raw), 0, 0, 0, 0, _STATIC, 0, _UNICAST, 0)
+    body += attribute(RTA_GATEWAY, raw) + _u32(RTA_OIF, index) + _u32(RTA_TABLE, table) + _u32(RTA_PRIORITY, metric)
     return Request(RTM_NEWROUTE, CREATE | REPLACE, body, f"default route by {gateway}")
+
+
+def add_mark_rule(family: int, mark: int, mask: int, table: int, priority: int) -> Request:
+    """Route packets of a mark by a table of their own; it is no error that they are already."""
+    body = _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, _UNICAST, 0)
+    body += _u32(FRA_PRIORITY, priority) + _u32(FRA_FWMARK, mark) + _u32(FRA_FWMASK, mask) + _u32(FRA_TABLE, table)
+    return Request(RTM_NEWRULE, CREATE | EXCL, body, f"rule for mark {mark:#x}", (errno.EEXIST,))
 
 
 def set_neighbour(index: int, address: str, mac: str) -> Request:

@@ -23,6 +23,7 @@ REG_VERDICT, REG_1, REG_2, REG32_01, REG32_03 = 0, 1, 2, 9, 11
 """Register 1 is the first 16 bytes, REG32_01 its second word: what follows an IPv4 address in a key."""
 
 DROP, ACCEPT = 0, 1
+CT_STATE, CT_MARK = 0, 3
 
 META_MARK, META_IIF, META_IIFNAME, META_NFPROTO, META_L4PROTO = 3, 4, 6, 15, 16
 TYPE_IPV4, TYPE_IPV6, TYPE_MARK, TYPE_VERDICT = 7, 8, 19, 0xFFFFFF00
@@ -169,6 +170,29 @@ def meta(key: int, register: int = REG_1) -> Expression:
 
 def equals(value: bytes, register: int = REG_1) -> Expression:
     return _expression("cmp", (1, register), (2, 0), more=_nested(3, attribute(1, value)))
+
+
+def differs(value: bytes, register: int = REG_1) -> Expression:
+    return _expression("cmp", (1, register), (2, 1), more=_nested(3, attribute(1, value)))
+
+
+def store(header: str, offset: int, length: int, register: int = REG_1) -> Expression:
+    """Write bytes into a packet; its checksums are left alone."""
+    base = ("link", "network", "transport").index(header)
+    return _expression("payload", (5, register), (2, base), (3, offset), (4, length), (6, 0), (7, 0), (8, 0))
+
+
+def set_meta(key: int, register: int = REG_1) -> Expression:
+    return _expression("meta", (2, key), (3, register))
+
+
+def connection(key: int, register: int = REG_1) -> Expression:
+    """Load what is tracked of the packet's connection."""
+    return _expression("ct", (1, register), (2, key))
+
+
+def set_connection(key: int, register: int = REG_1) -> Expression:
+    return _expression("ct", (2, key), (4, register))
 
 
 def is_family(family: int) -> tuple[Expression, Expression]:

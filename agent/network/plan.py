@@ -29,7 +29,8 @@ class Wire:
 
     Indexes are derived from the address, which is unique in the network, so that nothing need be asked of the kernel.
     `inner_index` 0 leaves the choice to the kernel. Addresses are (address, prefix length). `gateways` are set for the
-    one link of a sandbox that leads outside.
+    one link of a sandbox that leads outside. Answers to published ports leave by `gate`, an address of nobody, and are
+    sent on to the node that they came by (`returns.py`); "" where nodes stand in for their clients.
     """
 
     network: str
@@ -41,6 +42,7 @@ class Wire:
     mtu: int
     addresses: tuple[tuple[str, int], ...]
     gateways: tuple[str, ...] = ()
+    gate: str = ""
 
     @property
     def has_ipv6(self) -> bool:
@@ -60,6 +62,7 @@ class Overlay:
     neighbours: dict[str, str] = field(default_factory=dict)
     node: Wire | None = None
     internal: bool = False
+    gate: str = ""
 
     @property
     def gateways(self) -> tuple[str, ...]:
@@ -91,8 +94,11 @@ class Plan:
     services: dict[str, Services] = field(default_factory=dict)
 
 
-def plan(node: str, vtep: str, underlay_mtu: int, items: Iterable[Item]) -> Plan:
-    """Work out everything that the items ask of this node, whose packets between nodes leave from `vtep`."""
+def plan(node: str, vtep: str, underlay_mtu: int, items: Iterable[Item], *, returns: bool = True) -> Plan:
+    """Work out everything that the items ask of this node, whose packets between nodes leave from `vtep`.
+
+    `returns` tells whether its kernel can send answers back to the node that they came by.
+    """
     networks: dict[str, NetworkItem] = {}
     peers: dict[str, list[PeerItem]] = {}
     ports: list[PortItem] = []
@@ -113,7 +119,7 @@ def plan(node: str, vtep: str, underlay_mtu: int, items: Iterable[Item]) -> Plan
             case _:
                 pass
     overlays = {
-        item.network.id: _overlay(node, vtep, underlay_mtu, item, peers.get(item.network.id, ()))
+        item.network.id: _overlay(node, vtep, underlay_mtu, item, peers.get(item.network.id, ()), returns)
         for item in networks.values()
     }
     sandboxes = {}
@@ -145,6 +151,7 @@ def wires(task: str, endpoints: Iterable[Endpoint], overlays: dict[str, Overlay]
                 _outer_index(endpoint.addresses), endpoint.mac, overlay.mtu,
                 _with_prefixes(endpoint.addresses, overlay.subnets, overlay.network),
                 () if any(wire.gateways for wire in laid) else overlay.gateways,
+                overlay.gate,
             )
         )  # fmt: skip
     return tuple(laid)
@@ -160,7 +167,9 @@ def node_link(network: str) -> str:
     return f"sy-{network[:12]}"
 
 
-def _overlay(node: str, vtep: str, underlay_mtu: int, item: NetworkItem, peers: Iterable[PeerItem]) -> Overlay:
+def _overlay(
+    node: str, vtep: str, underlay_mtu: int, item: NetworkItem, peers: Iterable[PeerItem], returns: bool
+) -> Overlay:
     network = item.network
     remote = [peer for peer in peers if peer.node != node]
     mtu = _mtu(network, vtep, underlay_mtu)
@@ -169,6 +178,7 @@ def _overlay(node: str, vtep: str, underlay_mtu: int, item: NetworkItem, peers: 
         {peer.mac: peer.vtep for peer in remote},
         {_canonical(address): peer.mac for peer in remote for address in peer.addresses},
         internal=network.internal,
+        gate=str(ipaddress.ip_network(network.subnets[0])[1]) if returns and network.id == INGRESS else "",
     )  # fmt: skip
     return replace(overlay, node=_node_wire(network, item.node_addresses or overlay.gateways, mtu))
 

@@ -12,6 +12,12 @@ from dataclasses import dataclass, field
 from cluster.protocol import PeerItem, PortItem
 
 TABLE = "inet stackyard"
+PROBE = """table netdev stackyard-probe {
+chain leaving { type filter hook egress device lo priority 0; policy accept; }
+}
+delete table netdev stackyard-probe"""
+"""Refused by kernels that cannot send answers back to the node that they came by (older than 5.16)."""
+
 _KINDS = tuple((protocol, family) for protocol in ("tcp", "udp") for family in (4, 6))
 
 
@@ -42,6 +48,8 @@ def rules(node: str, link: str, ports: Iterable[PortItem], peers: Iterable[PeerI
         port = item.port
         only_here = port.mode == "host"
         serving = [p for p in ready.get(item.service_uid, ()) if not only_here or p.node == node]
+        if item.local_first:
+            serving = [p for p in serving if p.node == node] or serving
         families = {4: ":" not in port.host_ip, 6: not port.host_ip or ":" in port.host_ip}
         backends = {
             family: [a for p in serving for a in p.addresses if (":" in a) == (family == 6)] for family in (4, 6)
@@ -64,6 +72,9 @@ def rules(node: str, link: str, ports: Iterable[PortItem], peers: Iterable[PeerI
                 chains.add((port.protocol, family, len(addresses)))
             for number, address in enumerate(addresses):
                 elements[kind, f"{port.published} . {number}"] = f"{address} . {port.target}"
+        for peer in serving:
+            for address in () if peer.keeps_source else peer.addresses:
+                elements["hidden6" if ":" in address else "hidden4", address] = "goto hidden"
     return Rules(link, frozenset(chains), elements)
 
 
@@ -120,6 +131,9 @@ def _skeleton(wanted: Rules) -> Iterator[str]:
         yield f"map {kind}_ports {{ type inet_service : verdict; }}"
         yield f"map {kind}_bound {{ type {address_type} . inet_service : verdict; }}"
     yield from _chain("refused", "meta l4proto tcp reject with tcp reset", "reject with icmpx type port-unreachable")
+    yield "map hidden4 { type ipv4_addr : verdict; }"
+    yield "map hidden6 { type ipv6_addr : verdict; }"
+    yield from _chain("hidden", "masquerade")
     for chain in sorted(wanted.chains):
         yield from _draw(*chain)
     lookups = []
@@ -132,7 +146,13 @@ def _skeleton(wanted: Rules) -> Iterator[str]:
     for hook in ("prerouting", "output"):
         yield from _base(hook, "nat", hook, -110, "fib daddr type local jump published")
     link = f'"{wanted.link}"'
-    yield from _base("postrouting", "nat", "postrouting", 90, f"oifname {link} ct status dnat masquerade")
+    # Endpoints see their clients, but for those whose node cannot lead the answers back, and clients on this node that
+    # dialled loopback, where no answer finds them.
+    there = f"oifname {link} ct status dnat"
+    yield from _base(
+        "postrouting", "nat", "postrouting", 90, f"{there} ip saddr 127.0.0.0/8 masquerade",
+        f"{there} ip daddr vmap @hidden4", f"{there} ip6 daddr vmap @hidden6", f"{there} meta nfproto ipv6 masquerade",
+    )  # fmt: skip
     # The link is for what was published and for the answers. Without what follows, a container could reach the node's
     # own ports through it (with route_localnet even those on loopback), and neighbours of the node could reach
     # containers.

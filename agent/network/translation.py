@@ -11,10 +11,11 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from agent.network import nftmessages, vips
+from agent.network import nftmessages, returns, vips
 from agent.network.conntrack import end_stale, flows_tracked
 from agent.network.netlink import Request
 from agent.network.netlink_socket import Netlink
+from agent.network.plan import Wire
 from agent.network.vips import Services, Table
 from cluster.errors import StackyardError
 
@@ -29,6 +30,7 @@ class _Door:
     """
 
     socket: Netlink
+    wires: tuple[Wire, ...]
     networks: tuple[str, ...]
     bare: bool
     held: Table | None = None
@@ -44,14 +46,15 @@ class Translation:
         self._services: Mapping[str, Services] = {}
         self._tables: dict[tuple[str, ...], Table] = {}
 
-    def open(self, task: str, networks: Iterable[str], socket: Netlink, *, fresh: bool) -> None:
+    def open(self, task: str, wires: Iterable[Wire], socket: Netlink, *, fresh: bool) -> None:
         """Take over a sandbox by a netfilter socket from inside of it, and program it.
 
         One that is not `fresh` may hold a table of an earlier process.
         """
         with self._lock:
             self._close(task)
-            door = self._doors[task] = _Door(socket, tuple(sorted(networks)), fresh)
+            wires = tuple(wires)
+            door = self._doors[task] = _Door(socket, wires, tuple(sorted(wire.network for wire in wires)), fresh)
             self._program(door)
 
     def close(self, task: str) -> None:
@@ -104,8 +107,10 @@ class Translation:
     def _program(self, door: _Door) -> None:
         wanted = self._table(door.networks)
         if door.held is None:
-            if wanted.elements or not door.bare:
-                self._load(door, lambda: vips.whole(wanted), wanted)
+            gate = next((wire for wire in door.wires if wire.gate), None)
+            if wanted.elements or gate is not None or not door.bare:
+                besides = returns.rules(vips.TABLE, gate, door.wires) if gate is not None else ()
+                self._load(door, lambda: vips.whole(wanted, besides), wanted)
         elif door.held is not wanted:
             held = door.held
             kept = Table(held.chains | wanted.chains, wanted.elements)

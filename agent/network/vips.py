@@ -91,8 +91,8 @@ def table(wanted: Iterable[Vip]) -> Table:
     return Table(frozenset(chains), elements)
 
 
-def whole(wanted: Table) -> tuple[Request, ...]:
-    """The table from nothing; as one transaction it takes the place of what is there without a gap."""
+def whole(wanted: Table, besides: Iterable[Request] = ()) -> tuple[Request, ...]:
+    """The table from nothing, with what else belongs there: one transaction takes the place of what is there."""
     requests = list(nft.fresh_table(INET, TABLE))
     address = {IPV4: (nft.TYPE_IPV4, 4), IPV6: (nft.TYPE_IPV6, 16)}
     for number, family in enumerate(_FAMILIES):
@@ -112,7 +112,7 @@ def whole(wanted: Table) -> tuple[Request, ...]:
             for family in _FAMILIES
         ),
     )  # fmt: skip
-    return nft.batch(*requests, *_adds(wanted.elements))
+    return nft.batch(*requests, *besides, *_adds(wanted.elements))
 
 
 def changes(held: Table, wanted: Table) -> tuple[Request, ...]:

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from agent.network import egress
+from agent.network import egress, ports
 from agent.network.conntrack import settle
 from agent.network.firewall import let_through, stop_letting_through
 from agent.network.kernel import (
@@ -78,6 +78,8 @@ class Wiring:
         self._flows: Netlink
         self._nft: Nftables
         self._mtu = 0
+        self.keeps_source = False
+        """Whether tasks here see the address of clients of published ports; known once opened."""
 
     async def open(self) -> None:
         """Make ready to work; touches nothing that is wired already."""
@@ -96,6 +98,12 @@ class Wiring:
         self._flows = self._opened.enter_context(closing(Netlink(NETLINK_NETFILTER)))
         self._nft = self._opened.enter_context(closing(Nftables()))
         self._mtu = underlay_mtu(self._home, self._vtep)
+        try:
+            self._nft.run(ports.PROBE)
+        except Failed as error:
+            log.warning("this kernel cannot keep the address of clients of published ports: %s", error)
+        else:
+            self.keeps_source = True
 
     async def close(self) -> None:
         """Let go of everything and leave it in place, so that traffic goes on without this process.
@@ -207,7 +215,7 @@ class Wiring:
         await asyncio.shield(job)
 
     def _apply(self, items: tuple[Item, ...], prune: bool) -> None:
-        wanted = plan(self._node, self._vtep, self._mtu, items)
+        wanted = plan(self._node, self._vtep, self._mtu, items, returns=self.keeps_source)
         self._wanted = frozenset(wanted.overlays)
         done: dict[str, Overlay] = {}
         refused: list[StackyardError | OSError] = []
@@ -246,9 +254,8 @@ class Wiring:
     def _adopt(self, tasks: Collection[str]) -> None:
         """Take over the tables of sandboxes that an earlier process left."""
         for task in self._translation.unknown(tasks):
-            networks = [wire.network for wire in self._laid[task]]
             try:
-                self._in_sandbox(task, partial(self._translate, task, networks, False))
+                self._in_sandbox(task, partial(self._translate, task, self._laid[task], False))
             except NotFound:
                 continue
 
@@ -342,16 +349,15 @@ class Wiring:
 
     def _create_sandbox(self, task: str, laid: tuple[Wire, ...]) -> None:
         self._delete_sandbox(task)
-        networks = [wire.network for wire in laid]
         try:
-            make_sandbox(self._namespaces, task, laid, self._networks, lambda: self._translate(task, networks, True))
+            make_sandbox(self._namespaces, task, laid, self._networks, lambda: self._translate(task, laid, True))
         except BaseException:
             self._translation.close(task)
             raise
         self._laid[task] = laid
 
-    def _translate(self, task: str, networks: list[str], fresh: bool) -> None:
-        self._translation.open(task, networks, Netlink(NETLINK_NETFILTER), fresh=fresh)
+    def _translate(self, task: str, laid: tuple[Wire, ...], fresh: bool) -> None:
+        self._translation.open(task, laid, Netlink(NETLINK_NETFILTER), fresh=fresh)
 
     def _delete_sandbox(self, task: str) -> None:
         self._translation.close(task)

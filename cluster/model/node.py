@@ -41,7 +41,8 @@ class Node:
 class NodeDescription:
     """What an agent says of its host when a session opens. `address` carries the overlay (VTEP).
 
-    `resources` are the generic resources that the engine is configured with (`node-generic-resources`), counted.
+    `resources` are the generic resources that the engine is configured with (`node-generic-resources`), counted. One
+    that `keeps_source` lets tasks see the address of clients of published ports.
     """
 
     hostname: str
@@ -57,6 +58,7 @@ class NodeDescription:
     memory: int = 0
     engine_labels: dict[str, str] = field(default_factory=dict)
     resources: dict[str, int] = field(default_factory=dict)
+    keeps_source: bool = False
 
 
 class SessionState(StrEnum):

@@ -21,6 +21,10 @@ STICKY = "com.stackyard.sticky"
 """Label of a service (`deploy.labels`): with the value `client-ip` its VIP leads each client to one endpoint."""
 
 
+INGRESS_ROUTING = "com.stackyard.ingress"
+"""Label of a service: with the value `local-first` a node with ready tasks of it leads its published ports to those."""
+
+
 def assignments(state: ClusterState, node: str) -> dict[str, Item]:
     """Give a node's whole set, by ident."""
     items: dict[str, Item] = dict(own(state, node))
@@ -116,6 +120,7 @@ def peer(state: ClusterState, network: str, owner: str) -> PeerItem | None:
         service_uid=service.uid,
         slot=task.slot,
         aliases=endpoint.aliases,
+        keeps_source=state.sessions[task.node].description.keeps_source,
     )
 
 
@@ -147,7 +152,7 @@ def ports(state: ClusterState, stack_name: str) -> Iterator[PortItem]:
     for name, spec in head.spec.services.items():
         for port in spec.ports:
             if port.mode == "ingress":
-                yield PortItem(head.services[name].uid, port)
+                yield PortItem(head.services[name].uid, port, spec.labels.get(INGRESS_ROUTING) == "local-first")
 
 
 def _node_peer(state: ClusterState, node: str) -> PeerItem | None:

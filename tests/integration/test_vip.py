@@ -37,5 +37,12 @@ def test_a_service_has_one_address_whatever_its_tasks_do(cluster: Cluster, probe
     cluster.stack("scale", f"{probe}_web=4")
     eventually(lambda: len(resolve(cluster, "tasks.web")) == 4, "four tasks are in the names")
     assert resolve(cluster, "web") == [vip]
-    hosts = {json.loads(fetch(cluster, "http://web:8000/")["body"])["host"] for _ in range(60)}
-    assert len(hosts) == 4
+
+    def answers_of_all() -> bool:
+        """A task is led to once it runs; that its server listens takes a moment longer."""
+        said = [fetch(cluster, "http://web:8000/") for _ in range(60)]
+        wrong = {answer["error"] for answer in said if "error" in answer}
+        assert all("refused" in error for error in wrong), wrong
+        return not wrong and len({json.loads(answer["body"])["host"] for answer in said}) == 4
+
+    eventually(answers_of_all, "all four answer")

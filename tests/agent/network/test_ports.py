@@ -19,9 +19,13 @@ from cluster.protocol import PeerItem, PortItem
 from tests.agent.network.underlay import ROOT
 
 
-def peer(n: int, service: str = "web", *, ready: bool = True, node: str = "n1", v6: bool = False) -> PeerItem:
+def peer(
+    n: int, service: str = "web", *, ready: bool = True, node: str = "n1", v6: bool = False, keeps: bool = True
+) -> PeerItem:
     addresses = (f"10.2.0.{n}", f"fd00::{n}") if v6 else (f"10.2.0.{n}",)
-    return PeerItem("ingress", f"t{n:02d}", node, "", addresses, "", ready, "shop", service, service, n)
+    return PeerItem(
+        "ingress", f"t{n:02d}", node, "", addresses, "", ready, "shop", service, service, n, keeps_source=keeps
+    )
 
 
 def port(
@@ -63,6 +67,22 @@ def elements(ports: list[PortItem], peers: list[PeerItem]) -> dict[str, str]:
                 "tcp6_ports 8080": "goto tcp6_1", "tcp6 8080 . 0": "fd00::1 . 80",
             },
             id="by IPv6 where endpoints have it",
+        ),
+        pytest.param(
+            [port()], [peer(1), peer(2, keeps=False)],
+            {
+                "tcp4_ports 8080": "goto tcp4_2", "tcp4 8080 . 0": "10.2.0.1 . 80", "tcp4 8080 . 1": "10.2.0.2 . 80",
+                "hidden4 10.2.0.2": "goto hidden",
+            },
+            id="the client is hidden where answers would not find back",
+        ),
+        pytest.param(
+            [replace(port(), local_first=True)], [peer(1, node="n2"), peer(2)],
+            {"tcp4_ports 8080": "goto tcp4_1", "tcp4 8080 . 0": "10.2.0.2 . 80"}, id="those here first, if asked to",
+        ),
+        pytest.param(
+            [replace(port(), local_first=True)], [peer(1, node="n2"), peer(2, ready=False)],
+            {"tcp4_ports 8080": "goto tcp4_1", "tcp4 8080 . 0": "10.2.0.1 . 80"}, id="others where none is here",
         ),
         pytest.param(
             [port(host_ip="::1")], [peer(1, v6=True)],

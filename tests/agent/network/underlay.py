@@ -84,6 +84,7 @@ class Cluster:
         self.networks = [FRONT, BACK]
         self.unready: set[str] = set()
         self.vips: list[VipItem] = []
+        self.keeps_source = True
 
     def task(self, number: int, node: str, *networks: Network) -> str:
         """Place a task; its addresses end in its number, far from the gateways'."""
@@ -107,7 +108,7 @@ class Cluster:
                 items.append(
                     PeerItem(
                         at.network, task, where, address_of(where), at.addresses, at.mac, task not in self.unready,
-                        "stack", "web", "uid", int(task[:4]),
+                        "stack", "web", "uid", int(task[:4]), keeps_source=self.keeps_source,
                     )
                 )  # fmt: skip
         return items + self.ports + self.vips
