@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import random
 from collections.abc import Iterator
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 
 from cluster.codec import encode, key_of
 from cluster.model.cluster import Claim
-from cluster.model.service import PortSpec, RestartCondition, RestartPolicy, ServiceSpec
+from cluster.model.node import Availability
+from cluster.model.service import Dependency, PortSpec, RestartCondition, RestartPolicy, ServiceMode, ServiceSpec
 from cluster.model.task import Task, TaskState, TaskStatus
 from manager.decide.agenda import Question
 from manager.decide.plan import Plan, Step
@@ -22,6 +24,12 @@ from manager.picture import ClusterState, Event
 from tests.manager.decide.builders import Lab, a_service, a_stack
 
 NODES = ("n1", "n2", "n3")
+ON = (
+    Dependency("service_started"),
+    Dependency("service_healthy", restart=True),
+    Dependency("service_completed_successfully", required=False),
+)
+HAPPENINGS = ("deploy", "deploy", "remove", "settle", "run", "silent", "back", "fail", "availability", "wait")
 
 
 def is_heard(lab: Lab, task: Task) -> bool:
@@ -33,9 +41,10 @@ def labs(draw: st.DrawFn) -> Lab:
     """Clusters in the middle of something: what they have been through was decided on only in part."""
     lab = Lab(*NODES, address_pool="10.128.0.0/26", subnet_prefix=28)
     for _ in range(draw(st.integers(1, 8))):
-        match draw(st.sampled_from(["deploy", "deploy", "remove", "settle", "run", "silent", "back", "fail", "wait"])):
+        match draw(st.sampled_from(HAPPENINGS)):
             case "deploy":
-                lab.deploy(a_stack("app", *draw(st.lists(services(), max_size=3, unique_by=lambda s: s.name))))
+                found = draw(st.lists(services(), max_size=3, unique_by=lambda s: s.name))
+                lab.deploy(a_stack("app", *in_order(draw, found)), force=draw(st.sampled_from([(), ("web",)])))
             case "remove" if "app" in lab.state.stacks:
                 lab.remove("app", volumes=draw(st.booleans()))
                 lab.run_all()
@@ -51,6 +60,8 @@ def labs(draw: st.DrawFn) -> Lab:
                 for task in lab.tasks():
                     if task.node is not None and draw(st.booleans()):
                         lab.report(task, draw(st.sampled_from([TaskState.FAILED, TaskState.COMPLETE])))
+            case "availability":
+                lab.node(draw(st.sampled_from(NODES)), availability=draw(st.sampled_from(Availability)))
             case "wait":
                 lab.now += draw(st.sampled_from([1.0, 5.0, 60.0, 100_000.0]))
     return lab
@@ -69,7 +80,20 @@ def services() -> st.SearchStrategy[ServiceSpec]:
         volumes=st.sampled_from([(), (), ("app_data",)]),
         constraints=st.sampled_from([(), (), ("node.hostname == n1",)]),
         restart=policies,
+        mode=st.sampled_from([ServiceMode.REPLICATED, ServiceMode.REPLICATED, *ServiceMode]),
+        max_concurrent=st.sampled_from([None, 1, 2]),
     )
+
+
+def in_order(draw: st.DrawFn, services: list[ServiceSpec]) -> list[ServiceSpec]:
+    """Have some services wait for some of those before them."""
+    dependencies = st.sampled_from([None, None, *ON])
+    found: list[ServiceSpec] = []
+    for service in services:
+        drawn = {other.name: draw(dependencies) for other in found}
+        on = {name: dependency for name, dependency in drawn.items() if dependency is not None}
+        found.append(dataclasses.replace(service, depends_on=on))
+    return found
 
 
 def questions(lab: Lab) -> Iterator[tuple[Question, Plan]]:
