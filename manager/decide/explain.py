@@ -74,7 +74,8 @@ def _of_task(state: ClusterState, service: str, task: Task, scheduler: Scheduler
         else:
             change = f"`stack logs {service}` shows what it printed"
         code = "" if status is None or status.exit_code is None else f" with exit code {status.exit_code}"
-        yield Trouble(about, f"{reported}{where}{code}: {why}", change)
+        words = f"; it said: {' | '.join(status.log)}" if status is not None and status.log else ""
+        yield Trouble(about, f"{reported}{where}{code}: {why}{words}", change)
     elif state.is_lost(task.node):
         yield Trouble(about, task.reason or f"its node{where} is down", "bring the node back")
     elif reported is not TaskState.RUNNING and not reported.terminal:

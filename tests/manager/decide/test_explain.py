@@ -107,8 +107,9 @@ def test_a_volume_on_another_node() -> None:
         ),
         pytest.param(
             TaskState.FAILED,
-            {"exit_code": 3},
-            "failed on n1 with exit code 3: not restarted (restart_policy.condition is none)",
+            {"exit_code": 3, "log": ("no table", "giving up")},
+            "failed on n1 with exit code 3: not restarted (restart_policy.condition is none); "
+            "it said: no table | giving up",
             "`stack logs app_web` shows what it printed",
             id="it ended",
         ),
