@@ -90,7 +90,9 @@ class Machine:
         layers = f"lowerdir={require_host()},upperdir={self._home}/upper,workdir={self._home}/work"
         _run("mount", "-t", "overlay", "overlay", "-o", layers, str(self.root))
         for needless in ("console-getty", "getty@tty1", "etcd"):
-            (self.root / f"etc/systemd/system/{needless}.service").symlink_to("/dev/null")
+            unit = self.root / f"etc/systemd/system/{needless}.service"
+            if not unit.is_symlink():
+                unit.symlink_to("/dev/null")
         (self.root / "var/lib/docker").mkdir(parents=True, exist_ok=True)
         _run("mount", "--bind", str(self._home / "docker"), str(self.root / "var/lib/docker"))
         names = [f"{node.address} {node.name}\n" for node in self._layout.nodes(9)]
@@ -108,15 +110,20 @@ class Machine:
         self.until(self._find_init, "it did not boot")
         self.until(lambda: self.run("docker", "version", code=None).returncode == 0, "its engine did not start")
 
-    def end(self) -> None:
-        """Cut the power and throw the host away."""
+    def cut_power(self) -> None:
+        """End everything at once; the disk is left, for the next `boot`."""
         if self._entering is not None:
             self._entering.kill()
             self._entering.wait()
             self._entering = None
         self._switch.unplug(self.name, self._node.switch_port)
-        wipe(self._home)
+        unmount_below(self._home)
         remove_cgroups(self._cgroup)
+
+    def end(self) -> None:
+        """Cut the power and throw the host away."""
+        self.cut_power()
+        wipe(self._home)
 
     def run(
         self, *words: str, code: int | None = 0, stdin: bytes = b"", environment: dict[str, str] | None = None

@@ -17,6 +17,8 @@ from cli.host.record import Home, Record
 from cluster.errors import Conflict, Failed, Forbidden, NotFound, StackyardError, Unavailable
 
 _PAUSE = 0.3
+_RUNTIME = Path("/run/stackyard")
+"""Sockets, links and secrets of manager and agent, which they make again at each start."""
 
 
 def leave(home: Home, force: bool, patience: float, say: Say) -> bool:
@@ -127,15 +129,12 @@ def _held(lock: Path) -> bool:
 
 def _remove(home: Home) -> None:
     """Remove our own files and directories, the record last: until then the command can be run again."""
-    for point in sorted(_mounts_below(home.directory), reverse=True):
-        subprocess.run(["umount", "--lazy", str(point)], check=False)  # memory that held files for containers
-    for directory in (home.agent, home.manager):
+    for directory in (home.agent, home.manager, _RUNTIME):
+        for point in sorted(_mounts_below(directory), reverse=True):
+            subprocess.run(["umount", "--lazy", str(point)], check=False)  # memory that held files for containers
         if directory.exists():
             shutil.rmtree(directory)
     home.wrapper.unlink(missing_ok=True)
-    for directory in (Path("/run/stackyard/netns"), Path("/run/stackyard")):
-        if directory.is_dir() and not os.listdir(directory):
-            directory.rmdir()
     home.forget()
     if not os.listdir(home.directory):
         home.directory.rmdir()
@@ -143,4 +142,4 @@ def _remove(home: Home) -> None:
 
 def _mounts_below(directory: Path) -> list[Path]:
     points = [Path(line.split()[4]) for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    return [point for point in points if point != directory and point.is_relative_to(directory)]
+    return [point for point in points if point.is_relative_to(directory)]
