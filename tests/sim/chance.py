@@ -31,6 +31,7 @@ def happenings(world: World) -> list[tuple[float, Act]]:
         (1, people.remove),
         (2, people.drain),
         (1, people.label),
+        (1, people.rebalance),
         (1, people.take_out),
         (8, chance.container_ends),
         (2, chance.agent_crashes),

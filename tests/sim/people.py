@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from cluster.codec import encode, key_for, key_of
 from cluster.model.network import NetworkSpec
 from cluster.model.node import Availability, Node
+from cluster.model.rebalance import RebalanceWish
 from cluster.model.service import (
     Dependency,
     OnDisconnect,
@@ -118,6 +119,18 @@ class People:
         until = self.world.time + self.rng.choice([0.0, 5.0, 600.0]) if availability is Availability.DRAIN else None
         self.world.tell(f"{node.name} is to {availability}")
         self._put(dataclasses.replace(node, availability=availability, drain_until=self.rng.choice([until, None])))
+
+    def rebalance(self) -> None:
+        """Ask for a better spread, now or from now on after nodes came."""
+        wish = RebalanceWish(
+            self.rng.choice(["", f"w{self.rng.randrange(10**6)}"]),
+            self.world.time,
+            include_single=self.rng.random() < 0.5,
+            max_unavailable=self.rng.choice([1, 3]),
+            automatic_after=self.rng.choice([None, None, 5.0]),
+        )
+        self.world.tell(f"rebalance: {wish}")
+        self._put(wish)
 
     def label(self) -> None:
         node = self._node()

@@ -50,6 +50,8 @@ from tests.sim.settled import unsettled
 from tests.sim.store import Store
 
 ROUNDS = 250
+KEPT = ("cluster", "clock", "node", "nodestate", "session", "manager", "volume", "rebalance", "rebalancewish")
+"""The kinds of records that are not a stack's."""
 
 EPOCH = 1_700_000_000.0
 
@@ -419,6 +421,6 @@ class World:
     def check_clean(self) -> None:
         """After the removal of all stacks nothing of them is left."""
         kinds = {key.removeprefix(PREFIX).partition("/")[0] for key in self.store.keys if key.startswith(PREFIX)}
-        left = kinds - {"cluster", "clock", "node", "nodestate", "session", "manager", "volume"}
+        left = kinds - {*KEPT}
         self.hold(not left, f"left after removal: {left}")
         self.hold(not any(agent.containers for agent in self.agents), "containers are left after removal")
