@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cluster.model.task import TaskState
+from manager.decide.agenda import About, Question
+from manager.leader import Leader
+from tests.manager.decide.builders import a_copy
 from tests.sim.agent import Agent
 from tests.sim.manager import Manager
 from tests.sim.world import World
@@ -24,6 +27,7 @@ def happenings(world: World) -> list[tuple[float, Act]]:
         (20, chance.agents_work),
         (8, chance.sessions_are_judged),
         (8, chance.time_passes),
+        (1, chance.a_decision_is_made_again),
         (2, people.deploy),
         (8, people.change),
     ]
@@ -104,6 +108,23 @@ class Chance:
             self.world.work(agent, 3)
             self.world.report(agent)
         self.world.beat(1.0)
+
+    def a_decision_is_made_again(self) -> None:
+        """The same picture gives the same plan, whatever the order in which its records came."""
+        leaders = [m for m in self.world.managers if m.leader is not None and m.connected]
+        if not leaders:
+            return
+        manager = self.rng.choice(leaders)
+        known = [Question(About.SERVICE, uid) for uid in sorted(manager.state.services)]
+        known += [Question(About.STACK, uid) for uid in sorted(manager.state.stack_names)]
+        if known:
+            question, now = self.rng.choice(known), manager.now()
+            plans = []
+            for state in (manager.state, a_copy(manager.state, self.rng)):
+                leader = Leader(state, now)
+                leader.hearing = manager.leader.hearing  # type: ignore[union-attr]
+                plans.append(leader.decide(question, now))
+            self.world.hold(plans[0] == plans[1], f"{question} has two answers: {plans}")
 
     def time_passes(self) -> None:
         self.world.beat(self.rng.choice([0.1, 1.0, 3.0, 8.0]))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import random
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -80,6 +82,17 @@ def next_revision(state: ClusterState, spec: StackSpec, force: Iterable[str] = (
     revision = revised(head, state.revisions.get(stack.uid, {}), spec, stack.uid, n, uid, forced=set(force))
     revision = dataclasses.replace(revision, author="me", created_at=NOW, operation=f"op{n}")
     return dataclasses.replace(stack, head=n), revision
+
+
+def a_copy(state: ClusterState, order: random.Random | None = None) -> ClusterState:
+    """The same picture, put together from its records in their order or another one."""
+    listing = [(key, encode(record), state.revision_of(key)) for key, record in state.records()]
+    if order is not None:
+        order.shuffle(listing)
+    other = ClusterState()
+    other.replace(listing, state.revision)
+    other.newest = copy.copy(state.newest)
+    return other
 
 
 class Lab:

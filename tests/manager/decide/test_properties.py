@@ -21,7 +21,7 @@ from manager.decide.plan import Plan, Step
 from manager.invariants import broken
 from manager.leader import Leader
 from manager.picture import ClusterState, Event
-from tests.manager.decide.builders import Lab, a_service, a_stack
+from tests.manager.decide.builders import Lab, a_copy, a_service, a_stack
 
 NODES = ("n1", "n2", "n3")
 ON = (
@@ -107,16 +107,6 @@ def applied(state: ClusterState, step: Step) -> None:
     at = state.revision + 1
     events = [Event(key_of(record), encode(record), at) for record in step.puts]
     state.apply([*events, *(Event(key, None, at) for key in step.deletes)], at)
-
-
-def a_copy(state: ClusterState, order: random.Random | None = None) -> ClusterState:
-    listing = [(key, encode(record), state.revision_of(key)) for key, record in state.records()]
-    if order is not None:
-        order.shuffle(listing)
-    other = ClusterState()
-    other.replace(listing, state.revision)
-    other.newest = copy.copy(state.newest)
-    return other
 
 
 @settings(max_examples=120, deadline=None)
