@@ -258,11 +258,29 @@ def test_without_systemd_the_programs_are_run_by_hand(hosts: list[Machine]) -> N
 
 
 @pytest.mark.parametrize("hosts", [1], indirect=True)
-def test_the_units_are_what_systemd_takes(hosts: list[Machine]) -> None:
+def test_a_host_that_lost_power_comes_back_as_the_node_that_it_was(hosts: list[Machine]) -> None:
     [host] = hosts
+    bare = kernel(host)
     host.run("stack", "init", "--advertise", host.address)
     for unit in (AGENT, MANAGER):
-        checked = host.run("systemd-analyze", "verify", f"/etc/systemd/system/{unit}.service")
-        assert checked.stderr == ""
-    refused = host.run("stack", "join", host.run("stack", "token", "show").stdout.strip(), host.address)
-    assert "nothing was changed" in refused.stdout
+        assert host.run("systemd-analyze", "verify", f"/etc/systemd/system/{unit}.service").stderr == ""
+    give_image(host)
+    write(host, "/root/hello.yml", (STACKS / "hello.yml").read_text())
+    write(host, "/root/word", "psst")
+    secret = "services: {hello: {secrets: [word]}}\nsecrets: {word: {file: /root/word}}\n"
+    write(host, "/root/secret.yml", secret)
+    host.run("stack", "deploy", "-f", "/root/hello.yml", "-f", "/root/secret.yml", "hello")
+    before = containers(host)
+    assert len(before) == 6
+
+    host.cut_power()
+    host.boot()
+    host.until(lambda: host.run("stack", "node", "ls", code=None).returncode == 0, "its manager does not come back")
+    host.until(lambda: statuses(host) == {host.name: "ready"}, "its agent does not come back")
+    host.until(lambda: len(containers(host)) == 6, "its containers do not come back")
+    assert containers(host) == before, host.run("stack", "ps", "hello", "--all").stdout
+    eventually(lambda: hello(host), "the port is published again")
+
+    host.run("stack", "leave", "--force")
+    assert kernel(host) == bare
+    assert "stackyard" not in host.run("findmnt", "--noheadings", "--raw", "--output", "TARGET").stdout
