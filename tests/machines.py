@@ -204,13 +204,13 @@ def machines(name: str, subnet: str, count: int, shared: Sequence[Path] = ()) ->
 
 
 def installation() -> list[Path]:
-    """What a host must see so that this installation runs on it: checkout, environment, interpreter."""
-    found = [CHECKOUT, Path(sys.prefix), Path(sys.base_prefix)]
-    return [
-        path
-        for path in found
-        if not any(path != other and path.is_relative_to(other) for other in [*found, Path("/usr")])
-    ]
+    """What a host must see so that this installation runs on it: checkout, environment, interpreter.
+
+    Where that is the system's own Python, the host has the same one.
+    """
+    found = {CHECKOUT, Path(sys.prefix), Path(sys.base_prefix)}
+    outside = [path for path in found if not path.is_relative_to("/usr")]
+    return sorted(path for path in outside if not any(parent in found for parent in path.parents))
 
 
 def wipe(directory: Path) -> None:

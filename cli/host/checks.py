@@ -77,7 +77,7 @@ def own_etcd() -> None:
             "there is no etcd on this host's PATH",
             hint="Install it (Debian: apt-get install etcd-server), or give the URLs of one that runs with --etcd.",
         )
-    done = subprocess.run([binary, "--version"], capture_output=True, text=True, check=False)
+    done = subprocess.run([binary, "--version"], capture_output=True, text=True, check=False, timeout=10)
     version = re.search(r"etcd Version: (\S+)", done.stdout)
     if version and version[1] in CORRUPTING:
         raise Failed(

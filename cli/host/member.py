@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 READY_WITHIN = 60.0
 _PAUSE = 0.2
+_AGENT_TIMEOUT = 600  # seconds; removing hundreds of containers takes minutes
 
 Say = Callable[[str], None]
 
@@ -76,13 +77,17 @@ def enrol(home: Home, record: Record, token: str, role: str, programs: Path, say
 
 def run_agent(home: Home, record: Record, programs: Path, *words: str, token: str = "") -> None:
     """Have the agent's program do one thing and end. Raises what it says when it cannot."""
-    done = subprocess.run(
-        [*agent_command(home, record, programs), *words],
-        env=os.environ | {"STACKYARD_JOIN_TOKEN": token, "STACKYARD_LOG": "ERROR"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [*agent_command(home, record, programs), *words],
+            env=os.environ | {"STACKYARD_JOIN_TOKEN": token, "STACKYARD_LOG": "ERROR"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_AGENT_TIMEOUT,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Failed(f"the agent's {words[0]} takes longer than {_AGENT_TIMEOUT} s", hint="Run it again.") from error
     if done.returncode:
         message, _, hint = done.stderr.strip().rpartition("stack-agent: ")[2].partition("\n")
         kinds: dict[int, type[StackyardError]] = {UserError.exit_code: UserError, Unavailable.exit_code: Unavailable}

@@ -8,6 +8,7 @@ from pathlib import Path
 from cluster.errors import Failed
 
 DIRECTORY = Path("/etc/systemd/system")
+_TIMEOUT = 120  # seconds; stopping a unit may take half of that
 _RUNS = Path("/run/systemd/system")  # as sd_booted(3) tells
 
 
@@ -55,4 +56,9 @@ def _systemctl(*words: str) -> None:
 
 
 def _ask(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["systemctl", "--no-ask-password", *words], capture_output=True, text=True, check=False)
+    try:
+        return subprocess.run(
+            ["systemctl", "--no-ask-password", *words], capture_output=True, text=True, check=False, timeout=_TIMEOUT
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Failed(f"`systemctl {' '.join(words)}` takes longer than {_TIMEOUT} s") from error
