@@ -53,6 +53,7 @@ def be_manager(directory: Path, figures: Path) -> None:
         where = (HOST, PORT)
         settings = Settings("m1", directory / "data", directory / "m.sock", where, where, etcd_port=ETCD_PORT)
         async with managing(settings) as core, asyncio.TaskGroup() as group:
+            await core.presence.held.wait()
             watching = group.create_task(watch(core.presence.held.is_set))
             await stop.wait()
             watching.cancel()

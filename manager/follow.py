@@ -14,6 +14,10 @@ from manager.picture import Change, ClusterState, Event
 
 log = logging.getLogger(__name__)
 
+GC_THRESHOLDS = (5_000, 20, 100)
+"""A collection of everything comes after ten million objects more than before, not after seventy thousand: it holds the
+event loop for as long as it takes to walk through all that was loaded since the start, and finds next to nothing."""
+
 Listener = Callable[[list[Change]], None]
 
 
@@ -45,6 +49,7 @@ class Follower:
                     # What is loaded now mostly stays: the collector need not walk through it again and again.
                     gc.collect()
                     gc.freeze()
+                    gc.set_threshold(*GC_THRESHOLDS)
                     log.info("loaded the cluster's state at revision %d", self.state.revision)
                     self.loaded.set()
 

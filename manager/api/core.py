@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import aiohttp
@@ -13,6 +13,7 @@ from starlette.requests import HTTPConnection
 
 from cluster.codec import PREFIX, Record, encode, key_of
 from cluster.errors import Conflict, UserError
+from manager.api.show import TaskRows
 from manager.authority import Authority
 from manager.etcd import Etcd, KeyValue, Operation, UnknownOutcome, get, put, unchanged
 from manager.follow import Follower
@@ -44,6 +45,7 @@ class Core:
     stopping: asyncio.Event
     others: aiohttp.ClientSession
     vault: Vault
+    rows: TaskRows = field(default_factory=TaskRows)
 
     @property
     def state(self) -> ClusterState:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
+
 from cluster.errors import NotFound
 from cluster.model.network import Network
 from cluster.model.node import Manager, Node, NodeStatus
 from cluster.model.service import ServiceSpec, ServiceState
 from cluster.model.stack import Stack, StackRevision
-from cluster.model.task import Task, TaskState
+from cluster.model.task import Task, TaskState, TaskStatus
 from cluster.views import (
     ClusterView,
     ManagerView,
@@ -298,3 +300,21 @@ def task(state: ClusterState, task: Task) -> TaskView:
         log=() if status is None else status.log,
         failures=task.failures,
     )
+
+
+class TaskRows:
+    """Tasks as they are answered, encoded: a row is made once, and again when something that it tells has changed."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, tuple[Task, TaskStatus | None, TaskState, bytes]] = {}
+
+    def of(self, state: ClusterState, one: Task) -> bytes:
+        status, stands = state.statuses.get(one.id), state.state_of(one)
+        known = self._rows.get(one.id)
+        if known is not None and known[0] is one and known[1] is status and known[2] is stands:
+            return known[3]
+        row = msgspec.json.encode(task(state, one))
+        if len(self._rows) > 2 * len(state.tasks) + 1000:
+            self._rows = {ident: kept for ident, kept in self._rows.items() if ident in state.tasks}
+        self._rows[one.id] = (one, status, stands, row)
+        return row

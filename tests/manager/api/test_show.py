@@ -1,0 +1,34 @@
+"""The picture as people see it: rows are made once, and always tell how it is."""
+
+from __future__ import annotations
+
+import msgspec
+
+from cluster.model.task import TaskState
+from manager.api import show
+from tests.manager.decide.builders import Lab, a_service, a_stack
+
+
+def test_rows_of_tasks_are_kept_and_never_old() -> None:
+    lab = Lab("n1", "n2")
+    lab.deploy(a_stack("app", a_service(replicas=3, constraints=("node.hostname == n1",)), a_service("db")))
+    rows = show.TaskRows()
+
+    def right() -> dict[str, bytes]:
+        found = {task.id: rows.of(lab.state, task) for task in lab.state.tasks.values()}
+        assert found == {ident: msgspec.json.encode(show.task(lab.state, t)) for ident, t in lab.state.tasks.items()}
+        return found
+
+    lab.settle()
+    waiting = right()
+    lab.run_all()
+    running = right()
+    assert not set(waiting.values()) & set(running.values())
+    again = right()
+    assert all(again[ident] is row for ident, row in running.items()), "what has not changed is not made anew"
+    lab.wait(60.0)
+    lab.fall_silent("n1")
+    lab.wait(2.0)
+    right()
+    lost = [task for task in lab.state.tasks.values() if lab.state.state_of(task) is TaskState.PENDING]
+    assert lost, "the state is another, although neither task nor status have changed"
