@@ -17,8 +17,8 @@ from cluster.errors import Inconsistent
 from cluster.model.cluster import Claim, ClockMark, Cluster
 from cluster.model.network import Network
 from cluster.model.node import Manager, Node, NodeState, Session
-from cluster.model.secret import Content, External
 from cluster.model.rebalance import Rebalance, RebalanceWish
+from cluster.model.secret import Content, External
 from cluster.model.service import ServiceState
 from cluster.model.stack import Stack, StackRevision
 from cluster.model.task import Task, TaskStatus

@@ -39,15 +39,21 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """The addresses (without prefix length) that a sandbox has in one network, and its extra DNS names there."""
+    """The addresses (without prefix length) that a sandbox has in one network, and its extra DNS names there.
+
+    `mac_address` is one that its service asks for.
+    """
 
     network: str
     addresses: tuple[str, ...]
     aliases: tuple[str, ...] = ()
+    mac_address: str = ""
 
     @property
     def mac(self) -> str:
-        """Derived from the first IPv4 address, so that no one has to carry it: 02:42 and the four bytes."""
+        """Derived from the first IPv4 address, so that hardly anyone has to carry one: 02:42 and the four bytes."""
+        if self.mac_address:
+            return self.mac_address
         packed = next(ip.packed for a in self.addresses if (ip := ipaddress.ip_address(a)).version == 4)
         return "02:42:" + ":".join(f"{byte:02x}" for byte in packed)
 

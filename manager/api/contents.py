@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ from cluster.codec import key_of
 from cluster.errors import UserError
 from cluster.model.container import FileReference
 from cluster.model.secret import LARGEST_CONTENT, ConfigSpec, FileKind, SecretSpec, stack_owner
-from cluster.model.service import ServiceSpec
+from cluster.model.service import ServiceMode, ServiceSpec
 from cluster.model.stack import StackSpec
 from cluster.templates import Place, TemplateError, check, expand_service, expand_volume, task_values
 from cluster.views import DeployRequest
@@ -21,6 +22,8 @@ from manager.secrets import Keys
 
 FUNCTIONS = frozenset({"env", "secret", "config"})
 """What templates in contents know beside what those in services do."""
+
+_MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
 
 _Digests = dict[tuple[FileKind, str], str]
 
@@ -33,6 +36,7 @@ async def take_in(core: Core, request: DeployRequest) -> StackSpec:
     spec = request.spec
     revise.check(spec)
     check_templates(spec)
+    _check_mac_addresses(spec)
     _check_references(spec)
     stack = core.state.stacks.get(spec.name)
     used: list[tuple[FileKind, SecretSpec | ConfigSpec, str | None]] = []
@@ -140,6 +144,21 @@ def _check_references(spec: StackSpec) -> None:
                     raise UserError(f"{where}: uid and gid are numbers, not {file.uid!r} and {file.gid!r}")
                 if not 0 <= file.mode <= 0o7777:
                     raise UserError(f"{where}: {file.mode:o} is no mode")
+
+
+def _check_mac_addresses(spec: StackSpec) -> None:
+    """One address is for one task: two with the same in a network would take each other's packets."""
+    for name, service in spec.services.items():
+        mac, where = service.container.mac_address, f"services.{name}.mac_address"
+        if not mac:
+            continue
+        if _MAC.fullmatch(mac) is None or int(mac[:2], 16) & 1:
+            raise UserError(f"{where}: {mac!r} is no address of one host", hint="Write it like 02:42:ac:11:65:43.")
+        if service.replicas > 1 or service.mode is not ServiceMode.REPLICATED or service.update.order != "stop-first":
+            raise UserError(
+                f"{where}: a service with an address of its own has one task at a time",
+                hint="Take the key out, or set replicas to 1 and the order of updates to stop-first.",
+            )
 
 
 def check_templates(spec: StackSpec) -> None:

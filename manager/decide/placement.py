@@ -160,6 +160,8 @@ class Placement:
         claims: list[Claim] = []
         for network, aliases in self._networks:
             endpoint, claimed = self._addresses.endpoint(network, task.id, aliases)
+            if not endpoints and self._picture.spec.container.mac_address:
+                endpoint = dataclasses.replace(endpoint, mac_address=self._picture.spec.container.mac_address)
             endpoints.append(endpoint)
             claims += claimed
         claims += [host_port_claim(port, node, task.id) for port in self._picture.spec.ports if port.mode == "host"]

@@ -76,6 +76,7 @@ def convert(
         cgroup=service["cgroup"].one_of("", "", "host", "private"),
         cgroup_parent=service["cgroup_parent"].text(),
         block_io=block_io.convert(service["blkio_config"]),
+        mac_address=service["mac_address"].text().lower().replace("-", ":"),
         shm_size=service["shm_size"].integer(least=0) or None,
         storage_opt=service["storage_opt"].pairs(),
         cpuset=service["cpuset"].text(),

@@ -239,7 +239,7 @@ TABLE: dict[str, dict[str, Rule]] = {
         "pull_policy": Depends("`always`, `missing`, `never` honoured, others refused", _pull_policy),
         "security_opt": Depends("honoured, but for seccomp profiles in files", _security_opt),
         "isolation": Depends("only `default`", _isolation),
-        "mac_address": Refused("it follows from the IP address", "Take the key out."),
+        "mac_address": Honoured("of one replica: in the first network of the service"),
         "external_links": Refused(
             "containers outside of the cluster have no name in it",
             "Put the other service on a network that is external here; its name is found there.",

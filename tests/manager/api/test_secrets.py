@@ -139,6 +139,12 @@ async def test_what_is_sealed_opens_in_its_place_only(manager: RunningManager, r
             {"pw": sent(b"{{oops}}")},
             r"secrets\.pw: it is no template: .*no function oops",
         ),
+        (shop(user(mac_address="03:00:00:00:00:01")), {"pw": sent(b"1")}, "is no address of one host"),
+        (
+            shop(replace(user(mac_address="02:00:00:00:00:01"), replicas=2)),
+            {"pw": sent(b"1")},
+            r"services\.web\.mac_address: a service with an address of its own has one task",
+        ),
         (shop(user(environment={"A": "{{.Oops}}"})), {"pw": sent(b"1")}, r"services\.web\.environment\.A: .*no \.Oops"),
     ],
 )
