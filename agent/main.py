@@ -149,6 +149,7 @@ async def run(settings: Settings) -> None:
         if who is not None:
             wiring = Wiring(who.identity.name, settings.advertise)
             await depart(Engine(settings.engine), wiring, who.identity.cluster)
+            Secrets(SECRETS, Contents(who, lambda: settings.managers)).close()
         return
     if who is None:
         who = await _unless(stop, _join(settings))
