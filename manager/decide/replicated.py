@@ -13,9 +13,8 @@ def wanted(picture: ServicePicture) -> Wanted:
     occupied = [slot for slot in picture.slots if slot.occupant is not None]
     victims = _victims(picture, occupied)
     kept = {slot.number for slot in occupied} - victims
-    fates = {
-        s.number: Fate(Act.SETTLE) if s.number in kept else Fate(Act.GIVE_UP, "scaled down") for s in picture.slots
-    }
+    stays, goes = Fate(Act.SETTLE), Fate(Act.GIVE_UP, "scaled down")
+    fates = {slot.number: stays if slot.number in kept else goes for slot in picture.slots}
     return Wanted(fates, tuple(map(Opening, _missing(picture, kept))))
 
 
