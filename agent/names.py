@@ -2,7 +2,8 @@
 
 An endpoint is found by its service (`web`, `shop_web`), by all tasks of it (`tasks.web`), by slot (`web.3`), by its
 aliases, and by what its container is called (its host name, and `shop_web.3.<task id>`). Where the service has a
-virtual address, its own names and aliases lead to that.
+virtual address, its own names and aliases lead to that. Names lead to ready endpoints, but `all.tasks.web` also to
+those that are not ready yet, so that programs which form a cluster find each other before any of them is.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from agent.dns import AAAA, ANY, PTR, A, address_of
 from cluster.protocol import PeerItem, VipItem
 
 T = TypeVar("T")
+
+EARLY = "all.tasks."
+"""Begins a name that also leads to endpoints which are not ready yet."""
 
 
 class Verdict(Enum):
@@ -96,7 +100,8 @@ class NetworkNames:
         own_peers = [peer for peer in peers if peer.stack == stack]
         if own_vips or own_peers:
             vips, peers = own_vips, own_peers
-        ready = [peer for peer in peers if peer.ready]
+        early = name.startswith(EARLY)
+        ready = [peer for peer in peers if peer.ready or (early and not peer.leaving)]
         addresses = [a for vip in vips for a in vip.addresses] + [a for peer in ready for a in peer.addresses]
         answers = bool(ready) or any(vip.service_uid in self._ready for vip in vips)
         return _Found(tuple(addresses), answers, not peers)
@@ -140,7 +145,11 @@ def resolve(name: str, kind: int, networks: Sequence[NetworkNames], stack: str) 
         addresses = tuple(address for address in best.addresses if _of_kind(address, kind))
         return Resolution(Verdict.ANSWER, addresses, virtual=best.virtual)
     head, _, tail = name.rpartition(".")
-    ours = not head or head == "tasks" or (tail.isdigit() and any(n.find(head, stack) is not None for n in networks))
+    ours = (
+        not head
+        or head in ("tasks", "all.tasks")
+        or (tail.isdigit() and any(n.find(head, stack) is not None for n in networks))
+    )
     return Resolution(Verdict.UNKNOWN if ours else Verdict.ELSEWHERE)
 
 
@@ -164,7 +173,7 @@ def _names_of(peer: PeerItem) -> Iterator[str]:
     full = f"{peer.stack}_{peer.service}"
     names = _service_names(peer.stack, peer.service, peer.aliases)
     for name in (peer.service, full):
-        names |= {f"tasks.{name}", f"{name}.{peer.slot}"}
+        names |= {f"tasks.{name}", f"{EARLY}{name}", f"{name}.{peer.slot}"}
     names |= {peer.owner, peer.owner[:12], f"{full}.{peer.slot}.{peer.owner}"}
     return (name.lower() for name in names)
 

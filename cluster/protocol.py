@@ -77,7 +77,7 @@ class PeerItem:
     """An endpoint, here or elsewhere, in a network of this node: what FDB, neighbours and names are made of.
 
     `vtep` is the underlay address of its node. `ready` tells whether names and published ports may lead to it; one that
-    is `leaving` was ready and ends once nobody sends to it any more. A node's own endpoint in the ingress network has
+    is `leaving` ends, at the latest once nobody sends to it. A node's own endpoint in the ingress network has
     no task, service or slot.
     """
 

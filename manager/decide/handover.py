@@ -68,7 +68,8 @@ def wait_of(state: ClusterState, task: Task, now: float) -> Wait:
         else:
             last = max(last, at)
     if not laggards:
-        until = min(last, now) + LINGER
+        # The clock of another manager may be ahead.
+        until = min(last, task.leaving_at + PATIENCE) + LINGER
         return Wait(until if now < until else None)
     until = task.leaving_at + PATIENCE
     return Wait(until if now < until else None, tuple(laggards))

@@ -114,7 +114,7 @@ def peer(state: ClusterState, network: str, owner: str) -> PeerItem | None:
         addresses=endpoint.addresses,
         mac=endpoint.mac,
         ready=state.is_ready(task),
-        leaving=task.leaving_at is not None and task.desired is Desired.RUNNING,
+        leaving=task.leaving_at is not None or task.desired is not Desired.RUNNING,
         stack=service.stack,
         service=service.name,
         service_uid=service.uid,

@@ -61,7 +61,7 @@ class Withdrawals:
             await self._look.wait()
             await asyncio.sleep(DEBOUNCE)
             self._look.clear()
-            word, lease = self._word(), self._lease()
+            word, lease = self.word(), self._lease()
             if (word, lease) == written or (word is None and written[0] is None):
                 continue
             try:
@@ -82,7 +82,7 @@ class Withdrawals:
             return
         self._look.set()
 
-    def _word(self) -> Withdrawn | None:
+    def word(self) -> Withdrawn | None:
         """Say of which tasks all agents here have let go, and since when each."""
         self._vouched = {
             ident: self._vouched.get(ident, self._clock())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -29,7 +30,10 @@ def network(*peers: PeerItem) -> NetworkNames:
     return names
 
 
-SHOP = network(peer(1), peer(2), peer(3, ready=False), peer(1, "api"), peer(1, "web", "blog"), peer(2, "web", "blog"))
+SHOP = network(
+    peer(1), peer(2), peer(3, ready=False), replace(peer(4, ready=False), leaving=True),
+    peer(1, "api"), peer(1, "web", "blog"), peer(2, "web", "blog"),
+)  # fmt: skip
 IDLE = network(peer(1, ready=False))
 OTHER = network(peer(9, "web"), peer(8, "mail"))
 
@@ -41,6 +45,8 @@ OTHER = network(peer(9, "web"), peer(8, "mail"))
         pytest.param("shop_web", {1, 2}, id="with the stack's name before it"),
         pytest.param("tasks.web", {1, 2}, id="all tasks of it"),
         pytest.param("tasks.shop_web", {1, 2}, id="all tasks of it by the full name"),
+        pytest.param("all.tasks.web", {1, 2, 3}, id="those too that are not ready, but none that ends"),
+        pytest.param("all.tasks.shop_web", {1, 2, 3}, id="the same by the full name"),
         pytest.param("web.2", {2}, id="one slot"),
         pytest.param("shop_web.2", {2}, id="one slot by the full name"),
         pytest.param("web.3", set(), id="a slot that is not ready is known and empty"),

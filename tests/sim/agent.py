@@ -61,6 +61,9 @@ class Agent:
     reported: dict[str, TaskStatus] = field(default_factory=dict)
     """What was said in this session, so as to say it once."""
 
+    programmed: int = 0
+    """Names and ports are as in the set of this revision."""
+
     last_beat: float = 0.0
 
     @property
@@ -110,6 +113,7 @@ class Agent:
 
     def converge(self, now: float, step: int) -> None:
         """Go one step on with each task; `step` is how many states a starting task advances."""
+        self.programmed = self.journal.revision
         for task in self.journal.tasks.values():
             self._converge(task, now, step)
         if self.heard_in_session:

@@ -30,6 +30,7 @@ def happenings(world: World) -> list[tuple[float, Act]]:
         (1, chance.a_decision_is_made_again),
         (2, people.deploy),
         (8, people.change),
+        (1, people.roll_back),
     ]
     troubles: list[tuple[float, Act]] = [
         (1, people.remove),

@@ -12,6 +12,7 @@ from cluster.codec import PREFIX, decode, encode, key_for, key_of
 from cluster.model.node import Manager as ManagerRecord
 from cluster.model.node import NodeDescription, Session, SessionState
 from cluster.model.task import Task, TaskStatus
+from cluster.model.update import Withdrawn
 from cluster.model.volume import Volume
 from manager.clock import ClusterClock
 from manager.commit import Commit, Transaction
@@ -19,7 +20,9 @@ from manager.etcd.records import Compare, Put, absent, created_at, delete, exist
 from manager.leader import Leader
 from manager.picture import Change, ClusterState, Event
 from manager.sessions.ledger import merge
+from manager.sessions.withdrawals import Withdrawals
 from tests.sim.agent import Agent, Assignment
+from tests.sim.handovers import takes_too_many
 from tests.sim.store import Compacted
 
 if TYPE_CHECKING:
@@ -44,6 +47,8 @@ class Manager:
         self.awaited = 0
         self.sessions: dict[str, int] = {}  # by node: the revision of its record, as this manager wrote it
         self.opened: dict[str, tuple[int, int]] = {}  # by node: epoch and the revision that opened it
+        # Only what it knows is of use here; the real one writes in its own time.
+        self.withdrawals = Withdrawals(None, self.state, ident, self.now, lambda: lease)  # type: ignore[arg-type]
         self.relist()
         record = ManagerRecord(ident, ident, f"https://{ident}", self.now())
         world.txn((), [Put(key_of(record), encode(record), lease)])
@@ -86,6 +91,7 @@ class Manager:
     def _learn(self, changes: list[Change]) -> None:
         if self.state.clock is not None:
             self.clock.learn(self.state.clock.now, self.world.time)
+        self.withdrawals.changed(changes)
         if self.leader is not None:
             self.leader.note(changes, self.now())
 
@@ -112,6 +118,8 @@ class Manager:
 
     def lead(self, rng: random.Random, most: int) -> None:
         """Decide and commit, until there is nothing to do, the picture is awaited, or a plan is cut off here."""
+        if self.connected:
+            self._vouch(rng)
         for _ in range(most):
             if self.leader is None or not self.connected or self.state.revision < self.awaited:
                 return
@@ -121,6 +129,7 @@ class Manager:
                 if question is None:
                     return
                 plan = self.leader.decide(question, now)
+                self.world.hold(not (why := takes_too_many(self.state, plan)), why)
                 self.world.tell(f"{self.id} {question.about.name} {question.ident}: {[s.why for s in plan.steps]}")
                 if not plan.steps:
                     continue
@@ -177,6 +186,15 @@ class Manager:
         leaving = frozenset(self.state.volumes_leaving.get(agent.node, ()))
         return Assignment(opened[0], self.state.revision, tasks, mounts, leaving)
 
+    def _vouch(self, rng: random.Random) -> None:
+        """Store which tasks all agents here have let go of."""
+        key, word = key_for(Withdrawn, self.id), self.withdrawals.word()
+        stored = self.world.store.keys.get(key)
+        if word is None and stored is not None:
+            self.world.unreliable_txn((), [delete(key)], rng)
+        elif word is not None and (stored is None or stored.value != encode(word)) and self.lease in self.world.leases:
+            self.world.unreliable_txn((), [put(key, encode(word), self.lease)], rng)
+
     def change_session(self, node: str, **changes: object) -> None:
         key = key_for(Session, node)
         stored = self.world.store.keys.get(key)
@@ -196,6 +214,8 @@ class Manager:
         Volumes that it has removed are forgotten, as they were when it was asked.
         """
         key = key_for(Session, agent.node)
+        if agent.heard_in_session and agent.session is not None and rng.random() > self.world.trouble:
+            self.withdrawals.programmed(agent.node, agent.session[1], agent.programmed)
         for name in sorted(agent.removed & self.state.volumes_leaving.get(agent.node, set())):
             volume = key_for(Volume, name)
             as_asked = unchanged(volume, self.state.revision_of(volume))

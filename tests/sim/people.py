@@ -11,6 +11,7 @@ from cluster.model.node import Availability, Node
 from cluster.model.rebalance import RebalanceWish
 from cluster.model.service import (
     Dependency,
+    FailureAction,
     OnDisconnect,
     PortSpec,
     Reservations,
@@ -18,6 +19,7 @@ from cluster.model.service import (
     RestartPolicy,
     ServiceMode,
     ServiceSpec,
+    UpdateConfig,
 )
 from cluster.model.stack import StackSpec
 from manager.etcd.records import delete, put, unchanged
@@ -60,6 +62,15 @@ RESERVATIONS = (
 WISHES = (OnDisconnect(), OnDisconnect(), OnDisconnect(replace_after=20.0), OnDisconnect(replace=False))
 
 
+UPDATES = (
+    UpdateConfig(),
+    UpdateConfig(parallelism=2, order="start-first"),
+    UpdateConfig(parallelism=0, failure_action=FailureAction.CONTINUE),
+    UpdateConfig(failure_action=FailureAction.ROLLBACK, delay=3.0),
+    UpdateConfig(parallelism=2, failure_action=FailureAction.ROLLBACK, order="start-first", max_failure_ratio=0.3),
+)
+
+
 class People:
     def __init__(self, world: World) -> None:
         self.world = world
@@ -100,6 +111,15 @@ class People:
                 forced = (key,)
         services = {**head.spec.services, key: service}
         self._write(self._networks(a_stack(head.spec.name, *services.values())), forced)
+
+    def roll_back(self) -> None:
+        """Make a stack what one of its revisions was."""
+        stacks = sorted((s for s in self.world.truth.stacks.values() if not s.removing), key=lambda s: s.name)
+        if stacks:
+            known = self.world.truth.revisions[self.rng.choice(stacks).uid]
+            revision = known[self.rng.choice(sorted(known))]
+            self.world.tell(f"{revision.spec.name} goes back to {revision.n}")
+            self._write(revision.spec, back=tuple(revision.services), atomic=self.rng.random() < 0.3)
 
     def remove(self) -> None:
         stacks = sorted((s for s in self.world.truth.stacks.values() if not s.removing), key=lambda s: s.name)
@@ -161,8 +181,11 @@ class People:
         puts = [put(key, encode(r)) for key, r in zip(keys, records, strict=True)]  # type: ignore[arg-type]
         assert self.world.txn(guards, puts).succeeded
 
-    def _write(self, spec: StackSpec, forced: tuple[str, ...] = ()) -> None:
-        stack, revision = next_revision(self.world.truth, spec, forced)
+    def _write(
+        self, spec: StackSpec, forced: tuple[str, ...] = (), back: tuple[str, ...] = (), *, atomic: bool = False
+    ) -> None:
+        stack, revision = next_revision(self.world.truth, spec, forced, back)
+        revision = dataclasses.replace(revision, atomic=atomic)
         asked = {
             s.name: (str(s.mode), s.replicas, s.container.image, len(s.ports), sorted(s.depends_on))
             for s in spec.services.values()
@@ -211,6 +234,8 @@ class People:
             max_replicas_per_node=rng.choice([0, 0, 0, 1, 2]),
             reservations=rng.choice(RESERVATIONS),
             on_disconnect=rng.choice(WISHES),
+            update=rng.choice(UPDATES),
+            rollback=rng.choice(UPDATES),
         )
 
     def _ports(self) -> tuple[PortSpec, ...]:

@@ -14,6 +14,7 @@ from cluster.model.service import ServiceSpec
 from cluster.model.task import Task, TaskState, TaskStatus
 from manager.decide.global_mode import fitting, suitability
 from manager.picture import Change, ClusterState
+from tests.sim.handovers import LetGoFirst
 
 if TYPE_CHECKING:
     from tests.sim.world import World
@@ -143,4 +144,4 @@ def _fits_somewhere(truth: ClusterState, spec: ServiceSpec) -> bool:
     return bool(fitting(truth, suitability(truth, spec)))
 
 
-RULES: tuple[Callable[[World], Rule], ...] = (DoneIsDone, FewEnoughAtATime, OneANode, DependedOnFirst)
+RULES: tuple[Callable[[World], Rule], ...] = (DoneIsDone, FewEnoughAtATime, OneANode, DependedOnFirst, LetGoFirst)

@@ -1,5 +1,6 @@
 """Random histories of whole clusters. STACKYARD_HISTORIES sets how many, STACKYARD_SEED where to begin.
 
+1,500 of them are about 115,000 steps, besides the rounds in which all is healed: a minute and a half of one core.
 A failing seed prints its story; run it alone with STACKYARD_SEED=<seed> STACKYARD_HISTORIES=1.
 """
 
@@ -12,7 +13,7 @@ import pytest
 from tests.sim.chance import happenings
 from tests.sim.world import World
 
-HISTORIES = int(os.environ.get("STACKYARD_HISTORIES", "1200"))
+HISTORIES = int(os.environ.get("STACKYARD_HISTORIES", "1500"))
 FIRST_SEED = int(os.environ.get("STACKYARD_SEED", "0"))
 GROUPS = min(20, HISTORIES)
 

@@ -72,14 +72,17 @@ def a_description(name: str) -> NodeDescription:
     return NodeDescription(hostname=name, address=f"10.77.0.{name[1:]}", agent_version="1", boot_id="b")
 
 
-def next_revision(state: ClusterState, spec: StackSpec, force: Iterable[str] = ()) -> tuple[Stack, StackRevision]:
+def next_revision(
+    state: ClusterState, spec: StackSpec, force: Iterable[str] = (), back: Iterable[str] = ()
+) -> tuple[Stack, StackRevision]:
     """What the API writes for a deploy: the stack's new head and its revision."""
     stack = state.stacks.get(spec.name)
     head = state.head(stack.uid) if stack else None
     stack = stack or Stack(f"stack-{spec.name}-{state.revision}", spec.name, 0, "")
     n = stack.head + 1
     uid = f"{stack.uid}-{n}-".__add__
-    revision = revised(head, state.revisions.get(stack.uid, {}), spec, stack.uid, n, uid, forced=set(force))
+    known = state.revisions.get(stack.uid, {})
+    revision = revised(head, known, spec, stack.uid, n, uid, forced=set(force), back=set(back))
     revision = dataclasses.replace(revision, author="me", created_at=NOW, operation=f"op{n}")
     return dataclasses.replace(stack, head=n), revision
 
