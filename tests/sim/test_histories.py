@@ -1,6 +1,6 @@
 """Random histories of whole clusters. STACKYARD_HISTORIES sets how many, STACKYARD_SEED where to begin.
 
-1,500 of them are about 115,000 steps, besides the rounds in which all is healed: a minute and a half of one core.
+1,500 of them are 114,000 steps, besides the rounds in which all is healed: about a minute and a half of one core.
 A failing seed prints its story; run it alone with STACKYARD_SEED=<seed> STACKYARD_HISTORIES=1.
 """
 
