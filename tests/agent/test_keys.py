@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from agent.container import Image
@@ -12,7 +13,7 @@ from cluster.model.task import Task, TaskState
 from cluster.model.volume import VolumeSpec
 from cluster.protocol import ServiceItem
 from cluster.templates import Place
-from tests.agent.builders import CLUSTER, NODE, a_task, an_item
+from tests.agent.builders import CLUSTER, NODE, a_network, a_task, an_item, in_network
 from tests.agent.node import Node
 from tests.engines import ADDRESS, BOX, EngineHost
 
@@ -192,4 +193,15 @@ async def test_what_a_node_lacks_is_the_tasks_end_in_the_engines_words(node: Nod
     for name, (_, task) in tasks.items():
         status = await node.reach(task, S.REJECTED)
         assert REFUSED[name][1] in status.message, (name, status.message)
+    await node.leave_nothing()
+
+
+async def test_the_hardware_address_that_is_asked_for_is_that_of_the_sandbox(node: Node, host: EngineHost) -> None:
+    item = an_item()
+    task, peer = in_network(a_task(item), "10.128.1.1")
+    [endpoint] = task.endpoints
+    wanted = replace(endpoint, mac_address="02:00:5e:00:53:01")
+    node.assign(item, replace(task, endpoints=(wanted,)), replace(peer, mac=wanted.mac), a_network())
+    await node.reach(task, S.RUNNING)
+    assert "link/ether 02:00:5e:00:53:01" in host.inside(task.id, "ip", "link", "show", "eth0")
     await node.leave_nothing()
