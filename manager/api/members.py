@@ -138,7 +138,7 @@ async def renew_own_certificate(
 @router.post("/self/drain", response_model=NodeView)
 async def drain_own_node(caller: Agent, core: ReadyCore) -> Response:
     """Give up a node's own tasks, as it is about to leave."""
-    return answer(await nodes.change(core, _own(core, caller).id, NodeChange(Availability.DRAIN)))
+    return answer(await nodes.change(core, _own(core, caller).id, NodeChange(Availability.DRAIN, deadline="never")))
 
 
 @router.delete("/self", status_code=204)
