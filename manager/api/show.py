@@ -229,10 +229,12 @@ def _leaving(state: ClusterState, service: ServiceState) -> ServiceView:
 
 
 def problem(state: ClusterState, service_uid: str) -> str:
-    """Give the newest trouble of a service: what the leader met, why a task waits, or how one ended."""
+    """Give the trouble of a service: what the leader met, a paused update, why a task waits, or how one ended."""
     service = state.services.get(service_uid)
     if service is not None and service.problem:
         return service.problem
+    if service is not None and service.update is not None and service.update.state.paused:
+        return f"its update is paused: {service.update.message}"
     told: list[tuple[float, str]] = []
     for task_id in state.tasks_of.get(service_uid, ()):
         task, status = state.tasks[task_id], state.statuses.get(task_id)
