@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import socket
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 
@@ -18,6 +19,7 @@ from agent.network.netlink import Link, Request
 from agent.network.netlink_socket import NETLINK_NETFILTER, Netlink, NetlinkError
 from agent.network.nftmessages import get_generation, read_generation
 from agent.network.plan import BRIDGE, BRIDGE_INDEX, NODE_OUTER, OUTER, VXLAN, VXLAN_INDEX, VXLAN_PORT, Overlay, Wire
+from agent.network.watch import LINKS, ROWS, listener
 from cluster.errors import Failed
 from cluster.model.network import INGRESS
 
@@ -50,6 +52,7 @@ class Network:
         with namespaces.inside(self._fd):
             self.netlink = Netlink()
             self._filter = Netlink(NETLINK_NETFILTER)
+            self.listener = listener(socket.NETLINK_ROUTE, LINKS | ROWS)
         self.inode = os.fstat(self._fd).st_ino
         self._admitted: dict[int, Wire] = {}
         self._generation = 0
@@ -66,6 +69,7 @@ class Network:
     def close(self) -> None:
         self.netlink.close()
         self._filter.close()
+        self.listener.close()
         os.close(self._fd)
 
     def abandon(self) -> None:

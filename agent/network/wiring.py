@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 from collections.abc import Callable, Collection, Iterable
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -36,6 +37,7 @@ from agent.network.nft import Nftables
 from agent.network.plan import Overlay, Plan, Wire, node_link, outer_name, plan, wires
 from agent.network.ports import TABLE, Rules, changes, forget, udp_backends, whole
 from agent.network.translation import Translation
+from agent.network.watch import LINKS, RULES, Watch, listener
 from cluster.errors import Failed, NotFound, StackyardError
 from cluster.model.network import INGRESS, Endpoint
 from cluster.protocol import Item
@@ -46,7 +48,10 @@ log = logging.getLogger(__name__)
 
 NETNS_DIRECTORY = Path("/run/netns")
 LINKS_DIRECTORY = Path("/run/stackyard/netns")
-AUDIT_INTERVAL = 60.0
+AUDIT_INTERVAL, GLANCE_INTERVAL, AUDIT_PAUSE = 60.0, 5.0, 1.0
+"""Seconds until everything is compared although nothing was heard, until a look at what nobody tells of, and between
+two looks.
+"""
 
 
 class Wiring:
@@ -68,7 +73,7 @@ class Wiring:
         self._wanted: frozenset[str] | None = None
         self._laid: dict[str, tuple[Wire, ...]] = {}  # links of the sandboxes that are here; jobs of several threads
         self._rules: Rules | None = None
-        self._listing = ""
+        self._listings: dict[str, str] = {}  # of the node's own tables, as they were after they had been loaded
         self._busy: dict[str, asyncio.Future[None]] = {}
         self._translation = Translation()
         self._outward: frozenset[str] | None = None  # None: what an earlier process left
@@ -77,6 +82,8 @@ class Wiring:
         self._home: Netlink
         self._flows: Netlink
         self._nft: Nftables
+        self._links_here: socket.socket
+        self._rules_here: socket.socket
         self._mtu = 0
         self.keeps_source = False
         """Whether tasks here see the address of clients of published ports; known once opened."""
@@ -97,6 +104,8 @@ class Wiring:
         self._home = self._opened.enter_context(closing(Netlink()))
         self._flows = self._opened.enter_context(closing(Netlink(NETLINK_NETFILTER)))
         self._nft = self._opened.enter_context(closing(Nftables()))
+        self._links_here = self._opened.enter_context(listener(socket.NETLINK_ROUTE, LINKS))
+        self._rules_here = self._opened.enter_context(listener(NETLINK_NETFILTER, RULES))
         self._mtu = underlay_mtu(self._home, self._vtep)
         try:
             self._nft.run(ports.PROBE)
@@ -120,13 +129,28 @@ class Wiring:
         self._opened.close()
 
     async def run(self) -> None:
-        """Compare with the kernel every so often, for ever."""
-        while True:
-            await asyncio.sleep(AUDIT_INTERVAL)
-            try:
-                await self.audit()
-            except (StackyardError, OSError) as error:
-                log.warning("checking the node's networks failed, it is tried again in %g s: %s", AUDIT_INTERVAL, error)
+        """Mend what somebody else undoes, for ever: when the kernel tells of a change, and every so often anyway."""
+        loop = asyncio.get_running_loop()
+        watch = Watch()
+        thorough_at = loop.time() + AUDIT_INTERVAL
+        try:
+            while True:
+                watch.keep([self._links_here, self._rules_here, *(n.listener for n in self._networks.values())])
+                heard = await watch.heard(GLANCE_INTERVAL)
+                try:
+                    if self._rules_here in heard or loop.time() >= thorough_at:
+                        await self.audit()
+                        thorough_at = loop.time() + AUDIT_INTERVAL
+                    elif heard:
+                        await self.audit(firewall=False)
+                    else:
+                        async with self._lock:
+                            await self._in_thread(self._glance)
+                except (StackyardError, OSError) as error:
+                    log.warning("checking the node's networks failed, it is tried again: %s", error)
+                await asyncio.sleep(AUDIT_PAUSE)
+        finally:
+            watch.keep(())
 
     async def apply(self, items: Iterable[Item], *, prune: bool = True) -> None:
         """Bring networks, rows of remote endpoints and published ports to what a full set of assignments says.
@@ -137,10 +161,11 @@ class Wiring:
         async with self._lock:
             await self._in_thread(self._apply, tuple(items), prune)
 
-    async def audit(self) -> None:
-        """Compare everything applied with the kernel and mend it."""
+    async def audit(self, *, firewall: bool = True) -> None:
+        """Compare everything applied with the kernel and mend it, the host's own `firewall` included or not."""
         async with self._lock:
-            for task, missing in (await self._in_thread(self._audit, frozenset(self._busy))).items():
+            lost = await self._in_thread(self._audit, frozenset(self._busy), firewall)
+            for task, missing in lost.items():
                 log.warning("task %s has lost %s, making it again", task, " and ".join(wire.inner for wire in missing))
                 await self._alone(task, partial(mend_sandbox, self._namespaces, task, missing, self._networks))
 
@@ -274,7 +299,7 @@ class Wiring:
         if subnets == self._outward or not (prune or subnets):
             return
         if subnets:
-            self._nft.run(egress.whole(subnets))
+            self._load_table(egress.TABLE, egress.whole(subnets))
             let_through(egress.LINKS)
         else:
             self._nft.run(egress.forget())
@@ -295,7 +320,7 @@ class Wiring:
             wanted = replace(wanted, chains=held.chains | wanted.chains)
         else:
             return
-        self._rules, self._listing = wanted, self._list_table()
+        self._rules, self._listings[TABLE] = wanted, self._list_table(TABLE)
         if (udp := udp_backends(wanted)) and (held is None or udp != udp_backends(held)):
             settle(self._flows, {address for _, address, _ in self._home.addresses()}, udp)
 
@@ -304,14 +329,14 @@ class Wiring:
         stop_letting_through(link)
         self._rules = None
 
-    def _list_table(self) -> str:
+    def _list_table(self, table: str) -> str:
         """The table as nft shows it, in an order that does not depend on that of its hash tables."""
         try:
-            return " ".join(sorted(self._nft.run(f"list table {TABLE}").replace(",", " ").split()))
+            return " ".join(sorted(self._nft.run(f"list table {table}").replace(",", " ").split()))
         except Failed:
             return ""
 
-    def _audit(self, busy: frozenset[str]) -> dict[str, tuple[Wire, ...]]:
+    def _audit(self, busy: frozenset[str], firewall: bool) -> dict[str, tuple[Wire, ...]]:
         """Mend all that is the network's own; returns the links that sandboxes lack."""
         here = self.sandboxes()
         settled = {task: laid for task, laid in tuple(self._laid.items()) if task in here - busy}
@@ -324,13 +349,33 @@ class Wiring:
                 log.error("network %s cannot be mended, it is tried again: %s", overlay.network, error)
         self._translation.audit()
         if self._rules is not None:
-            if self._list_table() != self._listing:
-                log.warning("the nftables table of published ports was changed by someone else, loading it again")
-                self._nft.run(whole(self._rules))
-                self._listing = self._list_table()
-            let_through(self._rules.link)
+            self._audit_table(TABLE, partial(whole, self._rules))
+            if firewall:
+                let_through(self._rules.link)
+        if self._outward:
+            self._audit_table(egress.TABLE, partial(egress.whole, self._outward))
+            if firewall:
+                let_through(egress.LINKS)
         missing = {task: tuple(wire for wire in laid if wire in lost) for task, laid in settled.items()}
         return {task: wires for task, wires in missing.items() if wires}
+
+    def _audit_table(self, table: str, text: Callable[[], str]) -> None:
+        if self._list_table(table) != self._listings.get(table):
+            log.warning("the nftables table %s was changed by someone else, loading it again", table)
+            self._load_table(table, text())
+
+    def _load_table(self, table: str, text: str) -> None:
+        self._nft.run(text)
+        self._listings[table] = self._list_table(table)
+
+    def _glance(self) -> None:
+        """Look at what the kernel tells nobody of: rules in sandboxes and networks, and names of namespaces."""
+        self._translation.audit()
+        for overlay in tuple(self._plan.overlays.values()):
+            network = self._networks[overlay.network]
+            network.audit_guard()
+            if self._namespaces.inode(network.name) != network.inode:
+                self._audit_overlay(overlay, [])
 
     def _audit_overlay(self, overlay: Overlay, local: list[Wire]) -> list[Wire]:
         network = self._networks[overlay.network]

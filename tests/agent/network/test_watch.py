@@ -1,0 +1,103 @@
+"""What somebody undoes is put back soon, without being asked, and nothing is done where nothing happens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from agent.network.wiring import Wiring
+from cluster.protocol import VipItem
+from tests.agent.network.underlay import BACK, INGRESS_NETWORK, ROOT, Cluster, host, inside, rows, run
+
+pytestmark = pytest.mark.root
+
+Wirings = dict[str, Wiring]
+NETWORK = ROOT / "h1" / f"sn-{BACK.id}"
+
+
+@asynccontextmanager
+async def watching(wiring: Wiring) -> AsyncIterator[None]:
+    task = asyncio.create_task(wiring.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def is_namespace(path: Path) -> bool:
+    return path.exists() and path.stat().st_dev == host("h1").stat().st_dev
+
+
+async def mended(wanted: object, found: Callable[[], object], command: str) -> None:
+    for _ in range(100):  # 10 s: the sum of the longest pauses is 6
+        if await asyncio.to_thread(found) == wanted:
+            return
+        await asyncio.sleep(0.1)
+    assert await asyncio.to_thread(found) == wanted, command
+
+
+async def test_damage_is_mended_without_being_asked(wirings: Wirings) -> None:
+    cluster = Cluster()
+    one = cluster.task(1, "h1", BACK)
+    cluster.task(2, "h2", BACK)
+    cluster.task(3, "h1", INGRESS_NETWORK)
+    cluster.vips.append(VipItem(BACK.id, "uid", "stack", "web", ("10.102.255.1",)))
+    cluster.publish(8080, 80)
+    await cluster.start(wirings)
+    sandbox = wirings["h1"].namespace(one)
+
+    def rules(path: Path) -> list[str]:
+        return sorted(inside(path, "nft", "list", "ruleset").replace(",", " ").split())
+
+    def all_of_it() -> tuple[object, ...]:
+        # Not what the kernel chooses anew: MACs of outer ends, numbers of links, link-local addresses.
+        own = {row for row in rows(NETWORK) if "@if" not in row and ": vxlan0" not in row}
+        own = {row for row in own if not row.endswith("br0 permanent")}
+        here = {row.partition(": ")[2] for row in rows(host("h1")) if "sy-" in row and "@if" not in row}
+        here = {row for row in here if "inet6" not in row}
+        return own, here, rules(NETWORK), rules(sandbox), rules(host("h1"))
+
+    async with watching(wirings["h1"]):
+        await asyncio.sleep(1)
+        before = all_of_it()
+        for where, command in (
+            (NETWORK, "ip link del vxlan0"),
+            (NETWORK, "bridge fdb del 02:42:0a:66:01:02 dev vxlan0 self"),
+            (NETWORK, "ip neigh del 10.102.1.2 dev vxlan0"),
+            (NETWORK, "nft flush ruleset"),
+            (sandbox, "nft flush ruleset"),
+            (host("h1"), "nft delete table inet stackyard-egress"),
+            (host("h1"), "nft flush chain inet stackyard published"),
+            (host("h1"), f"ip link del sy-{BACK.id}"),
+        ):
+            inside(where, *command.split())
+            await mended(before, all_of_it, command)
+        run("umount", "-l", str(NETWORK))
+        await mended(True, lambda: is_namespace(NETWORK) and all_of_it() == before, "umount")
+
+
+async def test_where_nothing_happens_nothing_is_compared(wirings: Wirings, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster()
+    cluster.task(1, "h1", BACK)
+    await cluster.start(wirings)
+    audits = 0
+    audit = wirings["h1"].audit
+
+    async def counted(**options: bool) -> None:
+        nonlocal audits
+        audits += 1
+        await audit(**options)
+
+    monkeypatch.setattr(wirings["h1"], "audit", counted)
+    monkeypatch.setattr("agent.network.wiring.GLANCE_INTERVAL", 0.05)
+    monkeypatch.setattr("agent.network.wiring.AUDIT_PAUSE", 0.05)
+    async with watching(wirings["h1"]):
+        await asyncio.sleep(2)
+        settled = audits
+        await asyncio.sleep(2)
+        assert audits == settled > 0
