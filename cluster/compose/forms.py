@@ -36,6 +36,8 @@ def _or_null(value: Any) -> str | None:
 def to_whole(value: Any) -> int:
     if isinstance(value, str):
         return quantities.integer(value)
+    if not isinstance(value, int | float):
+        raise wanted(value, ("integer",))
     if not -(2**63) <= value < 2**63:
         raise Wrong(f"{value:g} is too large a number")
     return int(value)

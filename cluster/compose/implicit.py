@@ -30,7 +30,7 @@ def normalise(root: Map, project: str, lookup: Lookup) -> None:
     for section in ("networks", "volumes", "configs", "secrets"):
         for key, value, _ in entries(root.get(section) or {}):
             resource = root[section][key] = Map() if value is None else value
-            if resource.get("name") is None:
+            if isinstance(resource, Map) and resource.get("name") is None:
                 resource["name"] = key if resource.get("external") else f"{project}_{key}"
 
 

@@ -141,6 +141,8 @@ class Array(Kind):
                 raise wrong.within(n) from None
 
     def bind(self, value: Any) -> Any:
+        if not isinstance(value, list | type(None)):
+            raise wanted(value, ("array",))
         result = []
         for n, item in enumerate(value or ()):
             try:
@@ -192,6 +194,8 @@ class Object(Kind):
     def bind(self, value: Any) -> Any:
         if value is None:
             return OMITTED
+        if not isinstance(value, dict):  # below a name that the schema does not look into
+            raise wanted(value, ("object",))
         result: dict[str, Any] = {}
         for key, kind in self.fields.items():
             if key in value:
@@ -243,8 +247,11 @@ class Table(Kind):
                 raise wrong.within(key) from None
 
     def bind(self, value: Any) -> Any:
+        value = {} if value is None else value
+        if not isinstance(value, dict):
+            raise wanted(value, ("object",))
         result = {}
-        for key in sorted(value or ()):
+        for key in sorted(value):
             try:
                 bound = self.value.bind(value[key])
             except Wrong as wrong:

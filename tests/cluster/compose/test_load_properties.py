@@ -132,7 +132,7 @@ def test_many_keys_together_load_to_the_same(texts: list[str]) -> None:
 
 
 APPENDED = ("constraints", "devices", "security_opt", "gpus: all")
-"""Lists that grow when they are merged, as the specification says, even by what they hold; and `all`, which is no list."""
+"""Lists that grow when they are merged, as the specification says, even by what they hold; `all` is no list."""
 
 
 @pytest.mark.parametrize("text", [text for text, _ in LOADED if not any(key in text for key in APPENDED)])
@@ -177,6 +177,21 @@ def test_aliases_upon_aliases_stay_within_a_gigabyte() -> None:
 )
 def test_what_is_too_much_is_refused(text: bytes) -> None:
     assert load(text, env={"A": "x" * 1000}) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "services: {a: {image: x, ulimits: {A: {soft: [1], hard: 2}}}}",
+        "services: {a: {image: x, ulimits: {A: [1]}}}",
+        "services: {a: {image: x, networks: [default]}}\nnetworks: {default: , n n: 5}",
+        "services: {a: {image: x}}\nnetworks: {n n: {ipam: {config: 5}, labels: 3}}",
+        "services: {a: {image: x}}\nmodels: {m m: 5}",
+        "services: {a: {image: x, gpus: [{options: [[1]], capabilities: 4}]}}",
+    ],
+)
+def test_names_that_the_schema_does_not_look_into_bring_no_other_error(text: str) -> None:
+    load(text)
 
 
 def test_a_long_chain_of_dependencies_is_followed() -> None:
