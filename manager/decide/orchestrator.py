@@ -192,13 +192,13 @@ class _Reconciler:
             else:
                 self._replace(task, inherited(task), f"node {node.name} is down")
         else:
-            moving = task.moving and slot.number not in self.moves.settled
-            self._note(dataclasses.replace(task, moving=moving), self.moves.notes.get(slot.number, ""), was=task)
+            if slot.number in self.moves.settled:
+                self.changed[task.id] = task = dataclasses.replace(task, moving=False)
+            self._note(task, self.moves.notes.get(slot.number, ""))
 
-    def _note(self, task: Task, reason: str, was: Task | None = None) -> None:
-        noted = dataclasses.replace(task, reason=reason)
-        if noted != (was or task):
-            self.changed[task.id] = noted
+    def _note(self, task: Task, reason: str) -> None:
+        if task.reason != reason:
+            self.changed[task.id] = dataclasses.replace(task, reason=reason)
 
     def _end(self, task: Task, desired: Desired, reason: str) -> None:
         changed = let_go(self.picture, task, desired, reason)
