@@ -163,7 +163,7 @@ async def test_names_are_answered_over_udp_and_tcp(node: Node) -> None:
     by_tcp = await node.ask(tasks[0], "web", tcp=True)
     assert len(by_tcp.rr) == 2 and by_tcp.rr[0].ttl == 1
     assert (await node.ask(tasks[0], "nobody")).header.rcode == dnslib.RCODE.NXDOMAIN
-    pointer = await node.ask(tasks[0], "2.0.102.10.in-addr.arpa", "PTR")
+    pointer = await node.ask(tasks[0], "2.1.102.10.in-addr.arpa", "PTR")
     assert str(pointer.rr[0].rdata) == "stack_web.2."
 
 
