@@ -71,6 +71,10 @@ def write(host: Machine, path: str, text: str, mode: int = 0o644) -> None:
     host.run("sh", "-c", 'cat >"$1" && chmod "$2" "$1"', "write", path, oct(mode)[2:], stdin=text.encode())
 
 
+def await_manager(host: Machine) -> None:
+    host.until(lambda: host.run("stack", "node", "ls", code=None).returncode == 0, "its manager does not come back")
+
+
 def restart_engine(host: Machine) -> None:
     host.run("systemctl", "reset-failed", "docker")  # or systemd thinks that it fails again and again
     host.run("systemctl", "restart", "docker")
@@ -137,6 +141,7 @@ def test_a_cluster_of_three_hosts_from_nothing_to_nothing(hosts: list[Machine]) 
         host.run("systemctl", "kill", "--signal=KILL", AGENT)
         host.run("systemctl", "restart", AGENT)
     first.run("systemctl", "restart", MANAGER)
+    await_manager(first)
     eventually(lambda: set(statuses(first).values()) == {"ready"}, "the agents come back", within=60)
     assert {host.name: containers(host) for host in hosts} == running
     assert hello(second)
@@ -210,6 +215,7 @@ def test_what_goes_wrong_leaves_the_host_as_it_was_and_is_gone_on_from(hosts: li
     assert second.run("cat", "/etc/docker/daemon.json").stdout == kept
     assert second.run("stat", "-c", "%a", "/etc/docker/daemon.json").stdout == "640\n"
     first.run("systemctl", "start", MANAGER)
+    await_manager(first)
 
     # and a host may come back under the name that it had, once it counts as down
     eventually(lambda: statuses(first)["n2"] in ("down", "agent-lost"), "the node is missed")
@@ -275,7 +281,7 @@ def test_a_host_that_lost_power_comes_back_as_the_node_that_it_was(hosts: list[M
 
     host.cut_power()
     host.boot()
-    host.until(lambda: host.run("stack", "node", "ls", code=None).returncode == 0, "its manager does not come back")
+    await_manager(host)
     host.until(lambda: statuses(host) == {host.name: "ready"}, "its agent does not come back")
     host.until(lambda: len(containers(host)) == 6, "its containers do not come back")
     assert containers(host) == before, host.run("stack", "ps", "hello", "--all").stdout
