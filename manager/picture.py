@@ -14,8 +14,8 @@ from cluster.codec import Record, decode, key_for, key_of
 from cluster.model.cluster import Claim, ClockMark, Cluster
 from cluster.model.network import Network
 from cluster.model.node import Availability, Manager, Node, NodeState, NodeStatus, Session, SessionState
-from cluster.model.secret import Content, External
 from cluster.model.rebalance import Rebalance, RebalanceWish
+from cluster.model.secret import Content, External
 from cluster.model.service import ServiceSpec, ServiceState
 from cluster.model.stack import ServiceVersion, Stack, StackRevision
 from cluster.model.task import Desired, Task, TaskState, TaskStatus

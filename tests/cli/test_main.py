@@ -71,7 +71,9 @@ async def test_wrong_words_are_said_to_be_so(person: Terminal, arguments: tuple[
         pytest.param("a: [1", "compose.yml:1: this is not YAML", id="not YAML"),
         pytest.param("services:\n  a: {imgae: x}", "compose.yml:2: services.a.imgae: the key is unknown", id="a typo"),
         pytest.param(
-            "services:\n  a: {init: true}", "compose.yml:2: services.a: the service has no image and no build", id="no image"
+            "services:\n  a: {init: true}",
+            "compose.yml:2: services.a: the service has no image and no build",
+            id="no image",
         ),
         pytest.param(HELLO + "    command: ${CMD:?say what}", "compose.yml:4: services.web.command:", id="a variable"),
     ],

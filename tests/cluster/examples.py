@@ -16,8 +16,8 @@ from cluster.model.node import (
     Session,
     SessionState,
 )
-from cluster.model.secret import Content, External
 from cluster.model.rebalance import Rebalance, RebalanceWish
+from cluster.model.secret import Content, External
 from cluster.model.service import (
     NetworkAttachment,
     PortSpec,
