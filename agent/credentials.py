@@ -25,8 +25,9 @@ from tenacity import (
 
 from cluster import errors, pki
 from cluster.errors import Failed, StackyardError, Unavailable, UserError
+from cluster.membership import CertificateReply, JoinReply, JoinRequest, RenewalRequest
 from cluster.model.node import Role
-from cluster.views import CertificateReply, ErrorBody, JoinReply, JoinRequest, RenewalRequest
+from cluster.views import ErrorBody
 
 log = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ import msgspec
 
 from cluster import codec, pki
 from cluster.errors import Inconsistent
+from cluster.membership import CertificateReply, ClientRole, JoinReply
 from cluster.model.cluster import Cluster
 from cluster.model.node import Node, Role
-from cluster.views import CertificateReply, ClientRole, JoinReply
 from manager.etcd import Etcd, KeyValue, UnknownOutcome, absent, get, put
 
 log = logging.getLogger(__name__)

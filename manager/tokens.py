@@ -16,8 +16,8 @@ import msgspec
 
 from cluster import pki
 from cluster.errors import Conflict, Forbidden, Inconsistent, NotFound, UserError
+from cluster.membership import JoinTokens, NewToken, TokenReply, TokenView
 from cluster.model.node import Role
-from cluster.views import JoinTokens, NewToken, TokenReply, TokenView
 from manager.authority import ROLES, Authority, TokenRecord, read, token_key, written
 from manager.etcd import Etcd, KeyValue, Operation, UnknownOutcome, delete, put, unchanged
 

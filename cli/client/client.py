@@ -15,7 +15,7 @@ import msgspec
 
 from cli.client.contexts import Context
 from cli.client.transport import Transport
-from cluster import views
+from cluster import membership, views
 from cluster.errors import Failed, NotFound, Unavailable
 from cluster.model.node import Role
 from cluster.model.secret import FileKind
@@ -88,18 +88,18 @@ class Client:
     def update_node(self, name: str, change: views.NodeChange) -> views.NodeView:
         return self._ask(views.NodeView, "PATCH", f"/nodes/{name}", body=change)
 
-    def join_tokens(self) -> views.JoinTokens:
-        return self._get(views.JoinTokens, "/join-tokens")
+    def join_tokens(self) -> membership.JoinTokens:
+        return self._get(membership.JoinTokens, "/join-tokens")
 
-    def tokens(self) -> list[views.TokenView]:
-        return self._get(list[views.TokenView], "/tokens")
+    def tokens(self) -> list[membership.TokenView]:
+        return self._get(list[membership.TokenView], "/tokens")
 
-    def create_token(self, role: Role, *, expires_in: float | None = None, once: bool = False) -> views.TokenReply:
+    def create_token(self, role: Role, *, expires_in: float | None = None, once: bool = False) -> membership.TokenReply:
         """Make a join token; `expires_in` is in seconds, None for never."""
-        return self._ask(views.TokenReply, "POST", "/tokens", body=views.NewToken(role, expires_in, once))
+        return self._ask(membership.TokenReply, "POST", "/tokens", body=membership.NewToken(role, expires_in, once))
 
-    def rotate_token(self, role: Role) -> views.TokenReply:
-        return self._ask(views.TokenReply, "POST", f"/tokens/{role}/rotate")
+    def rotate_token(self, role: Role) -> membership.TokenReply:
+        return self._ask(membership.TokenReply, "POST", f"/tokens/{role}/rotate")
 
     def revoke_token(self, ident: str) -> None:
         self._transport.call("DELETE", f"/v1/tokens/{urllib.parse.quote(ident, safe='')}")

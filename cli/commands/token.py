@@ -8,8 +8,8 @@ from cli.client import Client
 from cli.client.contexts import DEFAULT_SOCKET, Context, chosen
 from cli.output import Form, age, format_option, show
 from cluster.errors import UserError
+from cluster.membership import TokenView
 from cluster.model.node import Role
-from cluster.views import TokenView
 
 _ROLES = click.Choice(["worker", "manager"])
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}

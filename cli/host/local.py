@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from cluster.errors import Failed, StackyardError, Unavailable
 
 if TYPE_CHECKING:
-    from cluster.views import JoinTokens, NodeView
+    from cluster.membership import JoinTokens
+from cluster.views import NodeView
 
 _RENEW_AFTER = 30 * 24 * 3600  # seconds; certificates live for three times as long
 
@@ -20,7 +21,7 @@ def tokens(sockets: Sequence[Path]) -> JoinTokens:
     """The standing join tokens, from the first manager that answers."""
     import msgspec
 
-    from cluster.views import JoinTokens
+    from cluster.membership import JoinTokens
 
     return msgspec.json.decode(ask(sockets, "GET", "/v1/join-tokens"), type=JoinTokens)
 
@@ -39,7 +40,7 @@ def write_context(name: str, endpoints: Sequence[str], sockets: Sequence[Path], 
 
     from cli.client import contexts
     from cluster import pki
-    from cluster.views import CertificateReply, CertificateRequest
+    from cluster.membership import CertificateReply, CertificateRequest
 
     token = pki.parse_token(tokens(sockets).worker)
     folder = _folder(name)

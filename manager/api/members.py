@@ -10,21 +10,20 @@ from starlette.responses import Response
 
 from cluster.codec import key_for
 from cluster.errors import Conflict, Forbidden, NotFound, UserError
-from cluster.model.node import Availability, Node
-from cluster.pki import key_digest
-from cluster.views import (
+from cluster.membership import (
     CertificateReply,
     CertificateRequest,
     JoinReply,
     JoinRequest,
     JoinTokens,
     NewToken,
-    NodeChange,
-    NodeView,
     RenewalRequest,
     TokenReply,
     TokenView,
 )
+from cluster.model.node import Availability, Node
+from cluster.pki import key_digest
+from cluster.views import NodeChange, NodeView
 from manager import tokens
 from manager.api import nodes, show
 from manager.api.bodies import answer, body, takes

@@ -15,8 +15,9 @@ from aiohttp import WSMsgType, web
 
 from cluster import pki
 from cluster.errors import Conflict
+from cluster.membership import CertificateReply, JoinReply, JoinRequest, RenewalRequest
 from cluster.protocol import Beat, Hello, Recorded, Statuses, ToAgent, ToManager, Welcome, decode_to_manager, encode
-from cluster.views import CertificateReply, ErrorBody, JoinReply, JoinRequest, RenewalRequest
+from cluster.views import ErrorBody
 from tests.agent.builders import CLUSTER, NODE
 
 M = TypeVar("M", bound=ToManager)
