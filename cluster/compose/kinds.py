@@ -274,19 +274,13 @@ class Either(Kind):
             if form.accepts(value):
                 form.check(value)
                 return
-        raise wanted(value, self._names())
-
-    def _names(self) -> tuple[str, ...]:
-        names: list[str] = []
-        for form in self.forms:
-            names += form.types if isinstance(form, Scalar) else ["array" if isinstance(form, Array) else "object"]
-        return tuple(dict.fromkeys(names))
+        raise wanted(value, _type_names(self))
 
     def bind(self, value: Any) -> Any:
         for form in self.forms:
             if form.accepts(value):
                 return form.bind(value)
-        raise wanted(value, self._names())
+        raise wanted(value, _type_names(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +297,17 @@ class Made(Kind):
         self.form.check(value)
 
     def bind(self, value: Any) -> Any:
+        if value is not None and not self.accepts(value):
+            raise wanted(value, _type_names(self.form))
         return self.make(value)
+
+
+def _type_names(kind: Kind) -> tuple[str, ...]:
+    if isinstance(kind, Either):
+        return tuple(dict.fromkeys(name for form in kind.forms for name in _type_names(form)))
+    if isinstance(kind, Made):
+        return _type_names(kind.form)
+    return kind.types if isinstance(kind, Scalar) else ("array",) if isinstance(kind, Array) else ("object",)
 
 
 def digest(value: Any) -> Any:

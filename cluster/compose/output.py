@@ -17,7 +17,7 @@ def as_json(model: dict[str, Any]) -> str:
 
 
 def as_yaml(model: dict[str, Any]) -> str:
-    """Write YAML, without what only Docker's JSON has: null commands, empty ipam, capital letters in blkio_config."""
+    """Write YAML, without what no file may hold: null commands, empty ipam, capital letters in blkio_config."""
     import yaml
 
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -46,6 +46,8 @@ def _lean(model: dict[str, Any]) -> dict[str, Any]:
 
 def _service(service: dict[str, Any]) -> dict[str, Any]:
     lean = {key: value for key, value in service.items() if value is not None or key not in ("command", "entrypoint")}
+    if service.get("memswap_limit") == "-1":
+        lean["memswap_limit"] = -1  # as text it is no size
     if "blkio_config" in service:
         lean["blkio_config"] = {
             key: [{name.lower(): amount for name, amount in one.items()} for one in value] if key in _RATES else value

@@ -274,10 +274,6 @@ def _provided(value: Any) -> Any:
     return [to_loose(item) for item in value] if isinstance(value, list) else [to_loose(value)]
 
 
-def _swap(value: Any) -> str | int:
-    return value if value == "-1" else to_size(value)  # no limit: that is also how Docker prints it
-
-
 _SINGLES = Scalar(("string", "number", "boolean"))
 _NOTHING = Scalar(("null",))
 _DEPENDENCY = Object(
@@ -375,7 +371,7 @@ SERVICE = Object(
         ),
         "mem_limit": ANY_SIZE,
         "mem_reservation": SIZE,
-        "memswap_limit": Scalar(("number", "string"), _swap),
+        "memswap_limit": ANY_SIZE,
         "mem_swappiness": Scalar(("integer", "string"), to_size),
         "mac_address": TEXT,
         "models": Either((UNIQUE_TEXTS, Table(_MODEL_USE, names=NAME))),

@@ -113,7 +113,6 @@ _INDEXES: Patterns[_Index] = Patterns(
         "services.*.annotations": _name,
         "services.*.build.args": _name,
         "services.*.build.additional_contexts": _name,
-        "services.*.build.platforms": _name,
         "services.*.build.tags": _name,
         "services.*.build.labels": _name,
         "services.*.cap_add": _name,

@@ -94,6 +94,9 @@ MERGED: list[tuple[str, str, dict[str, Any]]] = [
     ("build: x", "build: {dockerfile: y}", {"build": {"context": "/srv/app/x", "dockerfile": "y"}}),
     ("build: {context: x, args: [A=1]}", "build: y",
      {"build": {"context": "/srv/app/y", "dockerfile": "Dockerfile", "args": {"A": "1"}}}),
+    ("build: {context: x, platforms: [l/a, l/b], tags: [t]}", "build: {platforms: [l/c, l/b], tags: [t]}",
+     {"build": {"context": "/srv/app/x", "dockerfile": "Dockerfile", "tags": ["t"],
+                "platforms": ["l/a", "l/b", "l/c", "l/b"]}}),
     ("volumes: ['vv:/v', /anon]", "volumes: ['ww:/v']",
      {"volumes": [{"type": "volume", "source": "ww", "target": "/v", "volume": {}},
                   {"type": "volume", "target": "/anon", "volume": {}}]}),
@@ -290,6 +293,7 @@ def test_06_to_09_resources(text: str, section: str, key: str, expected: dict[st
         ("configs: {c: {content: x, file: y}}", "exclude each other"),
         ("configs: {c: }", "a mapping is wanted"),
         ("volumes: [vv]", "a mapping is wanted"),
+        ("networks: {n: , '': {labels: x}}", "a mapping or a list is wanted"),
     ],
 )
 def test_06_to_09_resources_that_cannot_be(text: str, told: str) -> None:

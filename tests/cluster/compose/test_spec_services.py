@@ -184,6 +184,7 @@ REFUSED = [
     ("volumes: [/x, {type: bind, source: /y, target: /x/}]", "volumes.1", "mounted at /x already"),
     ("mem_limit: 10x", "mem_limit", "not a size"),
     ("mem_limit: true", "mem_limit", "a number or text is wanted"),
+    ("memswap_limit: '-1'", "memswap_limit", "out of range"),
     ("stop_grace_period: 10", "stop_grace_period", "text is wanted"),
     ("stop_grace_period: '10'", "stop_grace_period", "not a duration"),
     ("stop_grace_period: 1x", "stop_grace_period", "no unit of time"),
