@@ -38,8 +38,9 @@ def _loaded(layers: Layers, entry: Any, file: str, at: Where) -> Map:
     if not paths:
         raise at.error("there is no path", hint="Write - path: FILE.")
     chain = (*layers.chain, file)
-    if paths[0] in chain:
-        raise at.error(f"files include each other in a circle: {' -> '.join([*chain, paths[0]])}")
+    for path in paths:
+        if path in chain:
+            raise at.error(f"files include each other in a circle: {' -> '.join([*chain, path])}")
     directory = fields.get("project_directory")
     folder = layers.at(directory) if directory else posixpath.dirname(paths[0])
     variables = dict(layers.variables)

@@ -37,7 +37,9 @@ def _merge(base: Any, over: Any, path: Path) -> Any:
     return over
 
 
-def _mappings(base: Map, over: Any, path: Path) -> Map:
+def _mappings(base: Any, over: Any, path: Path) -> Map:
+    if not isinstance(base, Map):
+        raise Wrong(f"{found(base)} of an earlier file cannot be overridden")
     if not isinstance(over, Map):
         raise Wrong(f"a mapping of an earlier file cannot be overridden by {found(over)}")
     for key, value, place in entries(over):

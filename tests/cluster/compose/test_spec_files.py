@@ -119,11 +119,23 @@ def test_13_merge(base: str, over: str, expected: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("base", "over", "field"),
-    [("deploy: {replicas: 1}", "deploy: x", "deploy"), ("cap_add: [a]", "cap_add: {x: 1}", "cap_add")],
+    [
+        ("deploy: {replicas: 1}", "deploy: x", "deploy"),
+        ("cap_add: [a]", "cap_add: {x: 1}", "cap_add"),
+    ],
 )
 def test_13_other_types_cannot_be_merged(base: str, over: str, field: str) -> None:
     error = wrong(base, over)
     assert (error.file, error.field) == ("/srv/app/second.yml", f"services.a.{field}")
+
+
+@pytest.mark.parametrize("key", ["depends_on", "networks", "models", "build"])
+def test_05_an_extended_service_of_a_wrong_type_cannot_be_merged(key: str) -> None:
+    value = "[x]" if key == "build" else "x"
+    text = f"services:\n  b: {{image: x, {key}: {value}}}\n  a: {{extends: b, {key}: {{context: {{}}}}}}\n"
+    with pytest.raises(ComposeError, match="of an earlier file cannot be overridden") as caught:
+        model(text)
+    assert caught.value.field == f"services.a.{key}"
 
 
 def test_13_documents_of_one_file_are_laid_over_one_another() -> None:
@@ -220,6 +232,7 @@ def test_14_include(include: str, env: dict[str, str], image: str, source: str) 
         ("include: [sub/inc.yml]\nservices: {i: {image: x}}", "services.i is in this file and in an included one"),
         ("include: [no.yml]", "there is no file /srv/app/no.yml"),
         ("include: [compose.yml]", "include each other in a circle"),
+        ("include: [{path: [sub/inc.yml, compose.yml]}]", "include each other in a circle"),
         ("include: {path: x}", "a list is wanted"),
         ("include: [{paths: x}]", "the key is unknown"),
         ("include: [{path: sub/inc.yml, env_file: no.env}]", "there is no file /srv/app/no.env"),
