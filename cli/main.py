@@ -25,7 +25,6 @@ COMMANDS = {
     "logs": ("cli.commands.services", "logs", "Show what the tasks of a service print."),
     "rm": ("cli.commands.stacks", "rm", "Remove stacks, and wait until all of them is gone."),
     "service": ("cli.commands.services", "service", "The commands on services, by Docker's longer names."),
-    "secrets": ("cli.commands.secrets", "secrets", "Secrets made apart from stacks."),
     "secret": ("cli.commands.secrets", "secrets", "Secrets made apart from stacks."),
     "configs": ("cli.commands.secrets", "configs", "Configs made apart from stacks; not `config`, which shows files."),
     "node": ("cli.commands.node", "node", "The nodes of the cluster."),
@@ -39,12 +38,15 @@ COMMANDS = {
     "version": ("cli.commands.node", "version", "Show the versions of this command and of the manager."),
 }
 
+ALIASES = {"secrets": "secret"}
+
 
 class _Commands(click.Group):
     def list_commands(self, context: click.Context) -> list[str]:
         return list(COMMANDS)
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        name = ALIASES.get(name, name)
         if name not in COMMANDS:
             return None
         module, attribute, _ = COMMANDS[name]

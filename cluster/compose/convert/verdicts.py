@@ -263,7 +263,10 @@ TABLE: dict[str, dict[str, Rule]] = {
         **_all(Refused(_ADDRESSES, "Use the name of the service."), "ipv4_address", "ipv6_address", "link_local_ips"),
         "mac_address": Refused("it follows from the IP address", "Take the key out."),
         **_all(Refused(_LATER), "driver_opts", "interface_name"),
-        **_all(Translated("nothing to do: no network of a stack holds the default route"), "gw_priority", "priority"),
+        **_all(
+            Translated("nothing to do: the default route is by the first network that is not internal"),
+            *("gw_priority", "priority"),
+        ),
     },
     "services.*.ports.[]": {
         **_honoured("target", "mode"),
