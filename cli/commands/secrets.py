@@ -1,4 +1,4 @@
-"""`stack secrets` and `stack configs`: those that are made apart from stacks, for files that say `external`."""
+"""`stack secret` and `stack configs`: those that are made apart from stacks, for files that say `external`."""
 
 from __future__ import annotations
 
