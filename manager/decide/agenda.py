@@ -59,7 +59,7 @@ class Agenda:
         self._heap: list[tuple[float, Question]] = []
 
     def mark(self, about: About, *idents: str) -> None:
-        for ident in idents:
+        for ident in sorted(idents):  # many come from sets, and the same history is to be decided in the same order
             self._open[about][ident] = None
 
     def mark_all(self) -> None:
@@ -229,13 +229,11 @@ class Agenda:
 
         Tasks on drained nodes wait too: for a place to go to.
         """
-        for node in self._state.drained:
-            self.mark(About.SERVICE, *{self._state.tasks[t].service_uid for t in self._state.tasks_on.get(node, ())})
-        for uid in self._state.unbound:
-            self.mark(About.SERVICE, uid)
-            service = self._state.services.get(uid)
-            if service is not None:
-                self.mark(About.STACK, service.stack_uid)
+        state = self._state
+        drained = (task for node in state.drained for task in state.tasks_on.get(node, ()))
+        self.mark(About.SERVICE, *{state.tasks[task].service_uid for task in drained}, *state.unbound)
+        unbound = filter(None, map(state.services.get, state.unbound))
+        self.mark(About.STACK, *{service.stack_uid for service in unbound})
 
     def _attached(self, network: Network) -> set[str]:
         """Give the services whose tasks are in a network, or in another of its name, or mean it without being there."""

@@ -225,9 +225,8 @@ class Chance:
 
     def late_request_arrives(self) -> None:
         if self.world.late:
-            late = self.world.late.pop(self.rng.randrange(len(self.world.late)))
-            result = self.world.txn(*late)
-            self.world.tell(f"a late request arrives ({result.succeeded})")
+            taken = self.world.arrive(self.rng.randrange(len(self.world.late)))
+            self.world.tell(f"a late request arrives ({taken})")
 
     def clock_jumps(self) -> None:
         manager = self._manager()

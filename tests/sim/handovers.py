@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from cluster.codec import key_for, key_of
 from cluster.model.node import NodeState, Session
+from cluster.model.service import ServiceState
 from cluster.model.task import Desired, Task
 from manager.decide.handover import PATIENCE, concerned
 from manager.decide.plan import Plan
@@ -32,6 +33,8 @@ class LetGoFirst:
             self._withdrawn[new.id] = truth.revision_of(change.key)
         elif old.desired is Desired.RUNNING and new.desired is not Desired.RUNNING and truth.serves(old):
             assert truth.clock is not None
+            if truth.wanted(truth.services[new.service_uid]) is None:
+                return  # nothing of the service is left that could serve instead
             at = self._withdrawn[new.id]
             known = [key_for(NodeState, new.node or ""), key_for(Session, new.node or "")]
             if truth.clock.now - new.leaving_at >= PATIENCE or any(truth.revision_of(key) > at for key in known):
@@ -48,8 +51,10 @@ class LetGoFirst:
         return node in concerned(truth, task) and agent.programmed < at
 
 
-def takes_too_many(state: ClusterState, plan: Plan) -> str:
+def takes_too_many(state: ClusterState, plan: Plan, now: float) -> str:
     """Tell of a plan that takes away a task that serves while more are out of service than update_config allows.
+
+    What is on a drained node whose deadline has come goes at once, and does not count.
 
     Judged by the picture that it was made on: what happens meanwhile nobody can know.
     """
@@ -60,8 +65,9 @@ def takes_too_many(state: ClusterState, plan: Plan) -> str:
         if (old := state.tasks.get(ident)) is not None and state.is_ready(old)
         if (new.desired is not Desired.RUNNING or new.leaving_at is not None) and not old.yields
     }
+    services = {record.uid: record for step in plan.steps for record in step.puts if isinstance(record, ServiceState)}
     for uid in taken:
-        service = state.services[uid]
+        service = services.get(uid, state.services[uid])  # going back, or on, may begin with this very plan
         wanted, head = state.wanted(service), state.head(service.stack_uid)
         if wanted is None or head is None or wanted[0].mode.is_job:
             continue
@@ -71,10 +77,14 @@ def takes_too_many(state: ClusterState, plan: Plan) -> str:
         picture = ServicePicture(state, service, head, spec, version.version, 0.0, slots_of(after.values()))
         replaced = [slot for slot in picture.slots if slot.occupant is not None and slot.occupant.id not in state.tasks]
         out = [slot for slot in replaced if not any(state.is_ready(t) and t.yields for t in slot.tasks)]
-        served = [
-            slot for slot in out if any(t.id in state.tasks and state.is_ready(state.tasks[t.id]) for t in slot.tasks)
-        ]
+        before = [[state.tasks[task.id] for task in slot.tasks if task.id in state.tasks] for slot in out]
+        served = [tasks for tasks in before if any(state.is_ready(t) and not _is_overdue(state, t, now) for t in tasks)]
         most = config_of(picture, service.update).parallelism
         if most and len(served) > most:
             return f"{len(served)} slots of {service.full_name} that serve are taken away at once, {most} may be"
     return ""
+
+
+def _is_overdue(state: ClusterState, task: Task, now: float) -> bool:
+    node = state.nodes.get(task.node or "")
+    return node is not None and node.drain_until is not None and node.drain_until <= now

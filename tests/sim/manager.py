@@ -129,7 +129,7 @@ class Manager:
                 if question is None:
                     return
                 plan = self.leader.decide(question, now)
-                self.world.hold(not (why := takes_too_many(self.state, plan)), why)
+                self.world.hold(not (why := takes_too_many(self.state, plan, now)), why)
                 self.world.tell(f"{self.id} {question.about.name} {question.ident}: {[s.why for s in plan.steps]}")
                 if not plan.steps:
                     continue
