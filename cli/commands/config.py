@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -113,6 +112,8 @@ def _hash(service: dict[str, Any]) -> str:
     text = json.dumps(kept, separators=(",", ":"), ensure_ascii=False)
     for letter in "<>&\u2028\u2029":
         text = text.replace(letter, f"\\u{ord(letter):04x}")
+    import hashlib  # the start is to be fast
+
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""What stacks, services, networks, volumes and images may be called."""
+"""What stacks, services, networks, volumes and images may be called in the cluster."""
 
 from __future__ import annotations
 
@@ -19,11 +19,6 @@ _IMAGE = re.compile(
     rf"(?:(?:{_DOMAIN}|\[[a-fA-F0-9:]+\])(?::[0-9]+)?/)?{_PATH}(?:/{_PATH})*"
     r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,})?"
 )
-
-
-def normalise_stack(name: str) -> str:
-    """Turn the name of a folder into a stack's name, as Docker does; "" when nothing is left."""
-    return re.sub(r"[^a-z0-9_-]", "", name.lower()).lstrip("_-")
 
 
 def check_stack(name: str, where: Where) -> str:

@@ -6,13 +6,14 @@ who reads it has to know that rule (Docker doubles there too).
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 _RATES = ("weight_device", "device_read_bps", "device_read_iops", "device_write_bps", "device_write_iops")
 
 
 def as_json(model: dict[str, Any]) -> str:
+    import json
+
     return json.dumps(model, indent=2, ensure_ascii=False) + "\n"
 
 

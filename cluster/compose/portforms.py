@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import Any
 
@@ -96,6 +95,8 @@ def _range(text: str, whole: str) -> tuple[int, int]:
 
 def check_address(text: str) -> None:
     """Raise Wrong for what is no IP address; one with a zone is none here."""
+    import ipaddress  # few files name one, and the start is to be fast
+
     try:
         if "%" in text:
             raise ValueError

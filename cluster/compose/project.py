@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cluster.compose import consistency, implicit, names, output, selection
+from cluster.compose import consistency, implicit, output, selection
 from cluster.compose import environment as outside
 from cluster.compose.fields import bind
 from cluster.compose.interpolate import substitute
@@ -188,8 +188,13 @@ def _name(given: str | None, documents: Mapping[str, list[Document]], variables:
                 found, at = value, place_of(document.root, ("name",)) or (path, 1)
     holder = Map([("name", found)], {"name": at})
     with located(holder, file):
-        name = names.normalise_stack(substitute(found, variables.get))
-    name = name or names.normalise_stack(posixpath.basename(folder.rstrip("/")))
+        name = _normalised(substitute(found, variables.get))
+    name = name or _normalised(posixpath.basename(folder.rstrip("/")))
     if not name:
         raise ComposeError("the project has no name", file=file, hint="Write name: NAME, or give one.")
     return name
+
+
+def _normalised(name: str) -> str:
+    """Turn a name of the files or of a folder into a project's, as Docker does; "" when nothing is left."""
+    return re.sub(r"[^a-z0-9_-]", "", name.lower()).lstrip("_-")
