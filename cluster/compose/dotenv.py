@@ -8,6 +8,7 @@ the given lookup and from the lines before. `NAME` alone takes its value from th
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from cluster.compose.interpolate import Lookup, substitute
 from cluster.compose.tree import Where, Wrong
@@ -29,10 +30,13 @@ _ESCAPES = {
 _HINT = "A comment begins with #."
 
 
-def parse(content: bytes, file: str, lookup: Lookup) -> dict[str, str]:
-    """Read such a file; later lines win. Raises ComposeError."""
+def parse(content: bytes, file: str, lookup: Lookup, before: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Read such a file; later lines win. Raises ComposeError.
+
+    `before` is what earlier files of the same list gave: its values count as lines before, and are in the result.
+    """
     text = content.decode("utf-8", "replace").removeprefix("\ufeff").replace("\r\n", "\n")
-    values: dict[str, str] = {}
+    values = dict(before or {})
 
     def known(name: str) -> str | None:
         return found if (found := lookup(name)) is not None else values.get(name)

@@ -24,7 +24,7 @@ def project(
         files = environment["COMPOSE_ENV_FILES"].split(",")
     if files is not None:
         for file in files:
-            found.update(dotenv.parse(session.read(file), file, environment.get))
+            found = dotenv.parse(session.read(file), file, environment.get, found)
     elif environment.get("COMPOSE_DISABLE_ENV_FILE", "").lower() not in ("1", "t", "true", "y", "yes"):
         path = posixpath.join(folder, ".env")
         try:
@@ -41,7 +41,7 @@ def project(
 def of_service(session: Session, service: dict[str, Any], variables: Mapping[str, str], at: Where) -> None:
     """Fold `env_file` and `label_file` of a bound service into its variables and labels. Raises ComposeError."""
     own = service.get("environment") or {}
-    found: dict[str, str | None] = {}
+    given: dict[str, str] = {}
 
     def known(name: str) -> str | None:
         value = variables.get(name)
@@ -53,8 +53,11 @@ def of_service(session: Session, service: dict[str, Any], variables: Mapping[str
         form = entry.get("format", "")
         if form not in ("", "raw"):
             raise at.inner("env_file").inner(n).error(f"{form!r} is no format of variables", hint="It may be raw.")
-        found.update((dotenv.parse_raw if form else dotenv.parse)(content, path, known))
-    found.update(own)
+        if form:
+            given.update(dotenv.parse_raw(content, path, known))
+        else:
+            given = dotenv.parse(content, path, known, given)
+    found = {**given, **own}
     for name in found:
         if name.endswith((" ", "\t")):
             raise at.inner("environment").error(f"the name {name!r} ends with a space")

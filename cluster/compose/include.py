@@ -43,12 +43,11 @@ def _loaded(layers: Layers, entry: Any, file: str, at: Where) -> Map:
             raise at.error(f"files include each other in a circle: {' -> '.join([*chain, path])}")
     directory = fields.get("project_directory")
     folder = layers.at(directory) if directory else posixpath.dirname(paths[0])
-    variables = dict(layers.variables)
+    given: dict[str, str] = {}
     for env_file in _texts(fields.get("env_file")) or [posixpath.join(folder, ".env")]:
         content = _env_file(layers, layers.at(env_file), at, required=bool(fields.get("env_file")))
-        for name, value in dotenv.parse(content, layers.at(env_file), layers.variables.get).items():
-            if name not in layers.variables:
-                variables[name] = value
+        given = dotenv.parse(content, layers.at(env_file), layers.variables.get, given)
+    variables = {**given, **layers.variables}
     inner = type(layers)(layers.session, folder, variables, chain)
     for path in paths[:1]:
         layers.session.read(path, at)  # so that a missing file is told of here

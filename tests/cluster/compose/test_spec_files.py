@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from cluster import compose
 from cluster.errors import ComposeError
-from tests.cluster.compose.loading import RESOURCES, fields, model, project, wrong
+from tests.cluster.compose.loading import FILE, RESOURCES, fields, model, project, reader_of, wrong
 
 INTERPOLATED = [
     ("${U-d}", "d"),
@@ -61,6 +62,12 @@ def test_12_the_shell_goes_before_the_dotenv_file_and_containers_do_not_see_it()
     files = {"/srv/app/.env": "A=dotenv\nB=dotenv"}
     found = fields("user: $A, hostname: $B, environment: [B]", env={"A": "shell"}, files=files)
     assert found == {"user": "shell", "hostname": "dotenv", "environment": {"B": "dotenv"}}
+
+
+def test_12_an_env_file_sees_the_variables_of_those_before_it() -> None:
+    files = {FILE: "services: {a: {image: '$A-$B-$C'}}", "/e": "A=1\nB=1", "/f": "B=2\nC=$A$B\nA"}
+    loaded = compose.read([FILE], {}, reader_of(files), name="p", env_files=["/e", "/f"])
+    assert loaded.model["services"]["a"]["image"] == "1-2-12"
 
 
 def test_unset_variables_are_told_once() -> None:
@@ -206,6 +213,7 @@ INCLUDED = {
     "/srv/app/sub/more.yml": "services: {i: {user: u}}",
     "/srv/app/sub/.env": "T=sub\nS=sub",
     "/srv/app/other.env": "T=other",
+    "/srv/app/later.env": "T=later-$T-${S-}",
 }
 
 
@@ -215,6 +223,7 @@ INCLUDED = {
         ("[sub/inc.yml]", {}, "isub", "/srv/app/sub/v"),
         ("[sub/inc.yml]", {"T": "shell"}, "ishell", "/srv/app/sub/v"),
         ("[{path: sub/inc.yml, env_file: other.env}]", {}, "iother", "/srv/app/sub/v"),
+        ("[{path: sub/inc.yml, env_file: [other.env, later.env]}]", {}, "ilater-other-", "/srv/app/sub/v"),
         ("[{path: sub/inc.yml, project_directory: .}]", {}, "i", "/srv/app/v"),
         ("[{path: [sub/inc.yml, sub/more.yml]}]", {}, "isub", "/srv/app/sub/v"),
     ],
@@ -262,6 +271,9 @@ def test_05_env_files() -> None:
     found = fields("env_file: [e, {path: r, format: raw}, {path: no, required: false}]", files=files)["environment"]
     assert (found["B"], found["D"]) == ('"x" # c', "r")
     assert "there is no file /srv/app/no" in wrong("env_file: no").reason
+    files = {"/srv/app/e": "A=1\nB=1\nC=${U}", "/srv/app/f": "B=2\nD=${A}${B}${U}\nA"}
+    found = fields("env_file: [e, f], environment: {U: own}", files=files)["environment"]
+    assert found == {"A": "1", "B": "2", "C": "own", "D": "12own", "U": "own"}
     labels = fields("label_file: l, labels: {b: own}", files={"/srv/app/l": "a=1\nb=2"})["labels"]
     assert labels == {"a": "1", "b": "own"}
 
