@@ -51,7 +51,7 @@ class ImageWish:
 def image_wish(item: ServiceItem) -> ImageWish:
     spec = item.spec.container
     version = f"{item.uid}/{item.version}" if spec.pull_policy == "always" else ""
-    return ImageWish(spec.image, spec.platform, spec.pull_policy, version)
+    return ImageWish(item.image, spec.platform, spec.pull_policy, version)
 
 
 class Phase(StrEnum):

@@ -137,7 +137,7 @@ def create_request(
     """
     spec, service = item.spec.container, item.spec
     body: Json = {
-        "Image": spec.image,
+        "Image": item.image,
         "Domainname": spec.domainname,
         "User": spec.user,
         "WorkingDir": spec.working_dir,

@@ -219,6 +219,12 @@ class Engine:
                     return None
                 raise
 
+    async def digest(self, reference: str) -> str:
+        """Ask the image's registry what the name means now; the host's own images do not matter."""
+        with self._sorted(f"look up image {reference}"):
+            found = await self._api._query_json(f"distribution/{reference}/json")
+        return str(found["Descriptor"]["digest"])
+
     async def pull(self, reference: str, platform: str = "") -> None:
         """Fetch an image, for another platform than this host's if one is given.
 

@@ -23,6 +23,7 @@ from agent import credentials
 from agent.contents import Contents
 from agent.departure import depart
 from agent.engine import Engine
+from agent.images import Images
 from agent.journal import Journal
 from agent.network.wiring import Wiring
 from agent.networks import Networks
@@ -178,11 +179,12 @@ async def run(settings: Settings) -> None:
     )
     runner.resume(journal.read(who.identity.cluster))
     streams = Streams(who, engine, runner.known)
-    session = Session(who, settings.managers, runner, outbox, streams, _describer(settings, runner, wiring))
+    images = Images(engine)
+    session = Session(who, settings.managers, runner, outbox, streams, images, _describer(settings, runner, wiring))
     await networks.open()
     try:
         async with asyncio.TaskGroup() as group:
-            work = (runner.run(), session.run(), streams.run(), networks.run(), journal.run(runner.entry))
+            work = (runner.run(), session.run(), streams.run(), images.run(), networks.run(), journal.run(runner.entry))
             tasks = [group.create_task(each) for each in work]
             tasks.append(group.create_task(credentials.keep_fresh(who, managers)))
             await stop.wait()

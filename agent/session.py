@@ -1,8 +1,8 @@
 """The connection to a manager, to any of them, again and again.
 
-Inside a session these run apart, so that none waits for another: frames come in, statuses, beats and word of removed
-volumes go out, and streams are dialled. Which manager holds it does not matter; what it gives is checked against what
-was acted on.
+Inside a session these run apart, so that none waits for another: frames come in, statuses, beats, word of removed
+volumes and of images go out, and streams are dialled. Which manager holds it does not matter; what it gives is checked
+against what was acted on.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import msgspec
 
 from agent.assembly import Assembler
 from agent.credentials import Credentials
+from agent.images import Images
 from agent.outbox import Outbox
 from agent.runner import Runner
 from agent.streams import Streams
@@ -33,6 +34,7 @@ from cluster.protocol import (
     Page,
     Recorded,
     Refused,
+    ResolveImages,
     ToAgent,
     ToManager,
     Welcome,
@@ -68,12 +70,14 @@ class Session:
         runner: Runner,
         outbox: Outbox,
         streams: Streams,
+        images: Images,
         describe: Callable[[], NodeDescription],
     ) -> None:
         self._identity = credentials.identity
         self._context = credentials.context()
         self._configured = managers
         self._runner, self._outbox, self._streams, self._describe = runner, outbox, streams, describe
+        self._images = images
         self._described: NodeDescription | None = None
         self._epoch = 0
         self._failures = 0
@@ -138,6 +142,7 @@ class Session:
                 self._report(socket),
                 self._tell_removed(socket),
                 self._tell_programmed(socket),
+                self._tell_resolved(socket),
                 self._receive(socket, welcome, url),
             )
         raise AssertionError("a session does not end by itself")
@@ -179,6 +184,8 @@ class Session:
                     self._outbox.recorded(sequence)
                 case OpenStream() as wanted:
                     self._streams.open(url, wanted)
+                case ResolveImages() as asked:
+                    self._images.ask(asked)
                 case Welcome():
                     raise Failed("it said welcome twice")
 
@@ -207,6 +214,10 @@ class Session:
     async def _tell_programmed(self, socket: aiohttp.ClientWebSocketResponse) -> NoReturn:
         while True:
             await self._send(socket, await self._runner.withdrawals.take())
+
+    async def _tell_resolved(self, socket: aiohttp.ClientWebSocketResponse) -> NoReturn:
+        while True:
+            await self._send(socket, await self._images.take())
 
     async def _beat(self, socket: aiohttp.ClientWebSocketResponse, interval: float) -> NoReturn:
         loop = asyncio.get_running_loop()

@@ -22,8 +22,10 @@ from cluster.protocol import (
     VERSION,
     Beat,
     Hello,
+    ImagesResolved,
     Page,
     Programmed,
+    ResolveImages,
     Statuses,
     TaskItem,
     Welcome,
@@ -84,6 +86,9 @@ class SimulatedAgent:
                 await socket.send_bytes(encode(Beat()))
             elif isinstance(message, Page):
                 await self._obey(socket, message)
+            elif isinstance(message, ResolveImages):
+                digests = dict.fromkeys(message.images, "sha256:" + 64 * "0")
+                await socket.send_bytes(encode(ImagesResolved(message.id, digests)))
 
     async def _obey(self, socket: aiohttp.ClientWebSocketResponse, page: Page) -> None:
         news = []

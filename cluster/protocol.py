@@ -22,8 +22,11 @@ from cluster.model.service import PortSpec, ServiceSpec
 from cluster.model.task import Task, TaskStatus
 from cluster.model.volume import VolumeSpec
 
-VERSION = 1
+VERSION = 2
 OLDEST_VERSION = 1
+RESOLVES_IMAGES = 2
+"""From this version on an agent knows ResolveImages."""
+
 MAX_FRAME = 64 * 1024
 
 
@@ -43,10 +46,18 @@ class ServiceItem:
     stack: str
     spec: ServiceSpec
     volumes: tuple[VolumeSpec, ...] = ()
+    digest: str = ""
+    """What the image's name meant to its registry at the deploy; "" where nobody knew."""
 
     @property
     def ident(self) -> str:
         return f"service/{self.uid}/{self.version}"
+
+    @property
+    def image(self) -> str:
+        """The image as the engine is to be asked for it; with a digest, engines only show the tag."""
+        name = self.spec.container.image
+        return f"{name}@{self.digest}" if self.digest else name
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +260,14 @@ class Goodbye(msgspec.Struct, tag="goodbye", frozen=True):
     seconds: float
 
 
+class ImagesResolved(msgspec.Struct, tag="images-resolved", frozen=True):
+    """The answer to ResolveImages of that id: the digests of images, or why there is none."""
+
+    id: str
+    digests: dict[str, str] = {}
+    problems: dict[str, str] = {}
+
+
 @dataclass(frozen=True, slots=True)
 class LogsRequest:
     """The log of one task's container, as the engine gives it; `tail` None is all of it, instants in seconds."""
@@ -269,8 +288,16 @@ class OpenStream(msgspec.Struct, tag="open-stream", frozen=True):
     request: LogsRequest
 
 
-ToManager = Hello | Beat | Statuses | VolumesRemoved | Programmed | Goodbye
-ToAgent = Welcome | Refused | Page | Recorded | OpenStream
+class ResolveImages(msgspec.Struct, tag="resolve-images", frozen=True):
+    """Asks what registries mean by these images now; each is given up after so many seconds."""
+
+    id: str
+    images: tuple[str, ...]
+    seconds: float
+
+
+ToManager = Hello | Beat | Statuses | VolumesRemoved | Programmed | Goodbye | ImagesResolved
+ToAgent = Welcome | Refused | Page | Recorded | OpenStream | ResolveImages
 
 
 # Frames of a log stream: the first byte tells the source, the rest is the bytes as the engine gave them.

@@ -154,6 +154,9 @@ class RebalanceView:
 # Stacks, services, tasks.
 
 
+ResolveImage = Literal["always", "changed", "never"]
+
+
 @dataclass(frozen=True, slots=True)
 class DeployRequest:
     """The body of PUT /v1/stacks/{name}.
@@ -163,6 +166,7 @@ class DeployRequest:
     those that are not external, base64, by key. Services in `force` get new tasks, and jobs
     among them run again, though nothing has changed. If it is `atomic`, one service whose new tasks fail takes all that
     this deploy changes back with it. The same spec again has updates of the stack go on that are paused.
+    `resolve_image` tells whether images are looked up in their registries: all, those that the spec changes, or none.
     """
 
     spec: StackSpec
@@ -173,6 +177,7 @@ class DeployRequest:
     configs: dict[str, str] = field(default_factory=dict, repr=False)
     force: tuple[str, ...] = ()
     atomic: bool = False
+    resolve_image: ResolveImage = "always"
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,12 +240,16 @@ class UpdateRequest:
 
 @dataclass(frozen=True, slots=True)
 class RevisionReply:
-    """The answer to whatever makes a revision; `changed` is false when the stack was like that already."""
+    """The answer to whatever makes a revision; `changed` is false when the stack was like that already.
+
+    `notes` are for whoever asked: nothing is wrong, but worth knowing.
+    """
 
     stack: str
     uid: str
     revision: int
     changed: bool
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +283,7 @@ class StackView:
 
 @dataclass(frozen=True, slots=True)
 class RevisionView:
-    """One revision of a stack; `images` maps the service's key to its image.
+    """One revision of a stack; `images` maps the service's key to its image, `digests` to what that meant, if known.
 
     `changes` says what became different with it, a few words each; it is empty for the oldest that is kept.
     """
@@ -289,6 +298,7 @@ class RevisionView:
     current: bool = False
     changes: tuple[str, ...] = ()
     atomic: bool = False
+    digests: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,6 +326,7 @@ class ServiceView:
     mode: ServiceMode = ServiceMode.REPLICATED
     completed: int = 0
     update: UpdateStatus | None = None
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,6 +356,7 @@ class TaskView:
     created_at: float = 0.0
     log: tuple[str, ...] = ()
     failures: int = 0
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

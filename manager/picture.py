@@ -195,6 +195,12 @@ class ClusterState:
         revision = self.revisions.get(task.stack_uid, {}).get(task.version)
         return None if service is None or revision is None else revision.spec.services.get(service.name)
 
+    def digest_of(self, task: Task) -> str:
+        """Give the digest of the image that a task runs, "" if that is not known."""
+        service = self.services.get(task.service_uid)
+        revision = self.revisions.get(task.stack_uid, {}).get(task.version)
+        return "" if service is None or revision is None else revision.image_digests.get(service.name, "")
+
     def all_of(self, service_uid: str) -> list[Task]:
         """Give the tasks of a service, ended ones too, in the order of their ids."""
         return [self.tasks[ident] for ident in sorted(self.tasks_of.get(service_uid, ()))]

@@ -261,11 +261,15 @@ class EngineHost:
     def push_box(self, name: str) -> None:
         """Put the test image into the registry under this name, and take it off the engine again."""
         reference = f"{REGISTRY}/{name}"
-        repository, _, tag = reference.rpartition(":")
         self.load_box('CMD ["sleep", "100000"]', name=reference)
+        self.push(reference)
+        self.call("DELETE", f"/images/{reference}?force=1")
+
+    def push(self, reference: str) -> None:
+        """Put an image that the engine has into the registry that its name tells."""
+        repository, _, tag = reference.rpartition(":")
         answer = self.call("POST", f"/images/{repository}/push?tag={tag}", headers={"X-Registry-Auth": "e30="})
         assert b'"error"' not in answer, answer
-        self.call("DELETE", f"/images/{reference}?force=1")
 
     def containers(self) -> list[dict[str, Any]]:
         listed: list[dict[str, Any]] = self.call("GET", "/containers/json?all=1")

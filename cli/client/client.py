@@ -113,18 +113,20 @@ class Client:
         *,
         atomic: bool = False,
         force: tuple[str, ...] = (),
+        resolve_image: views.ResolveImage = "always",
     ) -> views.RevisionReply:
         """Make a stack be as `spec` says, as a new revision of it if anything differs or services are in `force`.
 
         `contents` are those of its secrets and configs, by ("secret" or "config", key). An `atomic` deploy is undone
-        whole when the new tasks of one service fail.
+        whole when the new tasks of one service fail. `resolve_image` tells which images are looked up in registries.
         """
         sent = {place: base64.b64encode(data).decode() for place, data in (contents or {}).items()}
         secrets = {key: text for (kind, key), text in sent.items() if kind == "secret"}
         configs = {key: text for (kind, key), text in sent.items() if kind == "config"}
         request = views.DeployRequest(
-            spec, _operation(), reason, base_revision, secrets, configs, force=force, atomic=atomic
-        )
+            spec, _operation(), reason, base_revision, secrets, configs, force=force, atomic=atomic,
+            resolve_image=resolve_image,
+        )  # fmt: skip
         return self._ask(views.RevisionReply, "PUT", f"/stacks/{spec.name}", body=request)
 
     def externals(self, kind: FileKind) -> list[views.ExternalView]:

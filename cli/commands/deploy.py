@@ -13,6 +13,7 @@ from cluster.errors import UserError
 
 if TYPE_CHECKING:
     from cluster.compose import Project
+    from cluster.views import ResolveImage
 
 EVERY = "*"
 
@@ -27,6 +28,11 @@ EVERY = "*"
     "--force", "forced", multiple=True, is_flag=False, flag_value=EVERY, metavar="[SERVICE]",
     help="Replace the tasks of a service (of all, if none is named) and run its job again, though nothing has changed.",
 )  # fmt: skip
+@click.option(
+    "--resolve-image", type=click.Choice(["always", "changed", "never"]), default="always", show_default=True,
+    help="Look up in the registries what images' tags mean now, so that each node runs the same and a rebuilt image is "
+    "taken: for all services, for those whose image the file changed, or for none.",
+)  # fmt: skip
 @timeout_option
 @settle_option
 def deploy(
@@ -39,6 +45,7 @@ def deploy(
     reason: str,
     atomic: bool,
     forced: tuple[str, ...],
+    resolve_image: ResolveImage,
     timeout: float,
     settle: float,
 ) -> None:
@@ -60,7 +67,9 @@ def deploy(
             f"the file has no service {', '.join(unknown)} to force", hint="It has " + ", ".join(spec.services)
         )
     with connect() as client:
-        reply = client.deploy(spec, reason, contents=contents, atomic=atomic, force=force)
+        reply = client.deploy(spec, reason, contents=contents, atomic=atomic, force=force, resolve_image=resolve_image)
+        for note in reply.notes:
+            click.echo(f"note: {note}", err=True)
         if not reply.changed:
             click.echo(f"{reply.stack} is like that already (revision {reply.revision})", err=True)
         if detach:

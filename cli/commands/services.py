@@ -56,7 +56,12 @@ def _replicas(service: ServiceView) -> str:
 @click.argument("what", required=False, metavar="[STACK|SERVICE]")
 @click.option("--node", help="Only tasks on this node.")
 @click.option("--all", "-a", "everything", is_flag=True, help="Also the tasks that have ended and were replaced.")
-@click.option("--no-trunc", "whole", is_flag=True, help="Whole ids, and the last lines that failed tasks printed.")
+@click.option(
+    "--no-trunc",
+    "whole",
+    is_flag=True,
+    help="Whole ids, digests of images, and the last lines that failed tasks printed.",
+)
 @format_option
 def ps(what: str | None, node: str | None, everything: bool, whole: bool, form: Form) -> None:
     """List tasks: of a stack, of a service, on a node, or all.
@@ -75,7 +80,7 @@ def ps(what: str | None, node: str | None, everything: bool, whole: bool, form: 
         {
             "ID": lambda t: t.id if whole else t.id[:12],
             "NAME": lambda t: t.name,
-            "IMAGE": lambda t: t.image,
+            "IMAGE": lambda t: f"{t.image}@{t.digest}" if whole and t.digest else t.image,
             "NODE": lambda t: t.node or "-",
             "WANTED": lambda t: t.desired,
             "STATE": lambda t: t.state,

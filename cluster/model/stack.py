@@ -51,7 +51,8 @@ class ServiceVersion:
 class StackRevision:
     """One deploy, scale or rollback: immutable once written. `operation`, the caller's id, settles lost answers.
 
-    If it is `atomic`, one service whose update fails takes all that it changed back with it.
+    If it is `atomic`, one service whose update fails takes all that it changed back with it. `image_digests` tells, by
+    service, what the images' tags meant to their registries; those of which nobody knew are left out.
     """
 
     stack_uid: str

@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from cluster.model.service import ServiceMode, ServiceSpec
-from cluster.model.stack import StackRevision, StackSpec
+from cluster.model.stack import StackRevision
 
 _WORDS = {"update": "update_config", "rollback": "rollback_config", "restart": "restart_policy"}
 """Fields that Compose calls by another name."""
@@ -18,13 +18,14 @@ _PARTS = ("networks", "volumes", "secrets", "configs")
 
 def changes(before: StackRevision, after: StackRevision) -> tuple[str, ...]:
     """Tell what `after` made different; services that got new tasks without that were forced."""
-    told = [*_services(before.spec, after.spec)]
+    told = [*_services(before, after)]
     for name, version in after.services.items():
         had = before.services.get(name)
         if (
             had is not None
             and had.version != version.version
             and after.spec.services[name] == before.spec.services[name]
+            and after.image_digests.get(name) == before.image_digests.get(name)
         ):
             told.append(f"{name}: new tasks")
         elif had is not None and version.attempt > had.attempt:
@@ -34,13 +35,21 @@ def changes(before: StackRevision, after: StackRevision) -> tuple[str, ...]:
     return tuple(told)
 
 
-def _services(before: StackSpec, after: StackSpec) -> Iterator[str]:
-    for name in sorted(before.services.keys() | after.services.keys()):
-        old, new = before.services.get(name), after.services.get(name)
+def _services(before: StackRevision, after: StackRevision) -> Iterator[str]:
+    for name in sorted(before.spec.services.keys() | after.spec.services.keys()):
+        old, new = before.spec.services.get(name), after.spec.services.get(name)
         if old is None or new is None:
             yield f"{name}: {'removed' if new is None else 'added'}"
-        elif words := [*_words(old, new)]:
+        elif words := [*_digest(before, after, new), *_words(old, new)]:
             yield f"{name}: {', '.join(words)}"
+
+
+def _digest(before: StackRevision, after: StackRevision, service: ServiceSpec) -> Iterator[str]:
+    """Tell of an image that is another one under the name that it had."""
+    name, image = service.name, service.container.image
+    digest = after.image_digests.get(name, "")
+    if image == before.spec.services[name].container.image and digest != before.image_digests.get(name, ""):
+        yield f"image {image} is now {digest[:19] or 'whatever the tag means'}"
 
 
 def _words(old: ServiceSpec, new: ServiceSpec) -> Iterator[str]:

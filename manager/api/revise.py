@@ -18,6 +18,7 @@ from cluster.model.secret import Content, stack_owner
 from cluster.model.service import PortSpec, ServiceSpec
 from cluster.model.stack import ServiceVersion, Stack, StackRevision, StackSpec
 from cluster.views import DeployRequest, RevisionReply, RollbackRequest, ScaleRequest, UpdateRequest
+from manager.api.images import services_to_resolve
 from manager.decide.dependencies import circle
 from manager.decide.revisions import revised, with_services_of
 from manager.picture import ClusterState, claim_key
@@ -51,9 +52,18 @@ class By:
 
 
 def deploy(
-    state: ClusterState, name: str, request: DeployRequest, author: str, now: float, new_uid: Callable[[], str]
+    state: ClusterState,
+    name: str,
+    request: DeployRequest,
+    author: str,
+    now: float,
+    new_uid: Callable[[], str],
+    digests: Mapping[str, str] | None = None,
 ) -> Write | RevisionReply:
-    """Make a stack be as the request says. Raises UserError, or Conflict when somebody else holds what it needs."""
+    """Make a stack be as the request says; `digests` are those of images that were looked up for it.
+
+    Raises UserError, or Conflict when somebody else holds what it needs.
+    """
     check(request.spec)
     if name != request.spec.name:
         raise UserError(f"the spec is for the stack {request.spec.name}, the request for {name}")
@@ -69,7 +79,13 @@ def deploy(
         raise UserError(f"the stack {name} has no service {', '.join(unknown)} to force")
     by = By(request.operation, request.reason, author, now, new_uid)
     proceed = () if stack is None else _paused(state, stack)
-    return _revise(state, stack, request.spec, by, forced=request.force, proceed=proceed, atomic=request.atomic)
+    head = None if stack is None else state.revisions[stack.uid][stack.head]
+    known = digests or {}
+    resolved = {key: known[image] for key, image in services_to_resolve(head, request) if image in known}
+    return _revise(
+        state, stack, request.spec, by,
+        forced=request.force, proceed=proceed, atomic=request.atomic, resolved=resolved,
+    )  # fmt: skip
 
 
 def scale(
@@ -141,16 +157,22 @@ def _last_other(known: Mapping[int, StackRevision], head: StackRevision, service
     """Give the newest revision in which the stack, or one of these services, was not what it is."""
     for n, revision in sorted(known.items(), reverse=True):
         if n < head.n and any(
-            revision.spec.services.get(service) != head.spec.services.get(service) for service in services
+            revision.spec.services.get(service) != head.spec.services.get(service)
+            or revision.image_digests.get(service) != head.image_digests.get(service)
+            for service in services
         ):
             return n
-        if n < head.n and not services and revision.spec != head.spec:
+        if n < head.n and not services and not _same_as(head, revision):
             return n
     what = f"{', '.join(services)} of the stack {head.spec.name}" if services else f"the stack {head.spec.name}"
     raise UserError(
         f"{what} was never different in the revisions that are kept",
         hint=f"`stack history {head.spec.name}` lists them.",
     )
+
+
+def _same_as(head: StackRevision, other: StackRevision) -> bool:
+    return head.spec == other.spec and head.image_digests == other.image_digests
 
 
 def _paused(state: ClusterState, stack: Stack) -> frozenset[str]:
@@ -195,19 +217,22 @@ def _revise(
     source: StackRevision | None = None,
     proceed: Collection[str] = (),
     atomic: bool = False,
+    resolved: Mapping[str, str] | None = None,
 ) -> Write | RevisionReply:
     if stack is not None and stack.removing:
         raise Conflict(
             f"the stack {spec.name} is being removed", hint=f"Wait until it is gone: `stack rm {spec.name}` waits."
         )
     head = None if stack is None else state.revisions[stack.uid][stack.head]
-    if stack is not None and head is not None and head.spec == spec and not (forced or proceed):
-        return RevisionReply(spec.name, stack.uid, stack.head, changed=False)
-    networks = dict(_external_networks(state, spec)) | dict(_contents(state, spec, head))
     n = 1 if stack is None else stack.head + 1
     uid = by.new_uid() if stack is None else stack.uid
     known = state.revisions.get(uid, {})
-    new = revised(head, known, spec, uid, n, lambda _: by.new_uid(), forced=forced, back=back, source=source)
+    new = revised(
+        head, known, spec, uid, n, lambda _: by.new_uid(), forced=forced, back=back, source=source, resolved=resolved
+    )
+    if stack is not None and head is not None and _same_as(head, new) and not (forced or proceed):
+        return RevisionReply(spec.name, stack.uid, stack.head, changed=False)
+    networks = dict(_external_networks(state, spec)) | dict(_contents(state, spec, head))
     on = {name: version for name, version in new.services.items() if name in proceed}
     again = {name: replace(version, attempt=version.attempt + 1) for name, version in on.items()}
     revision = replace(

@@ -168,6 +168,7 @@ def revisions(state: ClusterState, stack: Stack) -> list[RevisionView]:
                 current=revision.n == stack.head,
                 changes=() if before is None else changes(before, revision),
                 atomic=revision.atomic,
+                digests=revision.image_digests,
             ),
         )
         before = revision
@@ -199,6 +200,7 @@ def _service(state: ClusterState, stack: Stack, head: StackRevision, spec: Servi
         uid=version.uid,
         version=version.version,
         image=spec.container.image,
+        digest=head.image_digests.get(spec.name, ""),
         wanted=0 if stack.removing else count.wanted,
         running=sum(state.is_ready(task) for task in state.all_of(version.uid)),
         updated=count.ready,
@@ -289,6 +291,7 @@ def task(state: ClusterState, task: Task) -> TaskView:
         service="" if service is None else service.name,
         slot=task.slot,
         image="" if spec is None else spec.container.image,
+        digest=state.digest_of(task),
         node=node.name if node is not None else task.node or "",
         desired=task.desired,
         state=state.state_of(task),

@@ -15,6 +15,7 @@ from cluster.errors import UserError
 from cluster.model.service import ServiceState
 from cluster.model.stack import Stack
 from cluster.model.task import Task, TaskStatus
+from cluster.protocol import ImagesResolved
 from cluster.views import (
     DeployRequest,
     Progress,
@@ -31,6 +32,7 @@ from manager.api.bodies import answer, body, line, takes
 from manager.api.callers import Operator
 from manager.api.contents import take_in
 from manager.api.core import TRIES, Core, ReadyCore, busy
+from manager.api.images import images_to_resolve, unresolved
 from manager.api.progress import progress
 from manager.picture import Change, ClusterState
 
@@ -38,6 +40,8 @@ router = APIRouter(prefix="/v1/stacks", tags=["stacks"])
 
 LARGEST_DEPLOY = 32 * 1024 * 1024
 """Bytes of a deploy with the secrets and configs in it."""
+
+NOTHING_ASKED = ImagesResolved("")
 
 DEBOUNCE = 0.05
 KEEP_ALIVE = 10.0
@@ -71,11 +75,15 @@ async def deploy(
     if name != request.spec.name:
         raise UserError(f"the spec is for the stack {request.spec.name}, the request for {name}")
     given = replace(request, spec=await take_in(core, request), secrets={}, configs={})
+    revise.check(given.spec)
+    images = images_to_resolve(core.state, given)
+    found = await core.sessions.resolve(images) if images else NOTHING_ASKED
 
     def decide(state: ClusterState) -> revise.Write | RevisionReply:
-        return revise.deploy(state, name, given, caller.author, core.clock(), _new_uid)
+        return revise.deploy(state, name, given, caller.author, core.clock(), _new_uid, found.digests)
 
-    return answer(await _write(core, name, decide))
+    reply = await _write(core, name, decide)
+    return answer(replace(reply, notes=unresolved(core.state, reply, found.problems)))
 
 
 @router.post("/{name}/scale", response_model=RevisionReply, openapi_extra=takes(ScaleRequest))

@@ -27,14 +27,17 @@ def revised(
     forced: Collection[str] = (),
     back: Collection[str] = (),
     source: StackRevision | None = None,
+    resolved: Mapping[str, str] | None = None,
 ) -> StackRevision:
     """Make revision `n` of a stack, but for who made it, when and why; `known` are those before it.
 
     Services in `forced` get new tasks in any case, those in `back` are on their way back to what they were in `source`.
+    `resolved` has the digests of images that were looked up, by service; other services keep theirs with their image.
     A service that is to be restarted with one that it depends on gets new tasks when that one does.
     """
+    digests = _digests(head, spec, back, source, resolved or {})
     services = {
-        name: _version(known, head, spec, name, n, new_uid, forced=name in forced, back=name in back)
+        name: _version(known, head, spec, digests, name, n, new_uid, forced=name in forced, back=name in back)
         for name in spec.services
     }
     updated = {name for name, version in services.items() if _is_updated(head, name, version)}
@@ -43,11 +46,28 @@ def revised(
         updated = {name for name in following if not _is_updated(head, name, services[name])}
         updated -= {name for name in updated if head is None or name not in head.services}
         services |= {name: replace(services[name], version=n, rollback=name in back) for name in updated}
-    digests = {} if head is None else {name: d for name, d in head.image_digests.items() if name in spec.services}
-    if source is not None:
-        digests |= {name: digest for name, digest in source.image_digests.items() if name in back}
     secrets, configs = spec.file_digests()
     return StackRevision(stack_uid, n, spec, services, "", "", 0.0, "", digests, secrets, configs)
+
+
+def _digests(
+    head: StackRevision | None,
+    spec: StackSpec,
+    back: Collection[str],
+    source: StackRevision | None,
+    resolved: Mapping[str, str],
+) -> dict[str, str]:
+    digests = {}
+    for name, service in spec.services.items():
+        before = source if name in back and source is not None else head
+        had = None if before is None else before.spec.services.get(name)
+        if service.container.pull_policy == "never":
+            continue  # what the nodes have may be known to no registry
+        if name in resolved:
+            digests[name] = resolved[name]
+        elif before is not None and had is not None and had.container.image == service.container.image:
+            digests[name] = before.image_digests.get(name, "")
+    return {name: digest for name, digest in digests.items() if digest}
 
 
 def _is_updated(head: StackRevision | None, name: str, version: ServiceVersion) -> bool:
@@ -64,6 +84,7 @@ def _version(
     known: Mapping[int, StackRevision],
     head: StackRevision | None,
     spec: StackSpec,
+    digests: Mapping[str, str],
     name: str,
     n: int,
     new_uid: Callable[[str], str],
@@ -76,16 +97,21 @@ def _version(
         return ServiceVersion(new_uid(name), n)  # another mode makes another service of it; Swarm would refuse it
     if forced:
         return ServiceVersion(before.uid, n, rollback=back)
-    if not spec.services[name].needs_new_tasks(head.spec.services[name]):
+    if not _needs_new_tasks(spec, digests, head, name):
         return before
     if not spec.services[name].mode.is_job:
         for _, revision in sorted(known.items(), reverse=True):
             had = revision.services.get(name)
             if had is None or had.uid != before.uid or had.version != revision.n:
                 continue
-            if not spec.services[name].needs_new_tasks(revision.spec.services[name]):
+            if not _needs_new_tasks(spec, digests, revision, name):
                 return ServiceVersion(before.uid, had.version, rollback=back)
     return ServiceVersion(before.uid, n, rollback=back)
+
+
+def _needs_new_tasks(spec: StackSpec, digests: Mapping[str, str], before: StackRevision, name: str) -> bool:
+    other_image = digests.get(name) != before.image_digests.get(name)
+    return other_image or spec.services[name].needs_new_tasks(before.spec.services[name])
 
 
 def with_services_of(spec: StackSpec, source: StackSpec, names: Iterable[str]) -> StackSpec:

@@ -38,10 +38,10 @@ def undo(picture: ServicePicture, update: UpdateStatus, why: str) -> Undo | str:
     atomic = began is not None and began.atomic
     names = _changed(then, began, head) if atomic and began is not None else {service.name}
     spec = then.spec if atomic and head is began else with_services_of(head.spec, then.spec, names)
-    if spec == head.spec:
-        return f"revision {source} is no other"
     n = head.n + 1
     revision = revised(head, known, spec, stack.uid, n, lambda name: _uid(stack.uid, n, name), back=names, source=then)
+    if spec == head.spec and revision.image_digests == head.image_digests:
+        return f"revision {source} is no other"
     revision = replace(
         revision,
         author=AUTHOR,

@@ -186,6 +186,7 @@ def _service(state: ClusterState, task: Task, made: Made) -> ServiceItem | None:
         return found[1]
     volumes = tuple(volume for volume in revision.spec.volumes.values() if volume.name in spec.volume_names)
     spec = replace(spec, restart=policy_for(revision.spec, spec))  # the agent restarts by it while there is no manager
-    item = ServiceItem(task.service_uid, task.version, revision.spec.name, spec, volumes)
+    digest = revision.image_digests.get(spec.name, "")
+    item = ServiceItem(task.service_uid, task.version, revision.spec.name, spec, volumes, digest)
     made[task.service_uid, task.version] = revision, item
     return item

@@ -6,7 +6,7 @@ import asyncio
 import ipaddress
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -18,6 +18,7 @@ from cluster.protocol import (
     OLDEST_VERSION,
     VERSION,
     Hello,
+    ImagesResolved,
     LogsRequest,
     Refused,
     Welcome,
@@ -28,6 +29,7 @@ from manager.etcd import Etcd
 from manager.follow import Follower
 from manager.picture import Change
 from manager.sessions.board import Board
+from manager.sessions.images import Images
 from manager.sessions.ledger import open_session
 from manager.sessions.session import BEAT_INTERVAL, GOING, OVERTAKEN, OVERTAKEN_REASON, REMOVED, AgentSession
 from manager.sessions.streams import Stream, Streams
@@ -57,6 +59,7 @@ class Sessions:
         lease: Callable[[], int] = lambda: 0,
     ) -> None:
         self.streams = Streams()
+        self._images = Images()
         self._etcd = etcd
         self._follower = follower
         self._board = Board(follower.state)
@@ -125,6 +128,11 @@ class Sessions:
         async with self.streams.open(node, request, session.send) as stream:
             yield stream
 
+    async def resolve(self, images: Sequence[str]) -> ImagesResolved:
+        """Have a node of this manager's look up what images mean now, in a bounded time. Raises nothing."""
+        able = [session for session in self._held.values() if session.resolves_images]
+        return await self._images.resolve(images, able)
+
     def holds(self, node: str) -> bool:
         return node in self._held and self._held[node].talks
 
@@ -146,7 +154,9 @@ class Sessions:
         newest = state.sessions.get(node)
         if newest is None or newest.epoch > ledger.record.epoch:
             raise Unavailable(OVERTAKEN_REASON)
-        return AgentSession(socket, ledger, self._board.read(node), state, self._clock, self._withdrawals)
+        reader = self._board.read(node)
+        answered = self._images.answered
+        return AgentSession(socket, ledger, reader, state, self._clock, self._withdrawals, version, answered)
 
     def _check(self, hello: Hello) -> int:
         """Choose the version to speak. Raises UserError when asking again cannot help."""

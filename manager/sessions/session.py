@@ -19,9 +19,11 @@ from cluster.model.node import SessionState
 from cluster.model.task import TaskStatus
 from cluster.model.volume import Volume
 from cluster.protocol import (
+    RESOLVES_IMAGES,
     Beat,
     Goodbye,
     Hello,
+    ImagesResolved,
     Programmed,
     Recorded,
     Statuses,
@@ -76,6 +78,8 @@ class AgentSession:
         state: ClusterState,
         clock: Callable[[], float],
         withdrawals: Withdrawals,
+        version: int,
+        resolved: Callable[[str, ImagesResolved], None],
     ) -> None:
         self.node = ledger.record.node
         self.epoch = ledger.record.epoch
@@ -85,6 +89,8 @@ class AgentSession:
         self._state = state
         self._clock = clock
         self._withdrawals = withdrawals
+        self._version = version
+        self._resolved = resolved
         self._heard = time.monotonic()
         self._want = ledger.record
         self._to_record = asyncio.Event()
@@ -109,6 +115,16 @@ class AgentSession:
         if self._want.state is SessionState.OPEN and now - self._heard > SILENCE:
             log.warning("node %s: no beat for %.1f s", self.node, now - self._heard)
             self._enter(SessionState.SILENT)
+
+    @property
+    def resolves_images(self) -> bool:
+        """Tell whether there is an agent that can look up images, and it was heard just now."""
+        return (
+            self.talks
+            and self._version >= RESOLVES_IMAGES
+            and "engine" not in self._want.conditions
+            and time.monotonic() - self._heard < 2 * BEAT_INTERVAL
+        )
 
     def send(self, message: ToAgent) -> None:
         """Have a message sent as soon as the socket takes it."""
@@ -184,6 +200,8 @@ class AgentSession:
                 self._to_record.set()
             case Programmed(revision):
                 self._withdrawals.programmed(self.node, self.epoch, revision)
+            case ImagesResolved() as answer:
+                self._resolved(self.node, answer)
             case Goodbye(seconds):
                 back_by = self._clock() + min(seconds, LONGEST_GOODBYE)
                 self._want = replace(self._want, back_by=back_by)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from agent.container import Image
+from agent.container import Image, image_wish
 from agent.create import (
     Host,
     Unsupported,
@@ -90,6 +90,12 @@ def test_labels_find_the_container_again_and_cannot_be_forged_by_the_user() -> N
         "com.stackyard.slot": "1",
         "com.docker.stack.namespace": "shop",
     }
+
+
+def test_an_image_known_by_digest_is_wished_for_and_run_by_it() -> None:
+    item = replace(an_item(image="web:1"), digest="sha256:aa")
+    assert image_wish(item).name == "web:1@sha256:aa"
+    assert create_request(item, a_task(item), IMAGE, HOST)["Image"] == "web:1@sha256:aa"
 
 
 @pytest.mark.parametrize(

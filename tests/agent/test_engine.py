@@ -147,6 +147,33 @@ async def test_an_image_is_pulled_and_known(engine: Engine, host: EngineHost) ->
     host.call("DELETE", f"/images/{reference}")
 
 
+async def test_an_image_runs_by_digest_though_its_tag_means_another_one_by_now(
+    engine: Engine, host: EngineHost
+) -> None:
+    name = f"{REGISTRY}/shop/moving:1"
+    host.push_box("shop/moving:1")
+    before = await engine.digest(name)
+    pinned = f"{name}@{before}"
+    await engine.pull(pinned)
+    old = await engine.image(pinned)
+    host.load_box("ENV NEW=1", name=name)
+    host.push(name)
+    after = await engine.digest(name)
+    assert (before[:7], after[:7]) == ("sha256:", "sha256:")
+    assert before != after
+    assert await engine.image(pinned) == old, "that it is there already is seen, so it is not pulled again"
+    await engine.create("pinned", {"Image": pinned, "Cmd": ["true"], "Labels": LABELS})
+    [shown] = [one for one in host.containers() if one["Names"] == ["/pinned"]]
+    assert old is not None and shown["ImageID"] == old.id
+    assert shown["Image"].startswith(name)
+
+
+@pytest.mark.parametrize("reference", [f"{REGISTRY}/shop/nothing:1", "127.0.0.1:1/box:1"])
+async def test_a_registry_that_does_not_know_has_no_digest(engine: Engine, reference: str) -> None:
+    with pytest.raises((EngineRefused, EngineTrouble)):
+        await engine.digest(reference)
+
+
 @pytest.mark.parametrize(
     ("reference", "error"),
     [

@@ -15,6 +15,7 @@ import pytest
 from agent import session as session_module
 from agent.credentials import Credentials, load
 from agent.engine import Engine
+from agent.images import Images
 from agent.journal import Journal
 from agent.outbox import Outbox
 from agent.runner import Runner
@@ -29,6 +30,7 @@ from cluster.protocol import (
     STREAM_ERROR,
     Beat,
     Goodbye,
+    ImagesResolved,
     Item,
     LogsRequest,
     OpenStream,
@@ -36,6 +38,7 @@ from cluster.protocol import (
     PeerItem,
     Programmed,
     Refused,
+    ResolveImages,
     Statuses,
     TaskItem,
     paginate,
@@ -89,11 +92,20 @@ class Agent:
             secrets=Secrets(folder / "secrets", NoContents()),
         )
         self._streams = Streams(credentials, engine, self.runner.known)
-        self.session = Session(credentials, managers, self.runner, self.outbox, self._streams, lambda: self.description)
+        self._images = Images(engine)
+        self.session = Session(
+            credentials, managers, self.runner, self.outbox, self._streams, self._images, lambda: self.description
+        )
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Agent]:
-        work = (self.runner.run(), self.session.run(), self._streams.run(), self.journal.run(self.runner.entry))
+        work = (
+            self.runner.run(),
+            self.session.run(),
+            self._streams.run(),
+            self._images.run(),
+            self.journal.run(self.runner.entry),
+        )
         tasks = [asyncio.create_task(each) for each in work]
         try:
             yield self
@@ -316,6 +328,14 @@ async def test_a_stream_that_cannot_be_carried_says_why(agent: Agent, manager: T
     [frame] = manager.streams["ticket1"]
     assert frame[:1] == STREAM_ERROR
     assert b"no container on this node" in frame
+
+
+async def test_images_are_looked_up_and_what_stands_in_the_way_is_told(agent: Agent, manager: ToyManager) -> None:
+    session = await manager.welcomed()
+    await session.say(ResolveImages("q1", ("web:1", "db:1"), 5.0))
+    answer = await session.hear(ImagesResolved)
+    assert (answer.id, answer.digests) == ("q1", {})
+    assert answer.problems == dict.fromkeys(("web:1", "db:1"), "the engine is not connected")
 
 
 async def test_a_manager_hears_when_names_and_ports_have_let_go_of_what_leaves(

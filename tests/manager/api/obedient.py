@@ -13,9 +13,11 @@ from cluster.protocol import (
     STDOUT,
     STREAM_END,
     Beat,
+    ImagesResolved,
     LogsRequest,
     OpenStream,
     Page,
+    ResolveImages,
     Statuses,
     TaskItem,
     Welcome,
@@ -28,12 +30,16 @@ Outcome = Callable[[Task], TaskState]
 
 
 class ObedientAgent(ToyAgent):
-    """`outcome` tells the state in which a task that is to run ends up; `log` what each task has printed."""
+    """`outcome` tells the state in which a task that is to run ends up, `log` what each task has printed.
+
+    `digests` are those of the images that its registry knows.
+    """
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse, node: str, client: Client, outcome: Outcome) -> None:
         super().__init__(socket, node)
         self.outcome = outcome
         self.log = b"hello\nworld\n"
+        self.digests: dict[str, str] = {}
         self._client = client
         self._sequence = 0
         self._told: dict[str, TaskState] = {}
@@ -45,6 +51,10 @@ class ObedientAgent(ToyAgent):
                 if isinstance(message, Page):
                     self._take(message)
                     await self._act()
+                elif isinstance(message, ResolveImages):
+                    known = {image: self.digests[image] for image in message.images if image in self.digests}
+                    problems = {image: "no such image" for image in message.images if image not in known}
+                    await self.say(ImagesResolved(message.id, known, problems))
                 elif isinstance(message, OpenStream):
                     streams.create_task(self._serve(message.ticket, message.request))
 

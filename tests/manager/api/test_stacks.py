@@ -13,6 +13,7 @@ from cluster.model.container import ContainerSpec
 from cluster.model.service import PortSpec, RestartCondition, RestartPolicy, ServiceSpec
 from cluster.model.stack import StackSpec
 from cluster.model.task import TaskState
+from cluster.protocol import ServiceItem
 from cluster.views import Progress
 from manager.etcd import TxnResult, UnknownOutcome
 from tests.etcd_server import Servers
@@ -53,6 +54,22 @@ async def test_a_deploy_is_a_revision_and_asking_again_changes_nothing(manager: 
     assert (again.body["revision"], again.body["changed"]) == (1, False), "the same spec is no new revision"
     (revision,) = await root.get("/stacks/shop/revisions")
     assert (revision["author"], revision["reason"]) == ("root", "first")
+
+
+async def test_images_are_looked_up_at_a_deploy(manager: RunningManager, root: Client) -> None:
+    async with obedient(manager) as agent:
+        unknown = await deploy(root, stack(web()))
+        assert unknown.body["notes"] == [
+            "image web:1 could not be looked up (no such image); web: what the tag means on each node runs"
+        ]
+        agent.digests["web:1"] = "sha256:aa"
+        known = await deploy(root, stack(web()), "op2")
+        assert (known.body["revision"], known.body["notes"]) == (2, [])
+        await followed(root, "shop", 2)
+        (task,) = [task for task in await root.get("/tasks?stack=shop") if task["desired"] == "running"]
+        assert (task["image"], task["digest"]) == ("web:1", "sha256:aa")
+        given = {item.digest for item in agent.items.values() if isinstance(item, ServiceItem) and item.version == 2}
+        assert given == {"sha256:aa"}
 
 
 async def test_only_what_needs_it_gets_new_tasks(manager: RunningManager, root: Client) -> None:
