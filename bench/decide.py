@@ -2,13 +2,16 @@
 
     .venv/bin/python -m bench.decide [--tasks 10 500 5000]
 
-No etcd, no agents: one service with all its tasks running is decided again, which has no steps; seconds of one core.
+No etcd, no agents: one service with all its tasks running is decided again, which has no steps; with and without the
+ended tasks that slots keep; in seconds of one core.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import gc
+import itertools
 import statistics
 import time
 
@@ -17,7 +20,7 @@ from cluster.model.container import ContainerSpec
 from cluster.model.network import NetworkSpec
 from cluster.model.service import NetworkAttachment, PortSpec, ServiceSpec
 from cluster.model.stack import ServiceVersion, Stack, StackRevision, StackSpec
-from cluster.model.task import TaskState, TaskStatus
+from cluster.model.task import Desired, TaskState, TaskStatus
 from manager.decide import orchestrator, stacks
 from manager.picture import ClusterState
 
@@ -47,10 +50,21 @@ def settle(state: ClusterState) -> None:
         put(state, *(TaskStatus(ident, TaskState.RUNNING, NOW - 600, running_at=NOW - 600) for ident in new))
 
 
-def measure(tasks: int) -> None:
+def age(state: ClusterState) -> None:
+    """Let each slot have had as many tasks before this one as it keeps."""
+    for task in list(state.tasks.values()):
+        for past in range(orchestrator.HISTORY):
+            ident, n = f"{task.id}-{past}", task.n - (past + 1) * len(state.tasks)
+            ended = dataclasses.replace(task, id=ident, n=n, desired=Desired.SHUTDOWN, endpoints=())
+            put(state, ended, TaskStatus(ident, TaskState.SHUTDOWN, NOW - 700, container="c"))
+
+
+def measure(tasks: int, *, aged: bool) -> None:
     state = a_cluster(200)
     deploy(state, 1, tasks)
     settle(state)
+    if aged:
+        age(state)
     assert sum(state.load.values()) == tasks, f"{sum(state.load.values())} of {tasks} are placed"
     gc.collect()
     gc.freeze()  # as a manager does after the first load
@@ -66,8 +80,9 @@ def measure(tasks: int) -> None:
         more.append(time.process_time() - began)
         assert any("task" in step.why for step in plan.steps)
         settle(state)
+    history = f"{orchestrator.HISTORY} a slot" if aged else "none"
     print(
-        f"{tasks:7} {statistics.median(steady) * 1000:9.2f} {max(steady) * 1000:9.2f}"
+        f"{tasks:7} {history:>9} {statistics.median(steady) * 1000:9.2f} {max(steady) * 1000:9.2f}"
         f" {statistics.median(more) * 1000:9.2f} {max(more) * 1000:9.2f}",
         flush=True,
     )
@@ -77,10 +92,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--tasks", type=int, nargs="+", default=[10, 500, 5000])
     arguments = parser.parse_args()
-    print("  tasks    steady   longest  one more   longest")
-    print("               ms        ms        ms        ms")
-    for tasks in arguments.tasks:
-        measure(tasks)
+    print("  tasks   history    steady   longest  one more   longest")
+    print("                         ms        ms        ms        ms")
+    for tasks, aged in itertools.product(arguments.tasks, (False, True)):
+        measure(tasks, aged=aged)
 
 
 if __name__ == "__main__":

@@ -141,7 +141,7 @@ class ClusterState:
             missing.discard(key)
             if self._revisions.get(key) != at:
                 self._apply(Event(key, value, at), changes)
-        for key in missing:
+        for key in sorted(missing):
             self._apply(Event(key, None, revision), changes)
         self.revision = revision
         return changes
@@ -234,15 +234,19 @@ class ClusterState:
 
     def serves(self, task: Task) -> bool:
         """Tell whether a task answers whoever still finds it."""
-        return task.desired is Desired.RUNNING and self.state_of(task) is TaskState.RUNNING
+        status = self.statuses.get(task.id)
+        if status is None or status.state is not TaskState.RUNNING or task.desired is not Desired.RUNNING:
+            return False
+        return task.node is None or not self.is_lost(task.node)
 
     def is_live(self, task: Task) -> bool:
         """Tell whether a task is wanted and has not ended."""
-        return task.desired is Desired.RUNNING and not self.reported_state(task).terminal
+        return task.desired is Desired.RUNNING and not self.has_ended(task)
 
     def has_ended(self, task: Task) -> bool:
         """Tell whether nothing of a task runs any more, so that what it held is free."""
-        return self.reported_state(task).terminal
+        status = self.statuses.get(task.id)
+        return status is not None and status.state.terminal
 
     def is_heard(self, session: Session | None) -> bool:
         """Tell whether an agent is connected to a manager that is alive."""

@@ -26,16 +26,12 @@ class TaskState(StrEnum):
     REJECTED = "rejected"  # could not be started on that node
     ORPHANED = "orphaned"  # its node is gone for good
 
-    @property
-    def rank(self) -> int:
-        return _RANK[self]
+    rank: int
+    terminal: bool
 
-    @property
-    def terminal(self) -> bool:
-        return self.rank >= _RANK[TaskState.COMPLETE]
-
-
-_RANK = {state: rank for rank, state in enumerate(TaskState)}
+    def __init__(self, value: str) -> None:
+        self.rank = len(type(self).__members__)
+        self.terminal = value in ("complete", "shutdown", "failed", "rejected", "orphaned")
 
 
 class Desired(StrEnum):

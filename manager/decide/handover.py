@@ -9,7 +9,7 @@ named and passed over.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from cluster.codec import key_for, key_of
@@ -86,9 +86,9 @@ def concerned(state: ClusterState, task: Task) -> set[str]:
     return nodes
 
 
-def leaving(tasks: Iterable[Task]) -> Iterator[Task]:
+def leaving(tasks: Iterable[Task]) -> list[Task]:
     """Pick the tasks that are withdrawn and not yet asked to end."""
-    return (task for task in tasks if task.leaving_at is not None and task.desired is Desired.RUNNING)
+    return [task for task in tasks if task.leaving_at is not None and task.desired is Desired.RUNNING]
 
 
 def _is_worth_it(state: ClusterState, task: Task, others: Iterable[Task]) -> bool:

@@ -48,12 +48,13 @@ def decide(state: ClusterState, service_uid: str, now: float) -> Plan:
     wanted = state.wanted(service)
     head = state.head(service.stack_uid)
     # A service that goes does not wait for a node that is down: on its return, the node removes what nobody knows.
-    reaper.reap(state, draft, service, now, patience=0.0 if wanted is None else ORPHANED_AFTER)
+    tasks = [state.tasks[ident] for ident in state.tasks_of.get(service.uid, ())]
+    reaper.reap(state, draft, tasks, now, patience=0.0 if wanted is None else ORPHANED_AFTER)
     if wanted is None or head is None:
         if not dependencies.is_still_used(state, service):
             reaper.dissolve(state, draft, service)
     else:
-        slots = slots_of(state.all_of(service.uid))
+        slots = slots_of(tasks)
         picture = ServicePicture(state, service, head, wanted[0], wanted[1].version, now, slots)
         wait = dependencies.wait_of(state, head, *wanted, now)
         _Reconciler(picture, draft, "" if wait is None else wait.reason).run()
@@ -71,16 +72,18 @@ class _Reconciler:
         self.changed: dict[str, Task] = {}
         self.dropped: list[Task] = []
         self.new: list[NewTask] = []
+        self._calm: dict[str, bool] = {}
 
     def run(self) -> None:
         problem = _claim_ports(self.picture, self.draft)
         self.placement.settle_virtual_addresses()
         wanted = MODES[self.picture.spec.mode](self.picture)
         kept = [slot for slot in self.picture.slots if wanted.fates[slot.number].act is Act.SETTLE]
-        self.moves = moves.moves(self.picture, kept)
+        astir = [slot for slot in kept if not self._is_at_rest(slot)]
+        self.moves = moves.moves(self.picture, astir)
         if self.moves.wake_at is not None:
             self.draft.wake(self.moves.wake_at)
-        due = {slot.number: why for slot in kept if (why := self._due(slot)) is not None}
+        due = {slot.number: why for slot in astir if (why := self._due(slot)) is not None}
         turn = self._turn(kept, due)
         if turn.undo is not None:
             self.draft.step(turn.undo.revision.reason, puts=turn.undo, guards=[key_of(self.picture.service)])
@@ -89,7 +92,10 @@ class _Reconciler:
             self.draft.wake(turn.wake_at)
         for task in turn.over:
             self._end(task, Desired.SHUTDOWN, "its successor is ready")
+        at_rest = {slot.number for slot in kept} - {slot.number for slot in astir}
         for slot in self.picture.slots:
+            if slot.number in at_rest:
+                continue
             fate = wanted.fates[slot.number]
             if fate.act is Act.SETTLE:
                 self._settle(slot, due, turn)
@@ -110,6 +116,31 @@ class _Reconciler:
         return dataclasses.replace(turn, service=self.picture.service, stop_first=turn.stop_first | unbound)
 
     # What is to become of the slots
+
+    def _is_at_rest(self, slot: Slot) -> bool:
+        """Tell whether a slot that stays needs nothing: of a large service, nearly all of them."""
+        task, *older = slot.tasks
+        status = self.state.statuses.get(task.id)
+        return (
+            task.version == self.picture.version
+            and task.desired is Desired.RUNNING
+            and task.node is not None
+            and self._is_calm(task.node)
+            and not (task.reason or task.moving or task.yields or task.leaving_at)
+            and (status is None or not status.state.terminal)
+            and len(older) <= HISTORY
+            and all([before.desired is not Desired.RUNNING for before in older])
+            and not self.placement.has_other_networks(task)
+        )
+
+    def _is_calm(self, node_id: str) -> bool:
+        """Tell whether tasks on a node may stay as they are."""
+        calm = self._calm.get(node_id)
+        if calm is None:
+            calm = not self.state.is_lost(node_id)
+            calm = calm and self.state.nodes[node_id].availability is not Availability.DRAIN
+            self._calm[node_id] = calm
+        return calm
 
     def _due(self, slot: Slot) -> Due | None:
         task = slot.tasks[0]
@@ -222,8 +253,9 @@ class _Reconciler:
         going = {task.id for task in self.dropped} | {new.replaces.id for new in self.new if new.replaces is not None}
         for slot in self.picture.slots:
             task = slot.tasks[0]
-            current = task.version == self.picture.version
-            if task.node is None and current and self.state.is_live(task) and task.id not in going:
+            if task.node is not None or task.version != self.picture.version:
+                continue
+            if self.state.is_live(task) and task.id not in going:
                 self.placement.bind(task)
         self.placement.make(self.new, service)
 

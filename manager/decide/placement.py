@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -41,9 +42,6 @@ class Placement:
 
     def __init__(self, picture: ServicePicture, draft: Draft, held: str) -> None:
         self._picture, self._draft, self._held = picture, draft, held
-        self._rows = {slot.number: slot.tasks for slot in picture.slots}
-        tasks = [task for slot in picture.slots for task in slot.tasks]
-        self.scheduler = Scheduler(picture.state, picture.head.spec, picture.spec, tasks, picture.now, picture.version)
         self._addresses = AddressAllocator(picture.state)
         self._networks: list[tuple[Network, tuple[str, ...]]] | None = None
         self._network_problem = ""
@@ -51,12 +49,24 @@ class Placement:
             self._networks = attachments(picture.state, picture.head, picture.spec)
         except NoRoom as problem:
             self._network_problem = str(problem)
+        self._network_ids = {network.id for network, _ in self._networks or ()}
+
+    @functools.cached_property
+    def _scheduler(self) -> Scheduler:
+        """What counts all tasks; most decisions bind none."""
+        picture = self._picture
+        tasks = [task for slot in picture.slots for task in slot.tasks]
+        return Scheduler(picture.state, picture.head.spec, picture.spec, tasks, picture.now, picture.version)
+
+    @functools.cached_property
+    def _rows(self) -> dict[int, tuple[Task, ...]]:
+        return {slot.number: slot.tasks for slot in self._picture.slots}
 
     def has_other_networks(self, task: Task) -> bool:
         """Tell whether a task is in other networks than it should be; not while those are not all there."""
         if task.node is None or self._networks is None:
             return False
-        return {endpoint.network for endpoint in task.endpoints} != {network.id for network, _ in self._networks}
+        return {endpoint.network for endpoint in task.endpoints} != self._network_ids
 
     def settle_virtual_addresses(self) -> None:
         if self._networks is not None:
@@ -66,7 +76,7 @@ class Placement:
     def pinned_by(self, task: Task) -> str:
         """Give the volume that holds a task to its node, "" for none."""
         volumes = self._picture.state.volumes
-        bound = (name for name in self.scheduler.volumes if name in volumes and volumes[name].node == task.node)
+        bound = (name for name in self._scheduler.volumes if name in volumes and volumes[name].node == task.node)
         return next(bound, "")
 
     def make(self, new: Sequence[NewTask], service: ServiceState) -> None:
@@ -124,8 +134,8 @@ class Placement:
                 task = dataclasses.replace(task, reason=str(problem))
             else:
                 assert task.node is not None
-                volumes = self.scheduler.bindings(task.node, task.stack_uid, self._picture.now)
-                guards += [key_for(Node, task.node), *(key_for(Volume, name) for name in self.scheduler.volumes)]
+                volumes = self._scheduler.bindings(task.node, task.stack_uid, self._picture.now)
+                guards += [key_for(Node, task.node), *(key_for(Volume, name) for name in self._scheduler.volumes)]
                 guards += [key_for(Network, endpoint.network) for endpoint in task.endpoints]
         if stored == task:
             return
@@ -146,16 +156,16 @@ class Placement:
         for old in before:
             if old.node is None or old.yields or state.has_ended(old) or state.is_lost(old.node):
                 continue
-            if old.version != task.version or self.scheduler.volumes or self._picture.spec.mode.is_job:
+            if old.version != task.version or self._scheduler.volumes or self._picture.spec.mode.is_job:
                 return True
         return False
 
     def _place(self, task: Task) -> tuple[Task, list[Claim]]:
         if self._networks is None:
             raise NoRoom(self._network_problem)
-        node = task.meant_for or self.scheduler.pick()
+        node = task.meant_for or self._scheduler.pick()
         if task.meant_for:
-            self.scheduler.pick_on(node)
+            self._scheduler.pick_on(node)
         endpoints: list[Endpoint] = []
         claims: list[Claim] = []
         for network, aliases in self._networks:

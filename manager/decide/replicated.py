@@ -39,6 +39,8 @@ def _victims(picture: ServicePicture, occupied: Sequence[Slot]) -> set[int]:
 
 def _missing(picture: ServicePicture, kept: set[int]) -> list[int]:
     """Give the numbers of the slots to be made: the lowest of which nothing runs any more."""
+    if len(kept) >= picture.spec.replicas:
+        return []
     ended = picture.state.has_ended
     taken = kept | {s.number for s in picture.slots if not all(ended(t) for t in s.tasks if t.node)}
     missing: list[int] = []

@@ -17,8 +17,7 @@ from cluster.model.task import Desired, Task
 from manager.picture import ClusterState
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(NamedTuple):
     """`tasks` are newest first."""
 
     number: int
@@ -34,9 +33,12 @@ class Slot:
 def slots_of(tasks: Iterable[Task]) -> tuple[Slot, ...]:
     """Sort a service's tasks into their slots."""
     rows: dict[int, list[Task]] = {}
-    for task in sorted(tasks, key=lambda task: -task.n):
+    for task in tasks:
         rows.setdefault(task.slot, []).append(task)
-    return tuple(Slot(number, tuple(rows[number])) for number in sorted(rows))
+    for row in rows.values():
+        if len(row) > 1:
+            row.sort(key=lambda task: -task.n)
+    return tuple([Slot(number, tuple(rows[number])) for number in sorted(rows)])
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,8 @@ def turn(picture: ServicePicture, slots: Sequence[Slot], due: Mapping[int, Due])
     serving = [slot for slot in serving if not due[slot.number].at_once]
     idle = due.keys() - {slot.number for slot in serving}
     config = progress.config_of(picture, update)
-    busy, until = _busy(picture, slots, due, config, update)
+    at_work = update is not None and update.state.at_work
+    busy, until = _busy(picture, slots, due, config, update) if due or at_work else (set[int](), None)
     first = update is not None and not update.previous
     undone: Undo | str = ""
     if update is not None:
@@ -104,8 +105,10 @@ def turn(picture: ServicePicture, slots: Sequence[Slot], due: Mapping[int, Due])
 
 def _check(picture: ServicePicture, slots: Sequence[Slot]) -> None:
     for slot in slots:
-        older = (task for task in slot.tasks[1:] if not task.yields and task.leaving_at is None)
-        if any(task.desired is Desired.RUNNING for task in older):
+        if len(slot.tasks) == 1:
+            continue
+        older = [task for task in slot.tasks[1:] if task.desired is Desired.RUNNING]
+        if any(not task.yields and task.leaving_at is None for task in older):
             raise Inconsistent(f"two tasks of {picture.service.full_name}.{slot.number} are wanted at once")
 
 
@@ -120,9 +123,9 @@ def _over(picture: ServicePicture) -> tuple[list[Task], list[float]]:
     wakes: list[float] = []
     for slot in picture.slots:
         newest, *older = slot.tasks
-        successor = picture.state.is_ready(newest)
-        yielding = (t for t in older if t.yields and t.desired is Desired.RUNNING and t.leaving_at is None)
-        over += (task for task in yielding if successor or not picture.state.is_live(task))
+        yielding = [t for t in older if t.yields and t.desired is Desired.RUNNING and t.leaving_at is None]
+        successor = bool(yielding) and picture.state.is_ready(newest)
+        over += [task for task in yielding if successor or not picture.state.is_live(task)]
         for task in handover.leaving(slot.tasks):
             until = handover.wait_of(picture.state, task, picture.now).until
             if until is not None:

@@ -35,11 +35,11 @@ def settle(picture: ServicePicture, draft: Draft, networks: Iterable[Network], a
             continue
         guards = [key_of(service), key_for(Network, network.id)]
         draft.step(f"give {service.full_name} a virtual address in {network.name}", puts=claims, guards=guards)
-    used = {network.id for network in wanted}
-    if virtual:
+    spare = held.keys() - {network.id for network in wanted}
+    if spare and virtual:
         live = (task for slot in picture.slots for task in slot.tasks if not state.has_ended(task))
-        used |= {endpoint.network for task in live for endpoint in task.endpoints}
-    for network_id in held.keys() - used:
+        spare -= {endpoint.network for task in live for endpoint in task.endpoints}
+    for network_id in sorted(spare):
         keys = [claim_key("address", f"{network_id}/{address}") for address in held[network_id]]
         draft.step(f"take a virtual address from {service.full_name}", deletes=keys, guards=[key_of(service)])
 
