@@ -73,7 +73,11 @@ def a_description(name: str) -> NodeDescription:
 
 
 def next_revision(
-    state: ClusterState, spec: StackSpec, force: Iterable[str] = (), back: Iterable[str] = ()
+    state: ClusterState,
+    spec: StackSpec,
+    force: Iterable[str] = (),
+    back: Iterable[str] = (),
+    digests: dict[str, str] | None = None,
 ) -> tuple[Stack, StackRevision]:
     """What the API writes for a deploy: the stack's new head and its revision."""
     stack = state.stacks.get(spec.name)
@@ -82,7 +86,7 @@ def next_revision(
     n = stack.head + 1
     uid = f"{stack.uid}-{n}-".__add__
     known = state.revisions.get(stack.uid, {})
-    revision = revised(head, known, spec, stack.uid, n, uid, forced=set(force), back=set(back))
+    revision = revised(head, known, spec, stack.uid, n, uid, forced=set(force), back=set(back), resolved=digests)
     revision = dataclasses.replace(revision, author="me", created_at=NOW, operation=f"op{n}")
     return dataclasses.replace(stack, head=n), revision
 
@@ -155,8 +159,8 @@ class Lab:
     def drain(self, name: str) -> None:
         self.node(name, availability=Availability.DRAIN)
 
-    def deploy(self, spec: StackSpec, *, force: Iterable[str] = ()) -> None:
-        self.write(*next_revision(self.state, spec, force))
+    def deploy(self, spec: StackSpec, *, force: Iterable[str] = (), digests: dict[str, str] | None = None) -> None:
+        self.write(*next_revision(self.state, spec, force, digests=digests))
 
     def remove(self, name: str, *, volumes: bool = False) -> None:
         self.write(dataclasses.replace(self.state.stacks[name], removing=True, remove_volumes=volumes))

@@ -310,6 +310,21 @@ def test_going_back_has_a_configuration_of_its_own_and_never_goes_back_again() -
     assert head(lab).n == 3
 
 
+def test_an_update_of_nothing_but_the_image_behind_a_tag_goes_back_too() -> None:
+    lab = running()
+    spec = a_stack("app", service(failure_action=ROLLBACK))
+    [name] = spec.services
+    lab.deploy(spec, digests={name: "sha256:old"})
+    lab.run_all()
+    lab.wait(60.0)
+    lab.deploy(spec, digests={name: "sha256:new"})
+    lab.settle()
+    report(lab, TaskState.FAILED, version=3, exit_code=3)
+    assert (head(lab).n, head(lab).author) == (4, "stackyard")
+    assert head(lab).image_digests == {name: "sha256:old"}
+    assert head(lab).services[name].version == 2
+
+
 def test_the_same_deploy_again_after_it_went_back_is_tried_again() -> None:
     lab = rolled_back()
     lab.wait(60.0)
