@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from cluster.errors import Inconsistent
 from cluster.model.node import Availability
 from cluster.model.service import RestartCondition, RestartPolicy, ServiceMode, ServiceSpec
-from cluster.model.task import Desired, Task, TaskState
+from cluster.model.task import Desired, Task, TaskState, task_id
+from manager.decide import orchestrator
 from manager.decide.reaper import ORPHANED_AFTER
 from manager.decide.tally import Tally, tally
 from tests.manager.decide.builders import Lab, a_service, a_stack
@@ -38,6 +40,17 @@ def finish(lab: Lab, *tasks: Task, state: TaskState = TaskState.COMPLETE) -> Non
     for task in tasks:
         lab.report(task, state, exit_code=0 if state is TaskState.COMPLETE else 3)
     lab.run_all()
+
+
+@pytest.mark.parametrize("mode", [ServiceMode.REPLICATED, JOB])
+def test_two_wanted_tasks_of_a_slot_are_a_bug_that_is_seen(mode: ServiceMode) -> None:
+    lab = Lab("n1")
+    lab.deploy(a_stack("app", a_service("web", mode=mode, networks=())))
+    lab.settle()
+    [task] = lab.tasks()
+    lab.write(dataclasses.replace(task, id=task_id(task.service_uid, 1, 2), n=2))
+    with pytest.raises(Inconsistent, match=r"two tasks of app_web\.1 are wanted"):
+        orchestrator.decide(lab.state, task.service_uid, lab.now)
 
 
 # Global

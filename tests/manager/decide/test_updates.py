@@ -358,6 +358,24 @@ def test_one_failed_service_of_an_atomic_deploy_takes_the_others_back() -> None:
     assert lab.tasks("old") and not lab.tasks("new")
 
 
+def test_what_was_changed_again_since_an_atomic_deploy_is_not_taken_back_with_it() -> None:
+    lab = Lab("n1", "n2", "n3")
+    lab.deploy(a_stack("app", service(replicas=2), a_service("db")))
+    lab.run_all()
+    bad = service("bad", replicas=2)
+    stack, revision = next_revision(lab.state, a_stack("app", bad, a_service("db", image="db:2")))
+    lab.write(stack, dataclasses.replace(revision, atomic=True))
+    lab.run_all(until=lambda task: lab.state.services[task.service_uid].name != "web" or task.version == 1)
+    lab.deploy(a_stack("app", bad, a_service("db", image="db:3")))
+    end_old(lab)
+    [task] = [task for task in lab.tasks("web") if task.version == 2]
+    lab.report(task, TaskState.FAILED, exit_code=1)
+    lab.run_all()
+    assert head(lab).n == 4 and head(lab).spec.services["web"].container.image == service().container.image
+    assert head(lab).spec.services["db"].container.image == "db:3"
+    assert {task.version for task in lab.tasks("db")} == {3}
+
+
 def test_a_new_service_of_an_atomic_deploy_is_held_to_its_first_tasks() -> None:
     lab = Lab("n1", "n2", "n3")
     lab.deploy(a_stack("app", a_service("db")))
