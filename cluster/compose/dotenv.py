@@ -44,7 +44,10 @@ def parse(content: bytes, file: str, lookup: Lookup, before: Mapping[str, str] |
     at = _skip(_BLANK, text, 0)
     while at < len(text):
         where = Where(file, text.count("\n", 0, at) + 1)
-        key = _KEY.match(text, _skip(_EXPORT, text, at))
+        at = _skip(_EXPORT, text, at)
+        if at == len(text):
+            raise where.error("there is no name after export")
+        key = _KEY.match(text, at)
         assert key is not None
         name = key.group().strip()
         _check_name(name, where)

@@ -179,6 +179,9 @@ def _hosts(value: Any) -> Any:
                 hint = 'Write it like "name=10.0.0.1".'
                 raise Wrong(f"{item[:60]!r} has no {'name' if separator else 'address'}", hint=hint).within(n)
             hosts.setdefault(name, []).extend(addresses.split(","))
+    for name in hosts:
+        if ":" in name or "=" in name:
+            raise Wrong(f"{name[:60]!r} is no name of a host", hint='Write it like "name=10.0.0.1".')
     # Docker sorts the written entries, in which "=" stands before what a longer name has there
     return sorted(f"{name}={_bare(a)}" for name, addresses in hosts.items() for a in addresses) or OMITTED
 

@@ -38,6 +38,7 @@ def test_parse(text: str, values: dict[str, str]) -> None:
         ("A=1\nno equals sign", 2, "holds a space"),
         ("A=1\n\nB='open", 3, "never closed"),
         ("a/b=1", 1, "holds '/'"),
+        ("A=1\nexport ", 2, "no name after export"),
         ('M="1\n2"\nA=${U?must}', 3, "required"),
     ],
 )

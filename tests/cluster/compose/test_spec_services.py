@@ -212,6 +212,8 @@ REFUSED = [
     ("deploy: {resources: {reservations: {devices: [{}]}}}", "deploy.resources.reservations.devices.0", "capabilities"),
     ("devices: ['a:b:c:d']", "devices.0", "too many colons"),
     ("extra_hosts: [h]", "extra_hosts.0", "has no address"),
+    ("extra_hosts: ['h:1=10.0.0.1']", "extra_hosts", "no name of a host"),
+    ("extra_hosts: {'h:1': 10.0.0.1}", "extra_hosts", "no name of a host"),
     ("ulimits: {nofile: {soft: 1}}", "ulimits.nofile", "hard is missing"),
     ("init: maybe", "init", "neither true nor false"),
     ("imagee: x", "imagee", "the key is unknown"),
