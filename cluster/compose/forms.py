@@ -69,6 +69,8 @@ def to_truth(value: Any) -> bool:
 
 
 def to_size(value: Any) -> str | int:
+    if isinstance(value, float):
+        return 0  # Docker takes a number with a point, other than in text, for no size at all
     size = quantities.size(value) if isinstance(value, str) else to_whole(value)
     return str(size) if size else 0
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+_SIZES = ("mem_limit", "mem_reservation", "memswap_limit", "shm_size")
 _RATES = ("weight_device", "device_read_bps", "device_read_iops", "device_write_bps", "device_write_iops")
 
 
@@ -47,8 +48,9 @@ def _lean(model: dict[str, Any]) -> dict[str, Any]:
 
 def _service(service: dict[str, Any]) -> dict[str, Any]:
     lean = {key: value for key, value in service.items() if value is not None or key not in ("command", "entrypoint")}
-    if service.get("memswap_limit") == "-1":
-        lean["memswap_limit"] = -1  # as text it is no size
+    for key in _SIZES:
+        if service.get(key, "").startswith("-"):
+            lean[key] = int(service[key])  # as text it is no size
     if "blkio_config" in service:
         lean["blkio_config"] = {
             key: [{name.lower(): amount for name, amount in one.items()} for one in value] if key in _RATES else value

@@ -69,6 +69,7 @@ LOADED = [
     ),
     # byte values and durations
     ("mem_limit: 1.5g, shm_size: 64m", {"mem_limit": "1610612736", "shm_size": "67108864"}),
+    ("mem_limit: 1.5, shm_size: '1.5'", {"shm_size": "1"}),
     ("mem_limit: 512kib, shm_size: 100kb", {"mem_limit": "524288", "shm_size": "102400"}),
     ("mem_limit: 100 mb, memswap_limit: -1", {"mem_limit": "104857600", "memswap_limit": "-1"}),
     ("stop_grace_period: 90s", {"stop_grace_period": "1m30s"}),
