@@ -12,6 +12,7 @@ import ctypes
 import logging
 import os
 import shutil
+import threading
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -47,6 +48,7 @@ class Secrets:
     def __init__(self, folder: Path, source: Source) -> None:
         self._folder, self._source = folder, source
         self._under_way: dict[tuple[str, str], asyncio.Task[bytes]] = {}
+        self._mounting = threading.Lock()
 
     def tasks(self) -> set[str]:
         """Name the tasks whose files are all there."""
@@ -113,10 +115,11 @@ class Secrets:
         unfinished.rename(self._folder / task)
 
     def _mount(self) -> None:
-        if not _mounted(self._folder):
-            self._folder.mkdir(0o700, parents=True, exist_ok=True)
-            flags = ctypes.c_ulong(_NOSUID | _NODEV | _NOEXEC)
-            call("mount", b"tmpfs", os.fsencode(self._folder), b"tmpfs", flags, _OPTIONS)
+        with self._mounting:  # tasks are written in threads, and a second mount would hide the files in the first
+            if not _mounted(self._folder):
+                self._folder.mkdir(0o700, parents=True, exist_ok=True)
+                flags = ctypes.c_ulong(_NOSUID | _NODEV | _NOEXEC)
+                call("mount", b"tmpfs", os.fsencode(self._folder), b"tmpfs", flags, _OPTIONS)
 
 
 def _made(file: FileReference, item: ServiceItem, task: Task, host: Host, contents: dict[str, bytes]) -> bytes:

@@ -85,3 +85,13 @@ async def test_a_template_that_asks_for_what_is_not_there_is_the_tasks_end(node:
     node.assign(item, task)
     status = await node.reach(task, S.REJECTED)
     assert "the service has no secret other" in status.message
+
+
+async def test_tasks_that_get_the_first_files_at_the_same_time_share_one_mount(node: Node, host: EngineHost) -> None:
+    node.contents = {"d1": VALUE}
+    item = a_user()
+    tasks = [a_task(item, slot) for slot in range(1, 9)]
+    node.assign(item, *tasks)
+    for task in tasks:
+        assert (await node.reach(task, S.RUNNING)).message == ""
+    assert host.run("cat", "/proc/mounts").count(f" {host.memory}/secrets tmpfs") == 1
