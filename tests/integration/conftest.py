@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -105,6 +106,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         cluster.stack("lab", "build", "-f", str(STACKS / "probe.yml"), timeout=300)
         yield cluster
     finally:
+        kept = tmp_path_factory.mktemp("lab-logs")  # what the programs said outlives the lab: failures are read there
+        for log in lab.layout.data_dir.glob("n*/*.log"):
+            shutil.copy(log, kept / f"{log.parent.name}-{log.name}")
         if not os.environ.get("STACKYARD_KEEP_LAB"):
             lab.down()
 
