@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
@@ -119,7 +119,7 @@ class Wiring:
 
         Also for one whose `open` failed.
         """
-        await self._in_thread(self._close)
+        await self._in_turn(self._in_thread(self._close))
         self._namespaces.close()
 
     def _close(self) -> None:
@@ -135,7 +135,8 @@ class Wiring:
         thorough_at = loop.time() + AUDIT_INTERVAL
         try:
             while True:
-                watch.keep([self._links_here, self._rules_here, *(n.listener for n in self._networks.values())])
+                async with self._lock:  # or a thread that applies would open and close networks meanwhile
+                    watch.keep([self._links_here, self._rules_here, *(n.listener for n in self._networks.values())])
                 heard = await watch.heard(GLANCE_INTERVAL)
                 try:
                     if self._rules_here in heard or loop.time() >= thorough_at:
@@ -144,8 +145,7 @@ class Wiring:
                     elif heard:
                         await self.audit(firewall=False)
                     else:
-                        async with self._lock:
-                            await self._in_thread(self._glance)
+                        await self._in_turn(self._in_thread(self._glance))
                 except (StackyardError, OSError) as error:
                     log.warning("checking the node's networks failed, it is tried again: %s", error)
                 await asyncio.sleep(AUDIT_PAUSE)
@@ -158,16 +158,17 @@ class Wiring:
         Without `prune` nothing is taken away: for a set that may be older than what is wired. A network that cannot be
         wired does not keep the others from it; its error is raised at the end, and the next call tries it again.
         """
-        async with self._lock:
-            await self._in_thread(self._apply, tuple(items), prune)
+        await self._in_turn(self._in_thread(self._apply, tuple(items), prune))
 
     async def audit(self, *, firewall: bool = True) -> None:
         """Compare everything applied with the kernel and mend it, the host's own `firewall` included or not."""
-        async with self._lock:
-            lost = await self._in_thread(self._audit, frozenset(self._busy), firewall)
-            for task, missing in lost.items():
-                log.warning("task %s has lost %s, making it again", task, " and ".join(wire.inner for wire in missing))
-                await self._alone(task, partial(mend_sandbox, self._namespaces, task, missing, self._networks))
+        await self._in_turn(self._mend(firewall))
+
+    async def _mend(self, firewall: bool) -> None:
+        lost = await self._in_thread(self._audit, frozenset(self._busy), firewall)
+        for task, missing in lost.items():
+            log.warning("task %s has lost %s, making it again", task, " and ".join(wire.inner for wire in missing))
+            await self._alone(task, partial(mend_sandbox, self._namespaces, task, missing, self._networks))
 
     async def create_sandbox(self, task: str, endpoints: Collection[Endpoint]) -> Path:
         """Make a task's namespace, completely wired, in place of any earlier one. Returns its path."""
@@ -223,8 +224,16 @@ class Wiring:
         for name in os.listdir(self._links):
             if name not in containers:
                 await self.unlink_container(name)
-        async with self._lock:
-            await self._in_thread(self._clean_networks)
+        await self._in_turn(self._in_thread(self._clean_networks))
+
+    async def _in_turn(self, job: Coroutine[None, None, T]) -> T:
+        """Do what opens or closes networks alone: to its end, also when the caller is cancelled, the next only then."""
+
+        async def alone() -> T:
+            async with self._lock:
+                return await job
+
+        return await asyncio.shield(asyncio.ensure_future(alone()))
 
     async def _in_thread(self, work: Callable[..., T], *args: object) -> T:
         loop = asyncio.get_running_loop()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agent.network.wiring import Wiring
-from cluster.protocol import VipItem
+from cluster.protocol import NetworkItem, VipItem
 from tests.agent.network.underlay import BACK, INGRESS_NETWORK, ROOT, Cluster, host, inside, rows, run
 
 pytestmark = pytest.mark.root
@@ -27,6 +29,8 @@ async def watching(wiring: Wiring) -> AsyncIterator[None]:
     finally:
         task.cancel()
         await asyncio.wait([task])
+        if not task.cancelled():
+            task.result()
 
 
 def is_namespace(path: Path) -> bool:
@@ -101,3 +105,39 @@ async def test_where_nothing_happens_nothing_is_compared(wirings: Wirings, monke
         settled = audits
         await asyncio.sleep(2)
         assert audits == settled > 0
+
+
+async def test_networks_come_and_go_while_it_watches(wirings: Wirings, monkeypatch: pytest.MonkeyPatch) -> None:
+    for pause in ("wiring.AUDIT_PAUSE", "wiring.GLANCE_INTERVAL", "watch.SETTLING"):
+        monkeypatch.setattr(f"agent.network.{pause}", 0.0)
+    wiring, items = wirings["h1"], many_networks()
+    async with watching(wiring), threads_that_change_often():
+        for _ in range(8):
+            await wiring.apply(items)
+            await wiring.apply([])
+            await wiring.clean((), ())
+
+
+async def test_what_is_begun_ends_before_the_next_also_when_nobody_waits_for_it(wirings: Wirings) -> None:
+    wiring, items = wirings["h1"], many_networks()
+    for _ in range(5):
+        gone = asyncio.ensure_future(wiring.apply(items))
+        await asyncio.sleep(0.02)
+        gone.cancel()
+        await wiring.apply([])
+        await wiring.clean((), ())
+        assert not list((ROOT / "h1").glob("sn-*"))
+
+
+def many_networks() -> list[NetworkItem]:
+    return [NetworkItem(replace(BACK, id=f"net{n}", vni=5000 + n, subnets=(f"10.{n}.0.0/16",))) for n in range(20, 26)]
+
+
+@asynccontextmanager
+async def threads_that_change_often() -> AsyncIterator[None]:
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(usual)
