@@ -112,7 +112,7 @@ async def test_networks_come_and_go_while_it_watches(wirings: Wirings, monkeypat
         monkeypatch.setattr(f"agent.network.{pause}", 0.0)
     wiring, items = wirings["h1"], many_networks()
     async with watching(wiring), threads_that_change_often():
-        for _ in range(8):
+        for _ in range(20):
             await wiring.apply(items)
             await wiring.apply([])
             await wiring.clean((), ())
@@ -120,9 +120,9 @@ async def test_networks_come_and_go_while_it_watches(wirings: Wirings, monkeypat
 
 async def test_what_is_begun_ends_before_the_next_also_when_nobody_waits_for_it(wirings: Wirings) -> None:
     wiring, items = wirings["h1"], many_networks()
-    for _ in range(5):
+    for moment in (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08):
         gone = asyncio.ensure_future(wiring.apply(items))
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(moment)
         gone.cancel()
         await wiring.apply([])
         await wiring.clean((), ())
