@@ -66,6 +66,8 @@ class Terminal:
         self, *arguments: str, environment: Mapping[str, str] | None = None, stderr: int = asyncio.subprocess.PIPE
     ) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
+            "env",
+            "--default-signal=INT",  # tests that run in the background were told to ignore it, and would pass that on
             sys.executable,
             "-c",
             "from cli.main import main; main()",
