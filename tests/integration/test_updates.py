@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,20 +73,24 @@ def images(cluster: Cluster, stack: str) -> set[str]:
     return {task["id"] for task in cluster.tasks(f"{stack}_web")}
 
 
-UPDATE, ROLLBACK, SCALE, DRAIN = "update", "rollback", "scale down", "drain"
+UPDATE, ROLLBACK, SCALE, DRAIN, REBALANCE = "update", "rollback", "scale down", "drain", "rebalance"
 
 
 @pytest.mark.parametrize("order", ["stop-first", "start-first"])
-@pytest.mark.parametrize("what", [UPDATE, ROLLBACK, SCALE, DRAIN])
+@pytest.mark.parametrize("what", [UPDATE, ROLLBACK, SCALE, DRAIN, REBALANCE])
 def test_nobody_notices(cluster: Cluster, probe: str, tmp_path: Path, what: str, order: str) -> None:
     deploy(cluster, probe, tmp_path, "one", order)
     if what == ROLLBACK:
         deploy(cluster, probe, tmp_path, "two", order)
+    if what == REBALANCE:
+        drained(cluster, probe, "n1")
+        cluster.stack("node", "update", "n1", "--availability", "active")
     act: dict[str, Callable[[], object]] = {
         UPDATE: lambda: deploy(cluster, probe, tmp_path, "two", order),
         ROLLBACK: lambda: cluster.stack("rollback", probe),
         SCALE: lambda: cluster.stack("scale", f"{probe}_web=2"),
         DRAIN: lambda: drained(cluster, probe, "n1"),
+        REBALANCE: lambda: cluster.stack("rebalance", "--max-unavailable", "2", timeout=240),
     }
     before = images(cluster, probe)
     loads = Loads(cluster, probe)
@@ -99,6 +104,8 @@ def test_nobody_notices(cluster: Cluster, probe: str, tmp_path: Path, what: str,
     after = images(cluster, probe)
     if what in (UPDATE, ROLLBACK):
         assert len(after) == 6 and not after & before, "every task was replaced"
+    if what == REBALANCE:
+        assert Counter(task["node"] for task in cluster.tasks(f"{probe}_web")) == {"n1": 2, "n2": 2, "n3": 2}
     for name, one in told.items():
         assert one["failed"] == 0, (name, one)
         assert one["ok"] > 100, (name, one)
