@@ -50,6 +50,10 @@ class By:
     now: float
     new_uid: Callable[[], str]
 
+    def or_because(self, reason: str) -> By:
+        """The same with this reason, if nobody gave one."""
+        return replace(self, reason=self.reason or reason)
+
 
 def deploy(
     state: ClusterState,
@@ -88,69 +92,73 @@ def deploy(
     )  # fmt: skip
 
 
-def scale(
-    state: ClusterState, name: str, request: ScaleRequest, author: str, now: float, new_uid: Callable[[], str]
+Change = ScaleRequest | RollbackRequest | UpdateRequest
+
+
+def change(
+    state: ClusterState, name: str, request: Change, author: str, now: float, new_uid: Callable[[], str]
 ) -> Write | RevisionReply:
-    """Change the replicas of some services of a stack. Raises NotFound, UserError or Conflict."""
+    """Make a stack that is there as the request says. Raises NotFound, UserError or Conflict."""
     stack = _existing(state, name)
     if (done := _done_already(state, stack, request.operation)) is not None:
         return done
+    by = By(request.operation, request.reason, author, now, new_uid)
+    match request:
+        case ScaleRequest():
+            return _scale(state, stack, request, by)
+        case RollbackRequest():
+            return _roll_back(state, stack, request, by)
+        case UpdateRequest():
+            return _update(state, stack, request, by)
+
+
+def _scale(state: ClusterState, stack: Stack, request: ScaleRequest, by: By) -> Write | RevisionReply:
     spec = state.revisions[stack.uid][stack.head].spec
     services = dict(spec.services)
     for service, replicas in request.replicas.items():
         if service not in services:
-            raise NotFound(f"the stack {name} has no service {service}", hint=f"It has {', '.join(sorted(services))}.")
+            known = ", ".join(sorted(services))
+            raise NotFound(f"the stack {stack.name} has no service {service}", hint=f"It has {known}.")
         services[service] = replace(services[service], replicas=replicas)
     spec = replace(spec, services=services)
     check(spec)
-    reason = request.reason or "scale " + " ".join(f"{key}={n}" for key, n in sorted(request.replicas.items()))
-    return _revise(state, stack, spec, By(request.operation, reason, author, now, new_uid))
+    what = "scale " + " ".join(f"{key}={n}" for key, n in sorted(request.replicas.items()))
+    return _revise(state, stack, spec, by.or_because(what))
 
 
-def roll_back(
-    state: ClusterState, name: str, request: RollbackRequest, author: str, now: float, new_uid: Callable[[], str]
-) -> Write | RevisionReply:
-    """Make a stack, or some services of it, what they were. Raises NotFound, UserError or Conflict."""
-    stack = _existing(state, name)
-    if (done := _done_already(state, stack, request.operation)) is not None:
-        return done
+def _roll_back(state: ClusterState, stack: Stack, request: RollbackRequest, by: By) -> Write | RevisionReply:
     known = state.revisions[stack.uid]
     head = known[stack.head]
     n = _last_other(known, head, request.services) if request.revision is None else request.revision
     if n not in known:
-        raise NotFound(f"the stack {name} has no revision {n} that is kept", hint=f"`stack history {name}` lists them.")
+        raise NotFound(
+            f"the stack {stack.name} has no revision {n} that is kept", hint=f"`stack history {stack.name}` lists them."
+        )
     then = known[n]
     if unknown := sorted(set(request.services) - (head.spec.services.keys() | then.spec.services.keys())):
-        raise NotFound(f"the stack {name} has no service {', '.join(unknown)}")
+        raise NotFound(f"the stack {stack.name} has no service {', '.join(unknown)}")
     spec = with_services_of(head.spec, then.spec, request.services) if request.services else then.spec
     check(spec)
     what = f"{', '.join(request.services)} " if request.services else ""
-    by = By(request.operation, request.reason or f"{what}back to revision {n}", author, now, new_uid)
+    by = by.or_because(f"{what}back to revision {n}")
     back = request.services or tuple(spec.services)
     return _revise(state, stack, spec, by, back=back, source=then, proceed=_paused(state, stack))
 
 
-def update(
-    state: ClusterState, name: str, request: UpdateRequest, author: str, now: float, new_uid: Callable[[], str]
-) -> Write | RevisionReply:
-    """Have paused updates go on, or tasks replaced though nothing has changed. Raises NotFound, UserError, Conflict."""
-    stack = _existing(state, name)
-    if (done := _done_already(state, stack, request.operation)) is not None:
-        return done
+def _update(state: ClusterState, stack: Stack, request: UpdateRequest, by: By) -> Write | RevisionReply:
+    """Have paused updates go on, or tasks replaced though nothing has changed."""
     spec = state.revisions[stack.uid][stack.head].spec
     chosen = request.services or tuple(spec.services)
     if unknown := sorted(set(chosen) - spec.services.keys()):
-        raise NotFound(f"the stack {name} has no service {', '.join(unknown)}")
+        raise NotFound(f"the stack {stack.name} has no service {', '.join(unknown)}")
     paused = sorted(set(chosen) & _paused(state, stack))
     if request.force == request.proceed:
         raise UserError("an update is either to proceed, or to be forced")
     if request.proceed and not paused:
         raise Conflict(f"no update of {', '.join(sorted(chosen))} is paused")
-    what = f"force {' '.join(sorted(chosen))}" if request.force else f"go on with {' '.join(paused)}"
-    by = By(request.operation, request.reason or what, author, now, new_uid)
     if request.force:
-        return _revise(state, stack, spec, by, forced=chosen)
-    return _revise(state, stack, spec, by, proceed=paused)
+        return _revise(state, stack, spec, by.or_because(f"force {' '.join(sorted(chosen))}"), forced=chosen)
+    return _revise(state, stack, spec, by.or_because(f"go on with {' '.join(paused)}"), proceed=paused)
 
 
 def _last_other(known: Mapping[int, StackRevision], head: StackRevision, services: Collection[str]) -> int:

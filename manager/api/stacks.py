@@ -29,7 +29,7 @@ from cluster.views import (
 )
 from manager.api import revise, show
 from manager.api.bodies import answer, body, line, takes
-from manager.api.callers import Operator
+from manager.api.callers import Caller, Operator
 from manager.api.contents import take_in
 from manager.api.core import TRIES, Core, ReadyCore, busy
 from manager.api.images import images_to_resolve, unresolved
@@ -91,11 +91,7 @@ async def scale(
     caller: Operator, core: ReadyCore, name: str, request: Annotated[ScaleRequest, Depends(body(ScaleRequest))]
 ) -> Response:
     """Change how many tasks services have, as a new revision."""
-
-    def decide(state: ClusterState) -> revise.Write | RevisionReply:
-        return revise.scale(state, name, request, caller.author, core.clock(), _new_uid)
-
-    return answer(await _write(core, name, decide))
+    return await _change(caller, core, name, request)
 
 
 @router.post("/{name}/rollback", response_model=RevisionReply, openapi_extra=takes(RollbackRequest))
@@ -103,11 +99,7 @@ async def roll_back(
     caller: Operator, core: ReadyCore, name: str, request: Annotated[RollbackRequest, Depends(body(RollbackRequest))]
 ) -> Response:
     """Make a stack, or some of its services, what an earlier revision was, as a new revision."""
-
-    def decide(state: ClusterState) -> revise.Write | RevisionReply:
-        return revise.roll_back(state, name, request, caller.author, core.clock(), _new_uid)
-
-    return answer(await _write(core, name, decide))
+    return await _change(caller, core, name, request)
 
 
 @router.post("/{name}/update", response_model=RevisionReply, openapi_extra=takes(UpdateRequest))
@@ -115,11 +107,7 @@ async def update(
     caller: Operator, core: ReadyCore, name: str, request: Annotated[UpdateRequest, Depends(body(UpdateRequest))]
 ) -> Response:
     """Have paused updates go on, or tasks replaced though nothing has changed, as a new revision."""
-
-    def decide(state: ClusterState) -> revise.Write | RevisionReply:
-        return revise.update(state, name, request, caller.author, core.clock(), _new_uid)
-
-    return answer(await _write(core, name, decide))
+    return await _change(caller, core, name, request)
 
 
 @router.delete("/{name}", response_model=RemoveReply)
@@ -127,6 +115,13 @@ async def remove(caller: Operator, core: ReadyCore, name: str, volumes: bool = F
     """Have a stack removed; its named volumes only if asked for."""
     reply = await _write(core, name, lambda state: revise.remove(state, name, volumes=volumes))
     return answer(RemoveReply(reply.stack, reply.uid, reply.revision))
+
+
+async def _change(caller: Caller, core: Core, name: str, request: revise.Change) -> Response:
+    def decide(state: ClusterState) -> revise.Write | RevisionReply:
+        return revise.change(state, name, request, caller.author, core.clock(), _new_uid)
+
+    return answer(await _write(core, name, decide))
 
 
 async def _write(

@@ -53,11 +53,11 @@ class Shop:
 
     def scale(self, **replicas: int) -> StackRevision:
         request = ScaleRequest(replicas, next(self._operations))
-        return self._written(revise.scale(self.state, "shop", request, "ann", 9.0, self._uid))
+        return self._written(revise.change(self.state, "shop", request, "ann", 9.0, self._uid))
 
     def back(self, n: int | None = None, *services: str) -> StackRevision:
         request = RollbackRequest(next(self._operations), n, services)
-        return self._written(revise.roll_back(self.state, "shop", request, "ann", 9.0, self._uid))
+        return self._written(revise.change(self.state, "shop", request, "ann", 9.0, self._uid))
 
     def _uid(self) -> str:
         return next(self._uids)

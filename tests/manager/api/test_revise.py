@@ -84,14 +84,14 @@ def test_a_port_of_a_stack_that_is_going_is_told_as_such() -> None:
 
 def test_scaling_keeps_all_else_and_says_what_it_did() -> None:
     state = picture(*deployed(shop()).records)
-    write = revise.scale(state, "shop", ScaleRequest({"web": 4}, "op2"), "bob", 9.0, lambda: "x")
+    write = revise.change(state, "shop", ScaleRequest({"web": 4}, "op2"), "bob", 9.0, lambda: "x")
     assert isinstance(write, revise.Write)
     revision: Any = write.records[0]
     assert revision.spec == shop(replace(WEB, replicas=4)) and revision.reason == "scale web=4"
-    same = revise.scale(state, "shop", ScaleRequest({"web": 1}, "op3"), "bob", 9.0, lambda: "x")
+    same = revise.change(state, "shop", ScaleRequest({"web": 1}, "op3"), "bob", 9.0, lambda: "x")
     assert same == RevisionReply("shop", "u0", 1, changed=False)
     with pytest.raises(NotFound, match="no service db"):
-        revise.scale(state, "shop", ScaleRequest({"db": 1}, "op4"), "bob", 9.0, lambda: "x")
+        revise.change(state, "shop", ScaleRequest({"db": 1}, "op4"), "bob", 9.0, lambda: "x")
 
 
 def test_removing_again_is_fine_and_may_add_the_volumes() -> None:
@@ -174,7 +174,7 @@ def history(*specs: StackSpec) -> ClusterState:
 
 
 def back(state: ClusterState, revision: int | None = None, *services: str) -> StackRevision:
-    outcome = revise.roll_back(state, "shop", RollbackRequest("back", revision, services), "bob", 9.0, lambda: "new")
+    outcome = revise.change(state, "shop", RollbackRequest("back", revision, services), "bob", 9.0, lambda: "new")
     assert isinstance(outcome, revise.Write)
     found = next(record for record in outcome.records if isinstance(record, StackRevision))
     assert found.author == "bob"
@@ -240,19 +240,19 @@ def attempts(outcome: revise.Write | RevisionReply) -> dict[str, int]:
 
 def test_a_paused_update_goes_on_when_told_to_or_with_the_same_deploy_again() -> None:
     state = paused()
-    told = revise.update(state, "shop", UpdateRequest("on", proceed=True), "bob", 9.0, lambda: "new")
+    told = revise.change(state, "shop", UpdateRequest("on", proceed=True), "bob", 9.0, lambda: "new")
     assert attempts(told) == {"web": 1, "db": 0}
     assert attempts(deployed(shop(image("web", 2), image("db", 2)), state, "again")) == {"web": 1, "db": 0}
 
 
 def test_only_a_paused_update_goes_on() -> None:
     with pytest.raises(Conflict, match="db is paused"):
-        revise.update(paused(), "shop", UpdateRequest("on", ("db",), proceed=True), "bob", 9.0, lambda: "new")
+        revise.change(paused(), "shop", UpdateRequest("on", ("db",), proceed=True), "bob", 9.0, lambda: "new")
 
 
 def test_a_forced_update_gives_a_service_new_tasks() -> None:
     state = history(shop(image("web", 1), image("db", 1)))
-    outcome = revise.update(state, "shop", UpdateRequest("new", ("web",), force=True), "bob", 9.0, lambda: "new")
+    outcome = revise.change(state, "shop", UpdateRequest("new", ("web",), force=True), "bob", 9.0, lambda: "new")
     assert isinstance(outcome, revise.Write)
     revision = next(record for record in outcome.records if isinstance(record, StackRevision))
     assert {name: version.version for name, version in revision.services.items()} == {"web": 2, "db": 1}
