@@ -14,8 +14,8 @@ from typing import Any
 
 from cluster.engine import refusals
 from cluster.errors import Conflict, Failed, Forbidden, UserError
+from cluster.etcd import refusal
 
-CORRUPTING = ("3.5.0", "3.5.1", "3.5.2")
 OLDEST_ENGINE = (20, 10)
 PORT = 2377
 
@@ -68,7 +68,7 @@ def tools() -> None:
 
 
 def own_etcd() -> None:
-    """Refuse a host without an etcd to start, or with one that loses data."""
+    """Refuse a host without an etcd to start, or with one that is too old or loses data."""
     import subprocess
 
     binary = shutil.which("etcd")
@@ -79,11 +79,9 @@ def own_etcd() -> None:
         )
     done = subprocess.run([binary, "--version"], capture_output=True, text=True, check=False, timeout=10)
     version = re.search(r"etcd Version: (\S+)", done.stdout)
-    if version and version[1] in CORRUPTING:
-        raise Failed(
-            f"{binary} has version {version[1]}, whose data can go inconsistent after a crash",
-            hint="Upgrade it to 3.5.28 or later (3.5.3 is the first that is safe).",
-        )
+    if version and (refused := refusal(version[1])) is not None:
+        reason, remedy = refused
+        raise Failed(f"{binary} has {reason}", hint=remedy)
 
 
 def name(text: str) -> str:

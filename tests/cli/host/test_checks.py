@@ -77,12 +77,16 @@ def test_addresses_of_this_host_that_will_not_do(given: str, message: str) -> No
         checks.address(given, "192.0.2.1")
 
 
-@pytest.mark.parametrize("version", [*checks.CORRUPTING, "3.5.3", "3.4.23"])
-def test_an_etcd_that_loses_data_is_not_started(version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("version", "refused"), [("3.5.0", True), ("3.5.2", True), ("3.3.27", True), ("3.5.3", False), ("3.4.23", False)]
+)
+def test_an_etcd_that_is_too_old_or_loses_data_is_not_started(
+    version: str, refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "etcd").write_text(f"#!/bin/sh\necho 'etcd Version: {version}'\n")
     (tmp_path / "etcd").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    if version in checks.CORRUPTING:
+    if refused:
         with pytest.raises(Failed, match=f"has version {version}"):
             checks.own_etcd()
     else:
