@@ -8,21 +8,8 @@ from typing import Any
 
 import pytest
 
-from manager.etcd import Etcd
-from manager.etcd.records import (
-    Compare,
-    KeyValue,
-    Operation,
-    absent,
-    created_at,
-    delete,
-    delete_prefix,
-    exists,
-    get,
-    put,
-    unchanged,
-    value_is,
-)
+from manager.etcd import Etcd, records
+from manager.etcd.records import Compare, KeyValue, Operation
 from tests.etcd_server import Servers, running
 from tests.sim.store import Compacted, Store
 
@@ -46,27 +33,27 @@ def a_compare(rng: random.Random, store: Store, offset: int) -> tuple[Compare, C
     value = rng.choice([b"0", b"1"])
     match rng.randrange(5):
         case 0:
-            return absent(key), absent(key)
+            return records.absent(key), records.absent(key)
         case 1:
-            return exists(key), exists(key)
+            return records.exists(key), records.exists(key)
         case 2:
-            return unchanged(key, mod), unchanged(key, mod and mod + offset)
+            return records.unchanged(key, mod), records.unchanged(key, mod and mod + offset)
         case 3:
-            return created_at(key, created), created_at(key, created and created + offset)
+            return records.created_at(key, created), records.created_at(key, created and created + offset)
         case _:
-            return value_is(key, value), value_is(key, value)
+            return records.value_is(key, value), records.value_is(key, value)
 
 
 def some_operations(rng: random.Random) -> list[Operation]:
     keys = rng.sample(KEYS[:3], rng.randrange(1, 4))
     made: list[Operation] = []
     for key in keys:
-        choices: list[Operation] = [put(key, rng.choice([b"0", b"1"])), delete(key), get(key)]
+        choices: list[Operation] = [records.put(key, rng.choice([b"0", b"1"])), records.delete(key), records.get(key)]
         made.append(rng.choice(choices))
     if rng.random() < 0.2:
-        made.append(delete_prefix(f"{PREFIX}d/"))
+        made.append(records.delete_prefix(f"{PREFIX}d/"))
     elif rng.random() < 0.5:
-        made.append(put(rng.choice(KEYS[3:]), b"0"))
+        made.append(records.put(rng.choice(KEYS[3:]), b"0"))
     return made
 
 
@@ -107,9 +94,9 @@ async def test_the_same_transactions_have_the_same_answers(server: Servers) -> N
 def test_what_was_compacted_is_refused_and_what_follows_is_there() -> None:
     store = Store()
     for number in range(5):
-        store.txn((), [put(KEYS[0], b"%d" % number)])
+        store.txn((), [records.put(KEYS[0], b"%d" % number)])
     store.compact()
-    store.txn((), [put(KEYS[1], b"new")])
+    store.txn((), [records.put(KEYS[1], b"new")])
     with pytest.raises(Compacted):
         store.since(store.revision - 2)
     assert [revision for revision, _ in store.since(store.revision - 1)] == [store.revision]
@@ -117,7 +104,7 @@ def test_what_was_compacted_is_refused_and_what_follows_is_there() -> None:
 
 def test_a_lease_that_runs_out_takes_its_keys_with_it() -> None:
     store = Store()
-    store.txn((), [put(KEYS[0], b"0", lease=7), put(KEYS[1], b"0")])
+    store.txn((), [records.put(KEYS[0], b"0", lease=7), records.put(KEYS[1], b"0")])
     store.expire(7)
     assert list(store.keys) == [KEYS[1]]
     assert store.history[-1][1][0].current is None
