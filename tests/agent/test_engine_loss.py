@@ -36,6 +36,18 @@ def no_failure(node: Node) -> bool:
     return not any(status.state.terminal for status in node.told) and all(s.restarts == 0 for s in node.told)
 
 
+async def goes_on(host: EngineHost, tasks: list[Task], containers: dict[str, str]) -> None:
+    """A new agent has the same tasks run by its journal, each with its address, before it hears of a manager."""
+    async with running(host, listening=False) as node:
+        node.runner.resume(node.journal.read(CLUSTER))
+        for task in tasks:
+            await node.until_true(lambda c=containers[task.id]: host.runs(c))  # type: ignore[misc]
+            assert task.endpoints[0].addresses[0] in host.inside(task.id, "ip", "-4", "addr")
+        assert no_failure(node)
+        node.runner.online()
+        await node.leave_nothing()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["by plan", "by a crash"])
 async def test_tasks_that_an_engine_takes_down_with_it_start_again_as_the_same_tasks(
     node: Node, host: EngineHost, number: int
@@ -91,14 +103,7 @@ async def test_agent_and_engine_restart_together(host: EngineHost) -> None:
         await first.journal.flush()
     host.stop_engine()
     host.start_engine()
-    async with running(host, listening=False) as second:
-        second.runner.resume(second.journal.read(CLUSTER))
-        for task in tasks:
-            await second.until_true(lambda c=containers[task.id]: host.runs(c))  # type: ignore[misc]
-            assert task.endpoints[0].addresses[0] in host.inside(task.id, "ip", "-4", "addr")
-        assert no_failure(second)
-        second.runner.online()
-        await second.leave_nothing()
+    await goes_on(host, tasks, containers)
 
 
 async def test_tasks_survive_a_power_cut_of_their_host(host: EngineHost) -> None:
@@ -111,14 +116,7 @@ async def test_tasks_survive_a_power_cut_of_their_host(host: EngineHost) -> None
     host.cut_power()
     host.boot(empty=False)
     host.start_engine()
-    async with running(host, listening=False) as second:
-        second.runner.resume(second.journal.read(CLUSTER))
-        for task in tasks:
-            await second.until_true(lambda c=containers[task.id]: host.runs(c))  # type: ignore[misc]
-            assert task.endpoints[0].addresses[0] in host.inside(task.id, "ip", "-4", "addr")
-        assert no_failure(second)
-        second.runner.online()
-        await second.leave_nothing()
+    await goes_on(host, tasks, containers)
 
 
 async def test_an_agent_that_starts_before_its_engine_waits_for_it(host: EngineHost) -> None:
