@@ -91,7 +91,7 @@ class ClusterState:
         self.occupied: dict[str, set[int]] = {}
         self.holders: dict[str, set[tuple[str, str]]] = {}  # by network: owner and address of each claim
         self.vnis: set[int] = set()
-        self.newest: dict[str, tuple[int, int]] = {}  # by "vni", "subnet" or network and version of IP
+        self.newest: dict[str, tuple[int, int]] = {}  # by "vni", "subnet", port/PROTOCOL, NETWORK/VERSION
         self.roster = Roster(self)
         self._records: dict[str, Record] = {}
         self._revisions: dict[str, int] = {}
@@ -429,6 +429,9 @@ class ClusterState:
             elif claim.kind == "vni":
                 (self.vnis.add if by > 0 else self.vnis.discard)(int(claim.name))
                 self._note_newest("vni", key, int(claim.name))
+            elif claim.kind == "port" and claim.target:
+                protocol, _, text = claim.name.partition("/")
+                self._note_newest(f"port/{protocol}", key, int(text))
             elif claim.kind == "subnet":
                 self._note_newest("subnet", key, int(ipaddress.ip_network(claim.name).network_address))
 

@@ -24,11 +24,15 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Holds one VNI, subnet, address or published port for `owner` (an id); its key is only ever created or deleted."""
+    """Holds one VNI, subnet, address or published port for `owner` (an id); its key is only ever created or deleted.
+
+    `target` is of a published port that was given out, not asked for: the port of the container that it is for.
+    """
 
     kind: str
     name: str
     owner: str
+    target: int = 0
 
 
 @dataclass(frozen=True, slots=True)

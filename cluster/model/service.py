@@ -11,6 +11,9 @@ from cluster.model.update import UpdateStatus
 
 Protocol = Literal["tcp", "udp"]
 
+GIVEN_PORTS = (30000, 32767)
+"""The first and the last of the ports that are given to services that publish one without saying as what (Swarm's)."""
+
 
 @dataclass(frozen=True, slots=True)
 class NetworkAttachment:
@@ -128,7 +131,10 @@ class OnDisconnect:
 
 @dataclass(frozen=True, slots=True)
 class PortSpec:
-    """A published port. Mode `ingress` answers on every node, `host` on the task's own node only."""
+    """A published port. Mode `ingress` answers on every node, `host` on the task's own node only.
+
+    `published` 0 asks for one that is free, out of GIVEN_PORTS; the number is in the claim on it.
+    """
 
     target: int
     published: int

@@ -289,7 +289,7 @@ def _claims(
     """Give the claims to make on published ports. Raises Conflict for a port that another stack holds."""
     ours = state.services_of.get(stack_uid, set()) | {version.uid for version in services.values()}
     for name, service in spec.services.items():
-        for port in _ingress(service):
+        for port in filter(lambda port: port.published, _ingress(service)):
             what = f"{port.protocol}/{port.published}"
             holder = state.claims.get(claim_key("port", what))
             if holder is None:
@@ -335,8 +335,11 @@ def check(spec: StackSpec) -> None:
     for name, service in spec.services.items():
         _check_service(spec, name, service)
         for port in service.ports:
-            if not (0 < port.target < 65536 and 0 < port.published < 65536):
+            least = 0 if port.mode == "ingress" else 1
+            if not (0 < port.target < 65536 and least <= port.published < 65536):
                 raise UserError(f"services.{name}.ports: {port.published}:{port.target} is out of range")
+            if not port.published:
+                continue
             holder = published.setdefault((port.protocol, port.published), name)
             if holder != name or list(_same(service, port)) != [port]:
                 raise UserError(

@@ -24,6 +24,7 @@ from cluster.views import (
 )
 from manager.api.changes import changes
 from manager.decide.filters import capacity_of
+from manager.decide.ports import published
 from manager.decide.tally import tally
 from manager.picture import ClusterState
 
@@ -204,7 +205,7 @@ def _service(state: ClusterState, stack: Stack, head: StackRevision, spec: Servi
         wanted=0 if stack.removing else count.wanted,
         running=sum(state.is_ready(task) for task in state.all_of(version.uid)),
         updated=count.ready,
-        ports=spec.ports,
+        ports=published(state, version.uid, spec),
         problem="" if stack.removing or count.done >= count.wanted else problem(state, version.uid),
         mode=spec.mode,
         completed=count.completed,

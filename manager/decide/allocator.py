@@ -1,4 +1,4 @@
-"""Who gets which number: VXLAN ids and subnets of networks, addresses of endpoints.
+"""Who gets which number: VXLAN ids and subnets of networks, addresses of endpoints, published ports.
 
 Each number is held by a claim that is created in the step that gives it out, so that two owners cannot have one. A
 number is free again when its claim is deleted; numbers are given out in turn, so that this happens late.
@@ -13,9 +13,9 @@ from itertools import chain
 from cluster.codec import key_for
 from cluster.model.cluster import Claim, Cluster
 from cluster.model.network import INGRESS, Endpoint, Network, NetworkSpec, network_id
-from cluster.model.service import ServiceSpec
+from cluster.model.service import GIVEN_PORTS, ServiceSpec
 from cluster.model.stack import StackRevision
-from manager.picture import ClusterState
+from manager.picture import ClusterState, claim_key
 
 FIRST_VNI, LAST_VNI = 4097, 2**24 - 1
 
@@ -185,6 +185,30 @@ class AddressAllocator:
         first, last = int(subnet.network_address) + 2, int(subnet.broadcast_address) - 1
         make = type(subnet.network_address)
         return (str(make(number)) for number in _in_turn(first, last, used, newest))
+
+
+class PortAllocator:
+    """Hands out published ports within one plan."""
+
+    def __init__(self, state: ClusterState) -> None:
+        self._state = state
+        self._free: dict[str, Iterator[int]] = {}
+
+    def port(self, protocol: str, target: int, owner: str) -> Claim:
+        """Give an owner a port of every node for a port of its containers. Raises NoRoom."""
+        first, last = GIVEN_PORTS
+        if protocol not in self._free:
+            newest = self._state.newest.get(f"port/{protocol}")
+            numbers = _in_turn(first, last, set(), newest)
+            claims = self._state.claims
+            self._free[protocol] = (n for n in numbers if claim_key("port", f"{protocol}/{n}") not in claims)
+        number = next(self._free[protocol], None)
+        if number is None:
+            raise NoRoom(
+                f"all {protocol} ports from {first} to {last} are taken",
+                f'publish it as a port of your choice outside of these ("8080:{target}"), or remove what is not needed',
+            )
+        return Claim("port", f"{protocol}/{number}", owner, target)
 
 
 def _in_turn(first: int, last: int, used: set[int], newest: tuple[int, int] | None) -> Iterator[int]:

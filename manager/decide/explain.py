@@ -10,10 +10,11 @@ from cluster.model.service import ServiceSpec, ServiceState
 from cluster.model.stack import StackRevision
 from cluster.model.task import Task, TaskState
 from cluster.views import Explanation, NodeFit, Trouble
+from manager.decide import ports
 from manager.decide.allocator import AddressAllocator, NoRoom, attachments
 from manager.decide.scheduler import Scheduler
 from manager.decide.slots import slots_of
-from manager.picture import ClusterState, claim_key
+from manager.picture import ClusterState
 
 
 def explain(state: ClusterState, service: ServiceState, now: float, only: Task | None = None) -> Explanation:
@@ -44,13 +45,8 @@ def _of_service(
     name = service.full_name
     if service.quarantined_until is not None:
         yield Trouble(name, service.problem, "this is a bug: please report it; it is tried again by itself")
-    for port in spec.ports:
-        holder = state.claims.get(claim_key("port", f"{port.protocol}/{port.published}"))
-        if port.mode == "ingress" and holder is not None and holder.owner != service.uid:
-            other = state.services.get(holder.owner)
-            whom = other.full_name if other is not None else holder.owner
-            about = f"port {port.published}/{port.protocol}"
-            yield Trouble(about, f"{whom} publishes it", f"publish another port, or take it from {whom}")
+    for port, why, change in ports.troubles(state, service.uid, spec):
+        yield Trouble(f"port {port.published or port.target}/{port.protocol}", why, change)
     allocator = AddressAllocator(state)
     try:
         for network, aliases in attachments(state, head, spec):

@@ -10,21 +10,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from cluster.codec import key_for, key_of
+from cluster.codec import key_of
 from cluster.errors import Inconsistent
-from cluster.model.cluster import Claim
 from cluster.model.node import Availability
-from cluster.model.service import PortSpec, ServiceMode, ServiceState
-from cluster.model.stack import Stack
+from cluster.model.service import ServiceMode, ServiceState
 from cluster.model.task import Desired, Task
-from manager.decide import dependencies, global_mode, jobs, moves, reaper, replicated, updater
+from manager.decide import dependencies, global_mode, jobs, moves, ports, reaper, replicated, updater
 from manager.decide.placement import NewTask, Placement
 from manager.decide.plan import Draft, Plan
 from manager.decide.reaper import ORPHANED_AFTER, is_forgotten
 from manager.decide.restarts import Rests, Successor, after_end, inherited, policy_for
 from manager.decide.slots import Act, Fate, Opening, ServicePicture, Slot, slots_of
 from manager.decide.updater import Due, Turn, let_go
-from manager.picture import ClusterState, claim_key
+from manager.picture import ClusterState
 
 MODES = {
     ServiceMode.REPLICATED: replicated.wanted,
@@ -75,7 +73,7 @@ class _Reconciler:
         self._calm: dict[str, bool] = {}
 
     def run(self) -> None:
-        problem = _claim_ports(self.picture, self.draft)
+        problem = ports.settle(self.picture, self.draft)
         self.placement.settle_virtual_addresses()
         wanted = MODES[self.picture.spec.mode](self.picture)
         kept = [slot for slot in self.picture.slots if wanted.fates[slot.number].act is Act.SETTLE]
@@ -258,26 +256,3 @@ class _Reconciler:
             if self.state.is_live(task) and task.id not in going:
                 self.placement.bind(task)
         self.placement.make(self.new, service)
-
-
-def _claim_ports(picture: ServicePicture, draft: Draft) -> str:
-    """Hold the ports that a service publishes, let go of others; tell who has one that it cannot get."""
-    state, service = picture.state, picture.service
-    wanted = {_name(port) for port in picture.spec.ports if port.mode == "ingress"}
-    problems = []
-    for name in sorted(wanted):
-        holder = state.claims.get(claim_key("port", name))
-        if holder is None:
-            claim = Claim("port", name, service.uid)
-            draft.step(f"publish port {name}", puts=[claim], guards=[key_for(Stack, service.stack)])
-        elif holder.owner != service.uid:
-            other = state.services.get(holder.owner)
-            problems.append(f"port {name} is published by {other.full_name if other else holder.owner}")
-    for key in sorted(state.claims_of.get(service.uid, ())):
-        if state.claims[key].kind == "port" and state.claims[key].name not in wanted:
-            draft.step(f"give up {key}", deletes=[key], guards=[key_for(Stack, service.stack)])
-    return "; ".join(problems)
-
-
-def _name(port: PortSpec) -> str:
-    return f"{port.protocol}/{port.published}"

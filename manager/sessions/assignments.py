@@ -14,6 +14,7 @@ from cluster.model.stack import StackRevision
 from cluster.model.task import Desired, Task
 from cluster.protocol import Item, NetworkItem, PeerItem, PortItem, ServiceItem, TaskItem, VipItem, VolumeItem
 from manager.decide.allocator import find_network
+from manager.decide.ports import published
 from manager.decide.restarts import policy_for
 from manager.picture import ClusterState
 
@@ -150,9 +151,10 @@ def ports(state: ClusterState, stack_name: str) -> Iterator[PortItem]:
     if head is None:
         return
     for name, spec in head.spec.services.items():
-        for port in spec.ports:
-            if port.mode == "ingress":
-                yield PortItem(head.services[name].uid, port, spec.labels.get(INGRESS_ROUTING) == "local-first")
+        uid = head.services[name].uid
+        for port in published(state, uid, spec):
+            if port.mode == "ingress" and port.published:
+                yield PortItem(uid, port, spec.labels.get(INGRESS_ROUTING) == "local-first")
 
 
 def _node_peer(state: ClusterState, node: str) -> PeerItem | None:

@@ -146,6 +146,10 @@ class Board:
                     nodes.update(self.state.node_states)
             case Stack():
                 stacks.add(record.name)
+            case Claim(kind="port"):
+                service = self.state.services.get(record.owner)
+                if service is not None:
+                    stacks.add(service.stack)
             case Volume(removing=True):
                 nodes.add(record.node)
             case _:

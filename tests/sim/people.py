@@ -239,7 +239,7 @@ class People:
         )
 
     def _ports(self) -> tuple[PortSpec, ...]:
-        return self.rng.choice([(), (), (PortSpec(80, 8080),), (PortSpec(80, 9090, mode="host"),)])
+        return self.rng.choice([(), (PortSpec(80, 0),), (PortSpec(80, 8080),), (PortSpec(80, 9090, mode="host"),)])
 
     def _networks(self, spec: StackSpec) -> StackSpec:
         """Now and then a network asks for a subnet, or is another stack's."""

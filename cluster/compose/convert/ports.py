@@ -1,4 +1,7 @@
-"""Published ports. A range of published ports for one port of the container is as many ports, as in a swarm."""
+"""Published ports. A range of published ports for one port of the container is as many ports, as in a swarm.
+
+One that is published without saying as what, or as 0, gets a free port from the cluster.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ def convert(field: Field) -> tuple[PortSpec, ...]:
     taken: dict[tuple[object, ...], PortSpec] = {}
     for item in field.items():
         for port in _ports(item) if item.given else ():
-            slot = (port.published, port.protocol, port.mode, port.host_ip)
+            slot = (port.published or -port.target, port.protocol, port.mode, port.host_ip)
             if taken.setdefault(slot, port) != port:
                 raise item.error(
                     f"port {port.published}/{port.protocol} is published twice, to {taken[slot].target} and "
@@ -31,15 +34,16 @@ def _ports(item: Field) -> Iterator[PortSpec]:
     target = item["target"].integer(least=1, most=_HIGHEST)
     if target is None:
         raise item.error("the port has no target", hint="target is the port in the container.")
+    mode = item["mode"].one_of("ingress", "", "ingress", "host")
     field = item["published"]
     found = _PUBLISHED.fullmatch(field.text())
     first, last = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
-    if not 1 <= first <= last <= _HIGHEST:
+    given_out = field.text() in ("", "0") and mode != "host"
+    if not given_out and not 1 <= first <= last <= _HIGHEST:
         raise field.error(f"{field.text()[:40]!r} is not a port number", hint='Write it like "8080" or "8080-8082".')
     protocol = item["protocol"].text("tcp").lower()
     if protocol not in ("tcp", "udp"):
         raise item["protocol"].error(f"the protocol {protocol[:20]!r} is neither tcp nor udp")
-    mode = item["mode"].one_of("ingress", "", "ingress", "host")
     host_ip = _host_ip(item["host_ip"])
     for published in range(first, last + 1):
         yield PortSpec(

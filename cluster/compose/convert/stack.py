@@ -100,7 +100,7 @@ def _check_ports(services: Mapping[str, ServiceSpec], declared: Mapping[str, Fie
     """A port that is published on every node can lead to one service only."""
     taken: dict[tuple[int, str], tuple[str, PortSpec]] = {}
     for key, spec in services.items():
-        for port in spec.ports:
+        for port in filter(lambda port: port.published, spec.ports):
             other, its_port = taken.setdefault((port.published, port.protocol), (key, port))
             if other != key and "ingress" in (port.mode, its_port.mode):
                 raise declared[key]["ports"].error(

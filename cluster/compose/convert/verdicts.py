@@ -133,11 +133,11 @@ def _isolation(value: Any, beside: Siblings) -> Verdict:
 
 
 def _port(value: Any, beside: Siblings) -> Verdict:
-    if value:
+    if value or beside.get("mode", "ingress") == "ingress":
         return YES
     target = beside.get("target")
     return Refused(
-        f"port {target} is published without saying as what",
+        f"port {target} is published on the task's own node without saying as what",
         f'Write "8080:{target}", or take it out: within a network every port can be reached.',
     )
 
@@ -270,7 +270,7 @@ TABLE: dict[str, dict[str, Rule]] = {
     },
     "services.*.ports.[]": {
         **_honoured("target", "mode"),
-        "published": Depends("has to be given", _port, whole=True),
+        "published": Depends("has to be given with `mode: host`; else one of 30000-32767 is", _port, whole=True),
         "protocol": Depends("`tcp` and `udp`", _protocol),
         "host_ip": Depends("with `mode: host`; otherwise only addresses that mean all", _host_ip),
         **_all(Translated("nothing to do: it is a remark"), "name", "app_protocol"),

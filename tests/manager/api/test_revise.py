@@ -128,6 +128,7 @@ REFUSED: dict[str, tuple[StackSpec, str]] = {
     "a volume under another key": (shop(volumes={"a": VolumeSpec("b", "shop_b")}), "volumes.a"),
     "a port out of range": (ports(PortSpec(80, 70000)), "out of range"),
     "port 0": (ports(PortSpec(0, 8080)), "out of range"),
+    "a node's own port without a number": (ports(PortSpec(80, 0, mode="host")), "out of range"),
     "a port twice in a service": (ports(PORT, PortSpec(81, 8080)), "published twice"),
     "exactly the same port twice": (ports(PORT, PORT), "published twice"),
     "a port in two services": (
@@ -155,6 +156,12 @@ def test_the_same_port_on_two_addresses_of_a_host_is_fine() -> None:
     near, far = (PortSpec(80, 8080, mode="host", host_ip=ip) for ip in ("127.0.0.1", "10.0.0.1"))
     assert deployed(ports(near, far)).reply.changed
     assert deployed(ports(PORT, PortSpec(80, 8080, "udp"))).reply.changed
+
+
+def test_a_port_without_a_number_is_claimed_by_the_leader_and_clashes_with_none() -> None:
+    web, db = replace(WEB, ports=(PortSpec(80, 0), PortSpec(81, 0))), ServiceSpec("db", ContainerSpec("d"))
+    write = deployed(shop(web, replace(db, ports=(PortSpec(80, 0),))))
+    assert not any(isinstance(record, Claim) for record in write.records)
 
 
 # Going back, and going on

@@ -68,7 +68,7 @@ def labs(draw: st.DrawFn) -> Lab:
 
 
 def services() -> st.SearchStrategy[ServiceSpec]:
-    ports = st.sampled_from([(), (PortSpec(80, 8080),), (PortSpec(80, 9090, mode="host"),)])
+    ports = st.sampled_from([(), (PortSpec(80, 8080),), (PortSpec(80, 0),), (PortSpec(80, 9090, mode="host"),)])
     policies = st.sampled_from([None, RestartPolicy(RestartCondition.NONE), RestartPolicy(max_attempts=1)])
     return st.builds(
         a_service,

@@ -79,7 +79,7 @@ def publishing(ports: tuple[int, ...], n: int) -> list[Record]:
 def operations(draw: st.DrawFn) -> Operation:
     where = draw(st.sampled_from(NODES))
     one = task(draw(st.integers(1, 6)), where, network=draw(st.sampled_from(["f1", "f2", INGRESS])))
-    choice = draw(st.integers(0, 12))
+    choice = draw(st.integers(0, 13))
     match choice:
         case 0 | 1:
             return [replace(one, desired=draw(st.sampled_from(Desired)))], []
@@ -97,7 +97,7 @@ def operations(draw: st.DrawFn) -> Operation:
             name = draw(st.sampled_from(["f1", "f2", INGRESS]))
             return ([network(name)], []) if draw(st.booleans()) else ([], [codec.key_of(network(name))])
         case 8:
-            ports = draw(st.lists(st.sampled_from([8080, 8081, 8082]), unique=True))
+            ports = draw(st.lists(st.sampled_from([8080, 8081, 0]), unique=True))
             return publishing(tuple(ports), draw(st.integers(2, 9))), []
         case 9:
             volume = Volume(draw(st.sampled_from(["shop_a", "shop_b"])), where, "s1", 1.0, removing=draw(st.booleans()))
@@ -107,6 +107,9 @@ def operations(draw: st.DrawFn) -> Operation:
                 "address", f"{draw(st.sampled_from(['f1', 'f2']))}/10.128.0.9", draw(st.sampled_from(["u1", one.id]))
             )
             return ([claim], []) if draw(st.booleans()) else ([], [codec.key_of(claim)])
+        case 12:
+            given = Claim("port", f"tcp/{draw(st.sampled_from([30000, 30001]))}", "u1", target=80)
+            return ([given], []) if draw(st.booleans()) else ([], [codec.key_of(given)])
         case _:
             gone: list[Record] = [node(where), Stack("s1", "shop", 1, "op1")]
             return [], [codec.key_of(draw(st.sampled_from(gone)))]

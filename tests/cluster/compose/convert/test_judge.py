@@ -56,7 +56,7 @@ def test_every_used_key_is_told_and_names_of_ones_own_are_not() -> None:
         ({"pull_policy": "if_not_present"}, "pull_policy", "translated"),
         ({"security_opt": ["seccomp=./profile.json"]}, "security_opt", "refused"),
         ({"isolation": "hyperv"}, "isolation", "refused"),
-        ({"ports": [{"target": 80}]}, "ports.0.published", "refused"),
+        ({"ports": [{"target": 80, "mode": "host"}]}, "ports.0.published", "refused"),
         ({"ports": [{"target": 80, "published": "1", "protocol": "sctp"}]}, "ports.0.protocol", "refused"),
         ({"ports": [{"target": 80, "published": "1", "host_ip": "127.0.0.1"}]}, "ports.0.host_ip", "refused"),
         ({"ports": [{"target": 80, "published": "1", "name": "web"}]}, "ports.0.name", "translated"),
@@ -81,6 +81,7 @@ def test_verdicts_that_hang_on_the_value(fields: dict[str, Any], key: str, word:
         {"pull_policy": "always"},
         {"security_opt": ["no-new-privileges:true", "seccomp=unconfined", "seccomp={}", "label=disable"]},
         {"isolation": "default"},
+        {"ports": [{"target": 80}]},
         {"ports": [{"target": 80, "published": "80", "host_ip": "0.0.0.0"}]},
         {"ports": [{"target": 80, "published": "80", "host_ip": "127.0.0.1", "mode": "host"}]},
     ],
@@ -143,7 +144,7 @@ def test_an_accepted_key_is_as_if_it_were_not_there() -> None:
     fields = {
         "volumes_from": ["b"],
         "networks": {"n": {"ipv4_address": "10.0.0.9", "aliases": ["b"]}},
-        "ports": [{"target": 80}, {"target": 81, "published": "81", "host_ip": "127.0.0.1"}],
+        "ports": [{"target": 80, "mode": "host"}, {"target": 81, "published": "81", "host_ip": "127.0.0.1"}],
         "network_mode": "service:b",
     }
     accepted = accepting("volumes_from", "networks.ipv4_address", "ports.published", "ports.host_ip", "network_mode")

@@ -152,12 +152,21 @@ def test_what_becomes_of_tasks_on_a_lost_node() -> None:
          [(53, 53, "udp", "host", "127.0.0.1")]),
         ({"target": 90, "published": "8080-8082", "host_ip": "0.0.0.0"},
          [(90, n, "tcp", "ingress", "") for n in (8080, 8081, 8082)]),
+        ({"target": 80}, [(80, 0, "tcp", "ingress", "")]),
+        ({"target": 80, "published": "0", "protocol": "udp"}, [(80, 0, "udp", "ingress", "")]),
     ],
     ids=str,
 )  # fmt: skip
 def test_ports(port: dict[str, Any], expected: list[tuple[Any, ...]]) -> None:
     found = service({"ports": [port, port]}).ports
     assert [(p.target, p.published, p.protocol, p.mode, p.host_ip) for p in found] == expected
+
+
+def test_services_and_ports_of_one_that_leave_the_number_to_the_cluster_do_not_clash() -> None:
+    ports = [{"target": 80}, {"target": 81}]
+    assert [p.target for p in service({"ports": ports}).ports] == [80, 81]
+    both = stack({key: {"image": "x", "ports": ports} for key in ("a", "b")})
+    assert both.services["a"].ports == both.services["b"].ports
 
 
 def test_a_port_leads_to_one_place() -> None:
