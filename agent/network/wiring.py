@@ -288,17 +288,21 @@ class Wiring:
     def _adopt(self, tasks: Collection[str]) -> None:
         """Take over the tables of sandboxes that an earlier process left."""
         for task in self._translation.unknown(tasks):
+            laid = self._laid.get(task)
+            if laid is None or task in self._busy:
+                continue  # it went meanwhile, or is being made, and programs itself
             try:
-                self._in_sandbox(task, partial(self._translate, task, self._laid[task], False))
+                self._in_sandbox(task, partial(self._translate, task, laid, False))
             except NotFound:
                 continue
 
     def _guard(self, prune: bool) -> None:
         """Guard the ports of networks; those of one that an earlier process left only once all sandboxes are known."""
+        here = tuple(self._laid.values())  # sandboxes come and go meanwhile
         for ident in self._plan.overlays:
             network = self._networks[ident]
             if prune and not network.guarded:
-                network.guard(wire for laid in self._laid.values() for wire in laid if wire.network == ident)
+                network.guard(wire for laid in here for wire in laid if wire.network == ident)
 
     def _lead_out(self, prune: bool) -> None:
         """Let networks that are not internal lead outside, by the node's own links into them."""

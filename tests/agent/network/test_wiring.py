@@ -6,7 +6,7 @@ import asyncio
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pytest
 
 from agent.network import netlink
 from agent.network.namespaces import Namespaces
+from agent.network.translation import Translation
 from agent.network.wiring import Wiring
 from cluster.errors import Failed
 from cluster.model.network import Network
@@ -388,6 +389,29 @@ async def test_a_new_process_takes_over_without_touching_anything(wirings: Wirin
 
     assert [rows(place) for place in places] == before
     assert reaches(places[1], "10.101.1.2")
+
+
+async def test_a_sandbox_may_go_while_a_new_process_takes_it_over(
+    wirings: Wirings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = Cluster()
+    one, two = cluster.task(1, "h1", FRONT), cluster.task(2, "h1", FRONT)
+    await cluster.start(wirings)
+    again = wiring("h1")
+
+    def unknown(translation: Translation, tasks: Collection[str]) -> list[str]:
+        found = known(translation, tasks)
+        asyncio.run_coroutine_threadsafe(again.delete_sandbox(one), loop).result()
+        return found
+
+    known, loop = Translation.unknown, asyncio.get_running_loop()
+    monkeypatch.setattr(Translation, "unknown", unknown)
+    await again.open()
+    try:
+        await again.apply(cluster.items("h1"))
+        assert again.sandboxes() == {two}
+    finally:
+        await again.close()
 
 
 async def test_without_prune_rows_of_unknown_peers_stay(wirings: Wirings) -> None:
