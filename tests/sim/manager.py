@@ -180,7 +180,7 @@ class Manager:
         opened = self.opened.get(agent.node)
         if opened is None or self.state.revision < opened[1]:
             return None
-        tasks = {ident: self.state.tasks[ident] for ident in self.state.tasks_on.get(agent.node, ())}
+        tasks = {ident: self.state.tasks[ident] for ident in sorted(self.state.tasks_on.get(agent.node, ()))}
         specs = {ident: self.state.spec_of(task) for ident, task in tasks.items()}
         mounts = {ident: spec.volume_names for ident, spec in specs.items() if spec is not None}
         leaving = frozenset(self.state.volumes_leaving.get(agent.node, ()))
