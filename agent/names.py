@@ -42,11 +42,15 @@ class Resolution:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What a name leads to in one network; `ready` tells whether somebody answers there."""
+    """What a name leads to in one network.
+
+    `ready` tells whether somebody answers there, `own` whether it is the asking stack's.
+    """
 
     addresses: tuple[str, ...]
     ready: bool
     virtual: bool
+    own: bool
 
 
 class NetworkNames:
@@ -98,13 +102,14 @@ class NetworkNames:
             return None
         own_vips = [vip for vip in vips if vip.stack == stack]
         own_peers = [peer for peer in peers if peer.stack == stack]
-        if own_vips or own_peers:
+        own = bool(own_vips or own_peers)
+        if own:
             vips, peers = own_vips, own_peers
         early = name.startswith(EARLY)
         ready = [peer for peer in peers if peer.ready or (early and not peer.leaving)]
         addresses = [a for vip in vips for a in vip.addresses] + [a for peer in ready for a in peer.addresses]
         answers = bool(ready) or any(vip.service_uid in self._ready for vip in vips)
-        return _Found(tuple(addresses), answers, not peers)
+        return _Found(tuple(addresses), answers, not peers, own)
 
     def name_of(self, address: str) -> str:
         """The name that an address is told by: that of its task's slot, or of the service whose virtual one it is."""
@@ -136,10 +141,15 @@ class NetworkNames:
 
 
 def resolve(name: str, kind: int, networks: Sequence[NetworkNames], stack: str) -> Resolution:
-    """Answer a question of a sandbox; of its networks, in order of attachment, the first with a ready endpoint wins."""
+    """Answer a question of a sandbox; of its networks, in order of attachment, the first with a ready endpoint wins.
+
+    What the own stack calls so comes before another stack's, ready or not: a program never gets a stranger's database
+    because its own is down.
+    """
     if kind == PTR:
         return _reverse(name, networks)
     found = [held for network in networks if (held := network.find(name, stack)) is not None]
+    found = [held for held in found if held.own] or found
     if found:
         best = next((held for held in found if held.ready), found[0])
         addresses = tuple(address for address in best.addresses if _of_kind(address, kind))

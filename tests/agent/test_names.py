@@ -36,6 +36,7 @@ SHOP = network(
 )  # fmt: skip
 IDLE = network(peer(1, ready=False))
 OTHER = network(peer(9, "web"), peer(8, "mail"))
+BLOG = network(peer(1, "web", "blog"))
 
 
 @pytest.mark.parametrize(
@@ -104,6 +105,9 @@ def test_on_a_shared_network_the_own_stack_comes_first(stack: str, last_bytes: s
         pytest.param((IDLE, OTHER), "web", ("10.1.0.9",), id="unless nobody is ready there"),
         pytest.param((IDLE,), "web", (), id="known and nobody ready: an empty answer"),
         pytest.param((SHOP, OTHER), "mail", ("10.1.0.28",), id="a name of a later network is found"),
+        pytest.param((BLOG, OTHER), "web", ("10.1.0.9",), id="the own stack's in a later network comes first"),
+        pytest.param((BLOG, IDLE), "web", (), id="also when nobody of it is ready: no stranger stands in"),
+        pytest.param((BLOG,), "web", ("10.1.0.51",), id="another stack's is found where the own has none"),
     ],
 )
 def test_several_networks(networks: tuple[NetworkNames, ...], name: str, expected: tuple[str, ...]) -> None:
