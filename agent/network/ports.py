@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from agent.network.egress import LINKS
 from cluster.protocol import PeerItem, PortItem
 
 TABLE = "inet stackyard"
@@ -146,11 +147,12 @@ def _skeleton(wanted: Rules) -> Iterator[str]:
     for hook in ("prerouting", "output"):
         yield from _base(hook, "nat", hook, -110, "fib daddr type local jump published")
     link = f'"{wanted.link}"'
-    # Endpoints see their clients, but for those whose node cannot lead the answers back, and clients on this node that
-    # dialled loopback, where no answer finds them.
+    # Endpoints see their clients, but for those whose node cannot lead the answers back, clients on this node that
+    # dialled loopback, where no answer finds them, and containers on this node: one may be led back to itself.
     there = f"oifname {link} ct status dnat"
     yield from _base(
         "postrouting", "nat", "postrouting", 90, f"{there} ip saddr 127.0.0.0/8 masquerade",
+        f'iifname "{LINKS}" {there} masquerade',
         f"{there} ip daddr vmap @hidden4", f"{there} ip6 daddr vmap @hidden6", f"{there} meta nfproto ipv6 masquerade",
     )  # fmt: skip
     # The link is for what was published and for the answers. Without what follows, a container could reach the node's
