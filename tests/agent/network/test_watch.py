@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,11 +111,12 @@ async def test_networks_come_and_go_while_it_watches(wirings: Wirings, monkeypat
     for pause in ("wiring.AUDIT_PAUSE", "wiring.GLANCE_INTERVAL", "watch.SETTLING"):
         monkeypatch.setattr(f"agent.network.{pause}", 0.0)
     wiring, items = wirings["h1"], many_networks()
-    async with watching(wiring), threads_that_change_often():
-        for _ in range(20):
-            await wiring.apply(items)
-            await wiring.apply([])
-            await wiring.clean((), ())
+    with threads_that_change_often():
+        async with watching(wiring):
+            for _ in range(20):
+                await wiring.apply(items)
+                await wiring.apply([])
+                await wiring.clean((), ())
 
 
 async def test_what_is_begun_ends_before_the_next_also_when_nobody_waits_for_it(wirings: Wirings) -> None:
@@ -133,8 +134,8 @@ def many_networks() -> list[NetworkItem]:
     return [NetworkItem(replace(BACK, id=f"net{n}", vni=5000 + n, subnets=(f"10.{n}.0.0/16",))) for n in range(20, 26)]
 
 
-@asynccontextmanager
-async def threads_that_change_often() -> AsyncIterator[None]:
+@contextmanager
+def threads_that_change_often() -> Iterator[None]:
     usual = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
