@@ -80,8 +80,8 @@ class Placement:
         return next(bound, "")
 
     def make(self, new: Sequence[NewTask], service: ServiceState) -> None:
-        """Write new tasks; the service's record, with their number in it, goes with the first."""
-        made = service.tasks_made
+        """Write as many new tasks as the plan takes; the service's record, with their number, goes with the first."""
+        new, made = new[: self._draft.room], service.tasks_made
         service = dataclasses.replace(service, tasks_made=made + len(new))
         for n, one in enumerate(new, made + 1):
             task = Task(

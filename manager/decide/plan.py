@@ -61,7 +61,12 @@ class Draft:
         guards: Iterable[str] = (),
         beside: Iterable[str] = (),
     ) -> None:
-        """Add a step; `guards` are the keys whose change would make it wrong, besides those that it writes."""
+        """Add a step; `guards` are the keys whose change would make it wrong, besides those that it writes.
+
+        A full plan takes no more.
+        """
+        if self.full:
+            return
         puts, deletes = tuple(puts), tuple(deletes)
         keys = [*map(key_of, puts), *deletes]
         for key in keys:
@@ -78,9 +83,13 @@ class Draft:
         self._wake_at = at if self._wake_at is None else min(at, self._wake_at)
 
     @property
+    def room(self) -> int:
+        """Tell how many more steps there can be; without room, the plan asks to be decided again at once."""
+        return LONGEST - len(self._steps)
+
+    @property
     def full(self) -> bool:
-        """Tell whether more steps are in vain; the plan then asks to be decided again at once."""
-        return len(self._steps) >= LONGEST
+        return not self.room
 
     def plan(self) -> Plan:
-        return Plan(tuple(self._steps[:LONGEST]), 0.0 if self.full else self._wake_at)
+        return Plan(tuple(self._steps), 0.0 if self.full else self._wake_at)

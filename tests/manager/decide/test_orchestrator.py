@@ -11,6 +11,7 @@ from cluster.model.service import PortSpec, RestartCondition, RestartPolicy
 from cluster.model.task import Desired, TaskState
 from manager.decide.agenda import Question
 from manager.decide.orchestrator import HISTORY
+from manager.decide.plan import LONGEST
 from manager.decide.reaper import ORPHANED_AFTER
 from tests.manager.decide.builders import Lab, a_service, a_stack
 
@@ -362,6 +363,15 @@ def test_a_service_without_networks_gets_none() -> None:
     lab.run_all()
     assert lab.task().endpoints == ()
     assert not lab.state.networks
+
+
+def test_a_plan_counts_no_more_tasks_than_it_makes() -> None:
+    lab = Lab("n1", "n2")
+    lab.deploy(a_stack("app", a_service("web", replicas=2 * LONGEST)))
+    lab.settle()
+    [service] = lab.state.services.values()
+    assert sorted((task.slot, task.n) for task in lab.tasks()) == [(n, n) for n in range(1, 2 * LONGEST + 1)]
+    assert service.tasks_made == 2 * LONGEST
 
 
 def test_no_task_id_ever_comes_back() -> None:
