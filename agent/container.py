@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -102,6 +102,18 @@ def image_from(inspect: Mapping[str, Any]) -> Image:
         entrypoint=tuple(config.get("Entrypoint") or ()),
         platform="/".join(filter(None, (inspect.get("Os"), inspect.get("Architecture"), inspect.get("Variant")))),
     )
+
+
+def platforms_from(listed: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Read for which platforms a registry has an image, as linux/arm64/v8; () when it may be any.
+
+    Attestations, which lie beside images, are listed as of an unknown platform.
+    """
+    found = [tuple(str(one.get(part) or "") for part in ("os", "architecture", "variant")) for one in listed]
+    known = {parts for parts in found if parts[:2] != ("unknown", "unknown")}
+    if any(not all(parts[:2]) for parts in known):
+        return ()
+    return tuple(sorted("/".join(filter(None, parts)) for parts in known))
 
 
 def observe(inspect: Mapping[str, Any]) -> Observed:

@@ -24,7 +24,18 @@ import aiodocker
 import aiohttp
 from aiodocker.exceptions import DockerError, DockerStreamError
 
-from agent.container import LABEL_CLUSTER, Event, Image, Json, Observed, Phase, image_from, observe, phase_from
+from agent.container import (
+    LABEL_CLUSTER,
+    Event,
+    Image,
+    Json,
+    Observed,
+    Phase,
+    image_from,
+    observe,
+    phase_from,
+    platforms_from,
+)
 from agent.engine_facts import EngineFacts, facts_from, peer_started_at
 from cluster.errors import Failed, StackyardError, Unavailable
 from cluster.protocol import STDERR, STDOUT, LogsRequest
@@ -219,11 +230,14 @@ class Engine:
                     return None
                 raise
 
-    async def digest(self, reference: str) -> str:
-        """Ask the image's registry what the name means now; the host's own images do not matter."""
+    async def look_up(self, reference: str) -> tuple[str, tuple[str, ...]]:
+        """Ask the image's registry what the name means now: its digest, and the platforms that it is made for.
+
+        The host's own images do not matter.
+        """
         with self._sorted(f"look up image {reference}"):
             found = await self._api._query_json(f"distribution/{reference}/json")
-        return str(found["Descriptor"]["digest"])
+        return str(found["Descriptor"]["digest"]), platforms_from(found.get("Platforms") or ())
 
     async def pull(self, reference: str, platform: str = "") -> None:
         """Fetch an image, for another platform than this host's if one is given.

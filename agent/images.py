@@ -37,16 +37,17 @@ class Images:
     async def _resolve(self, wanted: ResolveImages) -> None:
         turns = asyncio.Semaphore(AT_ONCE)
         digests: dict[str, str] = {}
+        platforms: dict[str, tuple[str, ...]] = {}
         problems: dict[str, str] = {}
 
         async def look_up(image: str) -> None:
             try:
                 async with asyncio.timeout(wanted.seconds), turns:
-                    digests[image] = await self._engine.digest(image)
+                    digests[image], platforms[image] = await self._engine.look_up(image)
             except TimeoutError:
                 problems[image] = "its registry does not answer"
             except StackyardError as error:
                 problems[image] = error.message
 
         await asyncio.gather(*map(look_up, wanted.images))
-        self._answers.put_nowait(ImagesResolved(wanted.id, digests, problems))
+        self._answers.put_nowait(ImagesResolved(wanted.id, digests, problems, platforms))

@@ -127,7 +127,7 @@ def measure(nodes: int, tasks: int, asked: str) -> None:
     for uid in uids:
         spec = head.spec.services[state.services[uid].name]
         began = time.process_time()
-        scheduler = Scheduler(state, head.spec, spec, ())
+        scheduler = Scheduler(state, head, spec, ())
         for _ in range(REPLICAS):
             scheduler.pick()
         picking += time.process_time() - began

@@ -261,11 +261,15 @@ class Goodbye(msgspec.Struct, tag="goodbye", frozen=True):
 
 
 class ImagesResolved(msgspec.Struct, tag="images-resolved", frozen=True):
-    """The answer to ResolveImages of that id: the digests of images, or why there is none."""
+    """The answer to ResolveImages of that id: the digests of images, or why there is none.
+
+    `platforms` are those (`linux/arm64/v8`) that an image is made for, as far as its registry tells.
+    """
 
     id: str
     digests: dict[str, str] = {}
     problems: dict[str, str] = {}
+    platforms: dict[str, tuple[str, ...]] = {}
 
 
 @dataclass(frozen=True, slots=True)

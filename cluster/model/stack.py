@@ -52,7 +52,9 @@ class StackRevision:
     """One deploy, scale or rollback: immutable once written. `operation`, the caller's id, settles lost answers.
 
     If it is `atomic`, one service whose update fails takes all that it changed back with it. `image_digests` tells, by
-    service, what the images' tags meant to their registries; those of which nobody knew are left out.
+    service, what the images' tags meant to their registries; those of which nobody knew are left out. `image_platforms`
+    tells, by service, for which platforms (`linux/amd64`, `linux/arm64/v8`) there is an image of that digest; one that
+    is left out may run anywhere.
     """
 
     stack_uid: str
@@ -67,6 +69,7 @@ class StackRevision:
     secret_digests: dict[str, str] = field(default_factory=dict)
     config_digests: dict[str, str] = field(default_factory=dict)
     atomic: bool = False
+    image_platforms: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

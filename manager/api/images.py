@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from cluster.model.stack import StackRevision
+from cluster.protocol import ImagesResolved
 from cluster.views import DeployRequest, RevisionReply
+from manager.decide.revisions import Resolved
 from manager.picture import ClusterState
 
 
@@ -31,6 +33,11 @@ def images_to_resolve(state: ClusterState, request: DeployRequest) -> tuple[str,
     stack = state.stacks.get(request.spec.name)
     head = None if stack is None else state.revisions[stack.uid][stack.head]
     return tuple(sorted({image for _, image in services_to_resolve(head, request)}))
+
+
+def resolved(answer: ImagesResolved) -> dict[str, Resolved]:
+    """Give what is known now, by image."""
+    return {image: Resolved(digest, answer.platforms.get(image, ())) for image, digest in answer.digests.items()}
 
 
 def unresolved(state: ClusterState, reply: RevisionReply, problems: Mapping[str, str]) -> tuple[str, ...]:

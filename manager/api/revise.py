@@ -20,7 +20,7 @@ from cluster.model.stack import ServiceVersion, Stack, StackRevision, StackSpec
 from cluster.views import DeployRequest, RevisionReply, RollbackRequest, ScaleRequest, UpdateRequest
 from manager.api.images import services_to_resolve
 from manager.decide.dependencies import circle
-from manager.decide.revisions import revised, with_services_of
+from manager.decide.revisions import Resolved, revised, with_services_of
 from manager.picture import ClusterState, claim_key
 
 MOST_REPLICAS = 10_000
@@ -62,9 +62,9 @@ def deploy(
     author: str,
     now: float,
     new_uid: Callable[[], str],
-    digests: Mapping[str, str] | None = None,
+    images: Mapping[str, Resolved] | None = None,
 ) -> Write | RevisionReply:
-    """Make a stack be as the request says; `digests` are those of images that were looked up for it.
+    """Make a stack be as the request says; `images` are those that were looked up for it.
 
     Raises UserError, or Conflict when somebody else holds what it needs.
     """
@@ -84,7 +84,7 @@ def deploy(
     by = By(request.operation, request.reason, author, now, new_uid)
     proceed = () if stack is None else _paused(state, stack)
     head = None if stack is None else state.revisions[stack.uid][stack.head]
-    known = digests or {}
+    known = images or {}
     resolved = {key: known[image] for key, image in services_to_resolve(head, request) if image in known}
     return _revise(
         state, stack, request.spec, by,
@@ -225,7 +225,7 @@ def _revise(
     source: StackRevision | None = None,
     proceed: Collection[str] = (),
     atomic: bool = False,
-    resolved: Mapping[str, str] | None = None,
+    resolved: Mapping[str, Resolved] | None = None,
 ) -> Write | RevisionReply:
     if stack is not None and stack.removing:
         raise Conflict(

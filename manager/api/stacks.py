@@ -32,7 +32,7 @@ from manager.api.bodies import answer, body, line, takes
 from manager.api.callers import Caller, Operator
 from manager.api.contents import take_in
 from manager.api.core import TRIES, Core, ReadyCore, busy
-from manager.api.images import images_to_resolve, unresolved
+from manager.api.images import images_to_resolve, resolved, unresolved
 from manager.api.progress import progress
 from manager.picture import Change, ClusterState
 
@@ -80,7 +80,7 @@ async def deploy(
     found = await core.sessions.resolve(images) if images else NOTHING_ASKED
 
     def decide(state: ClusterState) -> revise.Write | RevisionReply:
-        return revise.deploy(state, name, given, caller.author, core.clock(), _new_uid, found.digests)
+        return revise.deploy(state, name, given, caller.author, core.clock(), _new_uid, resolved(found))
 
     reply = await _write(core, name, decide)
     return answer(replace(reply, notes=unresolved(core.state, reply, found.problems)))

@@ -28,7 +28,7 @@ def explain(state: ClusterState, service: ServiceState, now: float, only: Task |
         going = Trouble(what, "it is being removed")
         return Explanation(what, name, 0, running, (going,), ())
     spec, version = wanted
-    scheduler = Scheduler(state, head.spec, spec, tasks, now, version.version)
+    scheduler = Scheduler(state, head, spec, tasks, now, version.version)
     newest = [slot.tasks[0] for slot in slots_of(tasks)] if only is None else [only]
     troubles = [
         *(_of_service(state, service, head, spec) if only is None or only.node is None else ()),

@@ -13,11 +13,15 @@ from cluster.codec import key_of
 from cluster.model.cluster import Claim
 from cluster.model.node import Availability, Node, NodeDescription, NodeStatus
 from cluster.model.service import PortSpec, Reservations, ServiceSpec
+from cluster.model.stack import StackRevision
 from manager.decide.constraints import architecture, parsed, test_for
 from manager.picture import ClusterState
 from manager.roster import BARRING, DISK, ENGINE, needs_of
 
 NANO = 10**9
+
+_RUNS_TOO = {"amd64": ("386",), "arm64": ("arm",)}
+"""Older architectures of which engines take an image when there is none of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +113,15 @@ def general_filters(state: ClusterState) -> list[Filter]:
     ]
 
 
-def lasting_filters(state: ClusterState, spec: ServiceSpec) -> list[Filter]:
+def lasting_filters(state: ClusterState, head: StackRevision, spec: ServiceSpec) -> list[Filter]:
     """Give the filters for the kind of node that a service asks for: what it runs now makes no difference to them."""
-    platform = spec.container.platform
-    constraints = [_constraint(state, constraint) for constraint in spec.constraints]
-    return [*constraints, _platform(state, platform)] if platform else constraints
+    platform, image = spec.container.platform, head.image_platforms.get(spec.name)
+    found = [_constraint(state, constraint) for constraint in spec.constraints]
+    if platform:
+        found.append(_platform(state, platform))
+    if image:
+        found.append(_image(state, image))
+    return found
 
 
 def room_filters(state: ClusterState, spec: ServiceSpec, use: Use) -> list[Filter]:
@@ -167,11 +175,37 @@ def _platform(state: ClusterState, platform: str) -> Filter:
         return (os == description.os and wanted in ("", has)) or (not rest and architecture(os) == has)
 
     def remedy(node: Node) -> str:
-        description = _description(state, node)
-        here = f"{description.os}/{architecture(description.architecture)}" if description else "another platform"
-        return f"ask for {here}, which {node.name} is, if there is such an image"
+        return f"ask for {_platform_of(state, node)}, which {node.name} is, if there is such an image"
 
     return Filter(passes, f"is not of platform {platform}", f"are not of platform {platform}", remedy)
+
+
+def _image(state: ClusterState, platforms: Sequence[str]) -> Filter:
+    """Ask for a node that an image is made for. Variants are left to the engine: nodes do not tell theirs."""
+    parts = [platform.casefold().split("/") for platform in platforms]
+    wanted = {(part[0], architecture(part[1])) for part in parts}
+    told = ", ".join(sorted(f"{os}/{machine}" for os, machine in wanted))
+
+    def passes(node: Node) -> bool:
+        description = _description(state, node)
+        if description is None:
+            return False
+        has = architecture(description.architecture)
+        return any((description.os, machine) in wanted for machine in (has, *_RUNS_TOO.get(has, ())))
+
+    def remedy(node: Node) -> str:
+        here = _platform_of(state, node)
+        return (
+            f"use an image that is made for {here} too, or deploy with `--resolve-image never` if {node.name} emulates"
+        )
+
+    text = f"not of the image's platform: image is for {told} only"
+    return Filter(passes, f"is {text}", f"are {text}", remedy)
+
+
+def _platform_of(state: ClusterState, node: Node) -> str:
+    description = _description(state, node)
+    return f"{description.os}/{architecture(description.architecture)}" if description else "another platform"
 
 
 def _at_most(most: int, use: Use) -> Filter:

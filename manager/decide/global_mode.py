@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from cluster.model.node import Availability, Node
 from cluster.model.service import ServiceSpec
+from cluster.model.stack import StackRevision
 from cluster.model.task import Task
 from manager.decide.filters import lasting_filters
 from manager.decide.slots import Act, Fate, Opening, ServicePicture, Slot, Wanted
@@ -19,7 +20,7 @@ from manager.picture import ClusterState
 
 def wanted(picture: ServicePicture) -> Wanted:
     """Keep the slots of the nodes that the service is for, and open one for each that has none."""
-    state, suits = picture.state, suitability(picture.state, picture.spec)
+    state, suits = picture.state, suitability(picture.state, picture.head, picture.spec)
     fates: dict[int, Fate] = {}
     served: set[str] = set()
     for slot in picture.slots:
@@ -35,9 +36,9 @@ def wanted(picture: ServicePicture) -> Wanted:
     return Wanted(fates, openings(picture, [node for node in fitting(state, suits) if node.id not in served]))
 
 
-def suitability(state: ClusterState, spec: ServiceSpec) -> Callable[[Node], bool]:
+def suitability(state: ClusterState, head: StackRevision, spec: ServiceSpec) -> Callable[[Node], bool]:
     """Give the test of whether a node is of the kind that a service asks for, whatever state it is in."""
-    tests = [test.passes for test in lasting_filters(state, spec)]
+    tests = [test.passes for test in lasting_filters(state, head, spec)]
     return lambda node: all(passes(node) for passes in tests)
 
 

@@ -66,7 +66,7 @@ def wanted_replicated(picture: ServicePicture) -> Wanted:
 
 def wanted_global(picture: ServicePicture) -> Wanted:
     """Have the job done once on each node that it is for."""
-    state, suits = picture.state, global_mode.suitability(picture.state, picture.spec)
+    state, suits = picture.state, global_mode.suitability(picture.state, picture.head, picture.spec)
     fates: dict[int, Fate] = {}
     served: set[str] = set()
     kept: list[Slot] = []

@@ -66,7 +66,7 @@ def _node_of(picture: ServicePicture, task: Task) -> Node | None:
 def _find_places(picture: ServicePicture, leaving: list[tuple[Slot, Node]], found: Moves) -> None:
     """Let those leave for whom there is room elsewhere, in the order of their slots."""
     tasks = list(itertools.chain.from_iterable(slot.tasks for slot in picture.slots))
-    scheduler = Scheduler(picture.state, picture.head.spec, picture.spec, tasks, picture.now, picture.version)
+    scheduler = Scheduler(picture.state, picture.head, picture.spec, tasks, picture.now, picture.version)
     for slot, node in leaving:
         drained = node.availability is Availability.DRAIN
         try:

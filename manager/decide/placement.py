@@ -15,6 +15,7 @@ from cluster.model.service import ServiceState
 from cluster.model.stack import Stack
 from cluster.model.task import Task, task_id
 from cluster.model.volume import Volume
+from cluster.protocol import HOLDS
 from manager.decide import vips
 from manager.decide.allocator import AddressAllocator, NoRoom, attachments
 from manager.decide.filters import host_port_claim
@@ -22,6 +23,8 @@ from manager.decide.plan import Draft
 from manager.decide.restarts import Successor
 from manager.decide.scheduler import Scheduler
 from manager.decide.slots import Opening, ServicePicture
+
+WAITS = "waits until the task before it has ended"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ class Placement:
         """What counts all tasks; most decisions bind none."""
         picture = self._picture
         tasks = [task for slot in picture.slots for task in slot.tasks]
-        return Scheduler(picture.state, picture.head.spec, picture.spec, tasks, picture.now, picture.version)
+        return Scheduler(picture.state, picture.head, picture.spec, tasks, picture.now, picture.version)
 
     @functools.cached_property
     def _rows(self) -> dict[int, tuple[Task, ...]]:
@@ -123,15 +126,16 @@ class Placement:
         guards: list[str] = [key_for(Stack, stack), key_of(self._picture.service)]
         if self._picture.now < task.not_before:
             self._draft.wake(task.not_before)
-        elif self._must_wait(task, before):
-            task = dataclasses.replace(task, reason="waits until the task before it has ended")
+        elif (waits := self.must_wait(task, before)) and (stored is None or not self._makes_ready):
+            task = dataclasses.replace(task, reason=WAITS)
         elif self._held:
             task = dataclasses.replace(task, reason=self._held)
         else:
             try:
-                task, claims = self._place(task)
+                task, claims = self._place(dataclasses.replace(task, held=waits))
             except NoRoom as problem:
-                task = dataclasses.replace(task, reason=str(problem))
+                # With the one before it gone there may be room.
+                task = dataclasses.replace(task, reason=WAITS if waits else str(problem))
             else:
                 assert task.node is not None
                 volumes = self._scheduler.bindings(task.node, task.stack_uid, self._picture.now)
@@ -150,7 +154,19 @@ class Placement:
         where = f"on {task.node}" if task.node else f"waiting: {task.reason}"
         self._draft.step(f"task {full_name}.{task.slot} {task.id} {where}", puts=puts, deletes=deletes, guards=guards)
 
-    def _must_wait(self, task: Task, before: Sequence[Task]) -> bool:
+    @functools.cached_property
+    def _makes_ready(self) -> bool:
+        """Tell whether tasks get their node, and are made ready there, while those before them have yet to end.
+
+        Not where both would hold what only one can: a volume, a host port, a MAC address.
+        """
+        state, spec = self._picture.state, self._picture.spec
+        alone = spec.mode.is_job or spec.volume_names or spec.container.mac_address
+        if alone or any(port.mode == "host" for port in spec.ports):
+            return False
+        return all(state.sessions[node].version >= HOLDS for node in state.nodes if node in state.sessions)
+
+    def must_wait(self, task: Task, before: Sequence[Task]) -> bool:
         """Tell whether a task of its slot must end first: one of a job, of another version, or with its volume."""
         state = self._picture.state
         for old in before:

@@ -125,7 +125,7 @@ def moves(
     at_work = service.update is not None and service.update.state.at_work
     if spec.mode is not ServiceMode.REPLICATED or not whole or at_work or (len(live) < 2 and not include_single):
         return
-    scheduler = Scheduler(state, head.spec, spec, tasks, now, version.version)
+    scheduler = Scheduler(state, head, spec, tasks, now, version.version)
     if scheduler.volumes:
         return
     loads = Counter() if loads is None else loads

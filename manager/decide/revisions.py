@@ -8,12 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from cluster.model.service import ServiceSpec
 from cluster.model.stack import ServiceVersion, StackRevision, StackSpec
 
 T = TypeVar("T")
+
+
+class Resolved(NamedTuple):
+    """What a registry says of an image's name: the digest, and the platforms that it is made for (none: not known)."""
+
+    digest: str
+    platforms: tuple[str, ...] = ()
 
 
 def revised(
@@ -27,15 +34,17 @@ def revised(
     forced: Collection[str] = (),
     back: Collection[str] = (),
     source: StackRevision | None = None,
-    resolved: Mapping[str, str] | None = None,
+    resolved: Mapping[str, Resolved] | None = None,
 ) -> StackRevision:
     """Make revision `n` of a stack, but for who made it, when and why; `known` are those before it.
 
     Services in `forced` get new tasks in any case, those in `back` are on their way back to what they were in `source`.
-    `resolved` has the digests of images that were looked up, by service; other services keep theirs with their image.
+    `resolved` has the images that were looked up, by service; other services keep what is known with their image.
     A service that is to be restarted with one that it depends on gets new tasks when that one does.
     """
-    digests = _digests(head, spec, back, source, resolved or {})
+    images = _images(head, spec, back, source, resolved or {})
+    digests = {name: image.digest for name, image in images.items()}
+    platforms = {name: image.platforms for name, image in images.items() if image.platforms}
     services = {
         name: _version(known, head, spec, digests, name, n, new_uid, forced=name in forced, back=name in back)
         for name in spec.services
@@ -47,27 +56,29 @@ def revised(
         updated -= {name for name in updated if head is None or name not in head.services}
         services |= {name: replace(services[name], version=n, rollback=name in back) for name in updated}
     secrets, configs = spec.file_digests()
-    return StackRevision(stack_uid, n, spec, services, "", "", 0.0, "", digests, secrets, configs)
+    return StackRevision(
+        stack_uid, n, spec, services, "", "", 0.0, "", digests, secrets, configs, image_platforms=platforms
+    )
 
 
-def _digests(
+def _images(
     head: StackRevision | None,
     spec: StackSpec,
     back: Collection[str],
     source: StackRevision | None,
-    resolved: Mapping[str, str],
-) -> dict[str, str]:
-    digests = {}
+    resolved: Mapping[str, Resolved],
+) -> dict[str, Resolved]:
+    found = {}
     for name, service in spec.services.items():
         before = source if name in back and source is not None else head
         had = None if before is None else before.spec.services.get(name)
         if service.container.pull_policy == "never":
             continue  # what the nodes have may be known to no registry
         if name in resolved:
-            digests[name] = resolved[name]
+            found[name] = resolved[name]
         elif before is not None and had is not None and had.container.image == service.container.image:
-            digests[name] = before.image_digests.get(name, "")
-    return {name: digest for name, digest in digests.items() if digest}
+            found[name] = Resolved(before.image_digests.get(name, ""), before.image_platforms.get(name, ()))
+    return {name: image for name, image in found.items() if image.digest}
 
 
 def _is_updated(head: StackRevision | None, name: str, version: ServiceVersion) -> bool:

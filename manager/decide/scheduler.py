@@ -11,7 +11,7 @@ from itertools import zip_longest
 
 from cluster.model.node import Node
 from cluster.model.service import ServiceSpec
-from cluster.model.stack import StackSpec
+from cluster.model.stack import StackRevision, StackSpec
 from cluster.model.task import Task, TaskState
 from cluster.model.volume import Volume, VolumeSpec
 from manager.decide.allocator import NoRoom
@@ -33,7 +33,7 @@ class Scheduler:
     def __init__(
         self,
         state: ClusterState,
-        stack: StackSpec,
+        head: StackRevision,
         spec: ServiceSpec,
         tasks: Iterable[Task],
         now: float = 0.0,
@@ -41,15 +41,16 @@ class Scheduler:
     ) -> None:
         self._state, self._spec = state, spec
         self._own = Counter[str]()
+        self._leaving = Counter[str]()
         self._rejected = Counter[str]()
         self._failed = Counter[str]()
         self._planned = Counter[str]()
         for task in tasks:
             if task.node is not None:
                 self._count(task, task.node, now, version)
-        use = Use(self._own.__getitem__, self._planned.__getitem__)
-        self._lasting, self._room = lasting_filters(state, spec), room_filters(state, spec, use)
-        self.volumes = local_volumes(stack, spec)
+        use = Use(lambda node: self._own[node] + self._leaving[node], self._planned.__getitem__)
+        self._lasting, self._room = lasting_filters(state, head, spec), room_filters(state, spec, use)
+        self.volumes = local_volumes(head.spec, spec)
         self._bound = {name: state.volumes[name].node for name in self.volumes if name in state.volumes}
         self._unbound = tuple(name for name in self.volumes if name not in state.volumes)
         self._order: Branch | Leaf | None = None
@@ -168,7 +169,8 @@ class Scheduler:
     def _count(self, task: Task, node: str, now: float, version: int | None) -> None:
         state = self._state
         if state.is_live(task):
-            self._own[node] += 1
+            # One that leaves takes room to its end, but the spread is that of those which stay.
+            (self._own if task.leaving_at is None else self._leaving)[node] += 1
         status = state.statuses.get(task.id)
         if status is None or status.state not in (TaskState.FAILED, TaskState.REJECTED):
             return

@@ -41,7 +41,7 @@ def tally(state: ClusterState, head: StackRevision, spec: ServiceSpec, version: 
     current = [task for task in occupants if task.version == version.version]
     wanted = spec.replicas
     if spec.mode.is_global:
-        nodes = {node.id for node in global_mode.fitting(state, global_mode.suitability(state, spec))}
+        nodes = {node.id for node in global_mode.fitting(state, global_mode.suitability(state, head, spec))}
         current = [task for task in current if global_mode.node_of(task) in nodes]
         wanted = len(nodes)
     policy = policy_for(head.spec, spec)

@@ -16,6 +16,7 @@ from agent.container import (
     image_wish,
     last_lines,
     observe,
+    platforms_from,
     started,
 )
 from tests.agent.builders import an_item
@@ -28,6 +29,23 @@ def test_what_an_image_says_of_itself_is_read() -> None:
         "sha256:1", True, ("/e",), "linux/arm64/v8"
     )
     assert image_from({"Id": "sha256:2", "Config": None}) == Image("sha256:2")
+
+
+@pytest.mark.parametrize(
+    ("listed", "platforms"),
+    [
+        pytest.param(
+            [("linux", "arm64", "v8"), ("linux", "amd64", "")], ("linux/amd64", "linux/arm64/v8"), id="several"
+        ),
+        pytest.param([("linux", "amd64", ""), ("unknown", "unknown", "")], ("linux/amd64",), id="with attestations"),
+        pytest.param([("", "", "")], (), id="a registry that does not tell"),
+        pytest.param([("linux", "amd64", ""), ("linux", "", "")], (), id="one that may run anywhere"),
+        pytest.param([], (), id="an old engine"),
+    ],
+)
+def test_the_platforms_of_an_image_are_read(listed: list[tuple[str, str, str]], platforms: tuple[str, ...]) -> None:
+    found = [dict(zip(("os", "architecture", "variant"), one, strict=True)) for one in listed]
+    assert platforms_from(found) == platforms
 
 
 def test_an_image_that_is_always_to_be_pulled_is_wished_anew_by_each_version_of_a_service() -> None:

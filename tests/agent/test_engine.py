@@ -152,26 +152,27 @@ async def test_an_image_runs_by_digest_though_its_tag_means_another_one_by_now(
 ) -> None:
     name = f"{REGISTRY}/shop/moving:1"
     host.push_box("shop/moving:1")
-    before = await engine.digest(name)
+    before, platforms = await engine.look_up(name)
     pinned = f"{name}@{before}"
     await engine.pull(pinned)
     old = await engine.image(pinned)
     host.load_box("ENV NEW=1", name=name)
     host.push(name)
-    after = await engine.digest(name)
+    after, _ = await engine.look_up(name)
     assert (before[:7], after[:7]) == ("sha256:", "sha256:")
     assert before != after
+    assert old is not None and platforms == (old.platform,)
     assert await engine.image(pinned) == old, "that it is there already is seen, so it is not pulled again"
     await engine.create("pinned", {"Image": pinned, "Cmd": ["true"], "Labels": LABELS})
     [shown] = [one for one in host.containers() if one["Names"] == ["/pinned"]]
-    assert old is not None and shown["ImageID"] == old.id
+    assert shown["ImageID"] == old.id
     assert shown["Image"].startswith(name)
 
 
 @pytest.mark.parametrize("reference", [f"{REGISTRY}/shop/nothing:1", "127.0.0.1:1/box:1"])
 async def test_a_registry_that_does_not_know_has_no_digest(engine: Engine, reference: str) -> None:
     with pytest.raises((EngineRefused, EngineTrouble)):
-        await engine.digest(reference)
+        await engine.look_up(reference)
 
 
 @pytest.mark.parametrize(

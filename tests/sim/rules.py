@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from cluster.model.node import NodeState
 from cluster.model.service import ServiceSpec
+from cluster.model.stack import StackRevision
 from cluster.model.task import Task, TaskState, TaskStatus
 from manager.decide.global_mode import fitting, suitability
 from manager.picture import Change, ClusterState
@@ -96,7 +97,9 @@ class OneANode:
         others = (t for t in truth.all_of(task.service_uid) if t.node == task.node and t.slot != task.slot)
         self._world.hold(task.node == task.meant_for, f"{task.id} was meant for {task.meant_for}")
         self._world.hold(not any(map(truth.is_live, others)), f"{task.id} is the second one on {task.node}")
-        suits = suitability(truth, wanted[0])
+        head = truth.head(task.stack_uid)
+        assert head is not None
+        suits = suitability(truth, head, wanted[0])
         self._world.hold(suits(truth.nodes[str(task.node)]), f"{task.id} is on {task.node}, which does not suit it")
 
 
@@ -128,7 +131,11 @@ class DependedOnFirst:
             return
         for name, dependency in spec.depends_on.items():
             other = head.spec.services.get(name)
-            if other is None or other.replicas == 0 or (other.mode.is_global and not _fits_somewhere(truth, other)):
+            if (
+                other is None
+                or other.replicas == 0
+                or (other.mode.is_global and not _fits_somewhere(truth, head, other))
+            ):
                 continue
             reached = self._reached.get((head.services[name].uid, head.services[name].version), set())
             states = {
@@ -140,8 +147,8 @@ class DependedOnFirst:
             self._world.hold(met, f"{task.id} starts before {name}, which was only {sorted(reached)}")
 
 
-def _fits_somewhere(truth: ClusterState, spec: ServiceSpec) -> bool:
-    return bool(fitting(truth, suitability(truth, spec)))
+def _fits_somewhere(truth: ClusterState, head: StackRevision, spec: ServiceSpec) -> bool:
+    return bool(fitting(truth, suitability(truth, head, spec)))
 
 
 RULES: tuple[Callable[[World], Rule], ...] = (DoneIsDone, FewEnoughAtATime, OneANode, DependedOnFirst, LetGoFirst)

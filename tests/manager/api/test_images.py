@@ -13,13 +13,15 @@ from cluster.codec import Record
 from cluster.model.container import ContainerSpec
 from cluster.model.service import ServiceSpec
 from cluster.model.stack import StackRevision, StackSpec
+from cluster.protocol import ImagesResolved
 from cluster.views import DeployRequest, ResolveImage, RevisionReply, RollbackRequest, ScaleRequest
 from manager.api import revise
 from manager.api.changes import changes
-from manager.api.images import images_to_resolve, unresolved
+from manager.api.images import images_to_resolve, resolved, unresolved
 from manager.picture import ClusterState, Event
 
 OLD, NEW = "sha256:old", "sha256:new"
+PLATFORMS = ("linux/amd64", "linux/arm64/v8")
 
 
 def service(name: str, image: str, **more: Any) -> ServiceSpec:
@@ -49,7 +51,8 @@ class Shop:
 
     def deploy(self, digests: dict[str, str], *services: ServiceSpec, how: ResolveImage = "always") -> StackRevision:
         request = self.request(*services, how=how)
-        return self._written(revise.deploy(self.state, "shop", request, "ann", 9.0, self._uid, digests))
+        images = resolved(ImagesResolved("", digests, platforms={image: PLATFORMS for image in digests}))
+        return self._written(revise.deploy(self.state, "shop", request, "ann", 9.0, self._uid, images))
 
     def scale(self, **replicas: int) -> StackRevision:
         request = ScaleRequest(replicas, next(self._operations))
@@ -107,7 +110,8 @@ def test_what_is_not_to_be_looked_up_keeps_what_it_has() -> None:
     shop.deploy({"web:1": OLD}, WEB)
     assert shop.deploy({"web:1": NEW}, WEB, how="changed").n == 1
     assert shop.deploy({"web:1": NEW}, WEB, how="never").n == 1
-    assert shop.scale(web=3).image_digests == {"web": OLD}
+    found = shop.scale(web=3)
+    assert (found.image_digests, found.image_platforms) == ({"web": OLD}, {"web": PLATFORMS})
 
 
 def test_a_rollback_brings_back_digests() -> None:

@@ -21,7 +21,7 @@ from cluster.model.volume import VolumeSpec
 from manager.decide import handover, updater
 from manager.decide.agenda import Question
 from manager.decide.plan import Plan
-from manager.decide.revisions import revised
+from manager.decide.revisions import Resolved, revised
 from manager.etcd.records import Delete, Put
 from manager.invariants import backwards, broken
 from manager.leader import Leader
@@ -77,7 +77,7 @@ def next_revision(
     spec: StackSpec,
     force: Iterable[str] = (),
     back: Iterable[str] = (),
-    digests: dict[str, str] | None = None,
+    images: dict[str, Resolved] | None = None,
 ) -> tuple[Stack, StackRevision]:
     """What the API writes for a deploy: the stack's new head and its revision."""
     stack = state.stacks.get(spec.name)
@@ -86,7 +86,7 @@ def next_revision(
     n = stack.head + 1
     uid = f"{stack.uid}-{n}-".__add__
     known = state.revisions.get(stack.uid, {})
-    revision = revised(head, known, spec, stack.uid, n, uid, forced=set(force), back=set(back), resolved=digests)
+    revision = revised(head, known, spec, stack.uid, n, uid, forced=set(force), back=set(back), resolved=images)
     revision = dataclasses.replace(revision, author="me", created_at=NOW, operation=f"op{n}")
     return dataclasses.replace(stack, head=n), revision
 
@@ -159,8 +159,8 @@ class Lab:
     def drain(self, name: str) -> None:
         self.node(name, availability=Availability.DRAIN)
 
-    def deploy(self, spec: StackSpec, *, force: Iterable[str] = (), digests: dict[str, str] | None = None) -> None:
-        self.write(*next_revision(self.state, spec, force, digests=digests))
+    def deploy(self, spec: StackSpec, *, force: Iterable[str] = (), images: dict[str, Resolved] | None = None) -> None:
+        self.write(*next_revision(self.state, spec, force, images=images))
 
     def remove(self, name: str, *, volumes: bool = False) -> None:
         self.write(dataclasses.replace(self.state.stacks[name], removing=True, remove_volumes=volumes))

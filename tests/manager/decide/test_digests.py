@@ -10,9 +10,10 @@ import pytest
 from cluster.model.container import ContainerSpec
 from cluster.model.service import ServiceSpec
 from cluster.model.stack import StackRevision, StackSpec
-from manager.decide.revisions import revised
+from manager.decide.revisions import Resolved, revised
 
 OLD, NEW = "sha256:old", "sha256:new"
+PLATFORMS = ("linux/amd64",)
 WEB = ServiceSpec("web", ContainerSpec("i:1"))
 DB = ServiceSpec("db", ContainerSpec("d:1"))
 
@@ -22,11 +23,12 @@ def stack(*services: ServiceSpec) -> StackSpec:
 
 
 def following(
-    known: dict[int, StackRevision], spec: StackSpec, resolved: dict[str, str], source: int | None = None
+    known: dict[int, StackRevision], spec: StackSpec, digests: dict[str, str], source: int | None = None
 ) -> StackRevision:
     n = len(known) + 1
     then = None if source is None else known[source]
     back = () if source is None else tuple(spec.services)
+    resolved = {name: Resolved(digest, PLATFORMS) for name, digest in digests.items()}
     found = revised(known.get(n - 1), known, spec, "s", n, "u".__add__, back=back, source=then, resolved=resolved)
     known[n] = found
     return found
@@ -58,6 +60,7 @@ def test_a_service_gets_new_tasks_when_its_image_is_another_one(
     found = following(known, stack(second, DB), resolved)
     assert found.services["web"].version == version
     assert found.image_digests.get("web") == digest
+    assert found.image_platforms.get("web") == (PLATFORMS if digest else None), "kept and dropped with the digest"
     assert found.services["db"].version == 1, "other services stay"
 
 

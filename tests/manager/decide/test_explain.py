@@ -11,6 +11,7 @@ from cluster.model.service import PortSpec, Reservations, RestartCondition, Rest
 from cluster.model.task import TaskState
 from cluster.views import Explanation, Trouble
 from manager.decide.explain import explain
+from manager.decide.revisions import Resolved
 from tests.manager.decide.builders import Lab, a_service, a_stack
 from tests.manager.decide.test_filters import GIB, a_lab, asking, describe
 
@@ -44,6 +45,21 @@ def test_every_node_tells_all_its_reasons_and_what_would_mend_each() -> None:
         "n3": here("n3", memory),
         "n4": here("n4", label),
     }
+
+
+def test_an_image_for_other_machines_is_told_node_by_node() -> None:
+    lab = a_lab("n1", architecture="x86_64")
+    lab.deploy(a_stack("app", asking()), images={"web": Resolved("sha256:1", ("linux/arm64/v8",))})
+    lab.settle()
+    found = explained(lab)
+    why = "is not of the image's platform: image is for linux/arm64 only"
+    assert found.troubles[0].why == f"no node fits: 1 of 1 {why}"
+    assert reasons(found)["n1"] == [
+        (
+            why,
+            "use an image that is made for linux/amd64 too, or deploy with `--resolve-image never` if n1 emulates",
+        )
+    ]
 
 
 def test_a_change_that_is_proposed_mends_it() -> None:

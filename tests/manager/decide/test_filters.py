@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from cluster.model.container import ContainerSpec, DeviceRequest
 from cluster.model.node import Availability
-from cluster.model.service import PortSpec, Reservations, RestartPolicy, ServiceSpec
+from cluster.model.service import PortSpec, Reservations, RestartPolicy, ServiceMode, ServiceSpec
 from cluster.model.task import TaskState
 from manager.decide import ranking
 from manager.decide.allocator import NoRoom
+from manager.decide.revisions import Resolved
 from manager.decide.scheduler import Scheduler
 from manager.roster import reservations_of
-from tests.manager.decide.builders import NOW, Lab, a_description, a_service, a_stack
+from tests.manager.decide.builders import NOW, Lab, a_description, a_service, a_stack, next_revision
 
 GIB = 2**30
 
@@ -115,6 +116,36 @@ def test_what_is_asked_for_is_kept(fields: dict[str, Any], places: dict[str | No
     lab.node("n1", resources={"gpu": 3})
     lab.deploy(a_stack("app", asking(replicas=5, **fields)))
     lab.settle()
+    assert lab.places() == places
+    assert {task.reason for task in lab.tasks() if task.node is None} == ({reason} if reason else set())
+
+
+@pytest.mark.parametrize(
+    ("platforms", "places", "reason"),
+    [
+        pytest.param(("linux/arm64/v8",), {"n2": 3}, "", id="one"),
+        pytest.param(("linux/amd64", "linux/arm64/v8", "linux/s390x"), {"n1": 2, "n2": 1}, "", id="several"),
+        pytest.param(("linux/386",), {"n1": 3}, "", id="an older one that the machine runs too"),
+        pytest.param(
+            ("linux/ppc64le", "windows/amd64"),
+            {None: 3},
+            "no node fits: 2 of 2 are not of the image's platform: image is for linux/ppc64le, windows/amd64 only",
+            id="none of these",
+        ),
+        pytest.param((), {"n1": 2, "n2": 1}, "", id="nobody knows"),
+    ],
+)
+@pytest.mark.parametrize("mode", [ServiceMode.REPLICATED, ServiceMode.GLOBAL])
+def test_tasks_go_where_there_is_an_image_for(
+    platforms: tuple[str, ...], places: dict[str | None, int], reason: str, mode: ServiceMode
+) -> None:
+    lab = a_lab("n1", "n2", architecture="x86_64")
+    describe(lab, "n2", architecture="aarch64")
+    lab.deploy(a_stack("app", asking(replicas=3, mode=mode)), images={"web": Resolved("sha256:1", platforms)})
+    lab.settle()
+    if mode.is_global:
+        assert lab.places() == dict.fromkeys(places.keys() - {None}, 1)
+        return
     assert lab.places() == places
     assert {task.reason for task in lab.tasks() if task.node is None} == ({reason} if reason else set())
 
@@ -329,7 +360,7 @@ def by_looking_at_all(lab: Lab, spec: ServiceSpec, picks: int) -> list[str | Non
 def test_nodes_are_chosen_as_if_each_were_weighed_each_time(case: tuple[Lab, ServiceSpec]) -> None:
     lab, spec = case
     tasks = [t for t in lab.state.tasks.values() if lab.state.services[t.service_uid].name == "web"]
-    scheduler = Scheduler(lab.state, a_stack("app", spec), spec, tasks, NOW)
+    scheduler = Scheduler(lab.state, next_revision(lab.state, a_stack("app", spec))[1], spec, tasks, NOW)
     chosen: list[str | None] = []
     for _ in range(8):
         foretold = scheduler.no_room()

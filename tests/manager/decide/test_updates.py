@@ -11,6 +11,7 @@ from cluster.model.service import FailureAction, PortSpec, RestartCondition, Res
 from cluster.model.stack import StackRevision
 from cluster.model.task import Desired, Task, TaskState
 from cluster.model.update import UpdateState, UpdateStatus
+from manager.decide.revisions import Resolved
 from manager.decide.updater import SETTLE
 from tests.manager.decide.builders import Lab, a_service, a_stack, next_revision
 
@@ -314,10 +315,10 @@ def test_an_update_of_nothing_but_the_image_behind_a_tag_goes_back_too() -> None
     lab = running()
     spec = a_stack("app", service(failure_action=ROLLBACK))
     [name] = spec.services
-    lab.deploy(spec, digests={name: "sha256:old"})
+    lab.deploy(spec, images={name: Resolved("sha256:old")})
     lab.run_all()
     lab.wait(60.0)
-    lab.deploy(spec, digests={name: "sha256:new"})
+    lab.deploy(spec, images={name: Resolved("sha256:new")})
     lab.settle()
     report(lab, TaskState.FAILED, version=3, exit_code=3)
     assert (head(lab).n, head(lab).author) == (4, "stackyard")
