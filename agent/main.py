@@ -23,6 +23,7 @@ from agent import credentials
 from agent.contents import Contents
 from agent.departure import depart
 from agent.engine import Engine
+from agent.fdstore import FdStore
 from agent.images import Images
 from agent.journal import Journal
 from agent.network.wiring import Wiring
@@ -73,7 +74,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each sandbox takes two sockets for its names
     try:
         with only_agent_of(settings.data_dir):
-            uvloop.run(run(settings))
+            uvloop.run(run(settings, FdStore.of_process(os.environ)))
     except StackyardError as error:
         print(f"stack-agent: {error}", file=sys.stderr)  # noqa: T201 (a program's last word)
         sys.exit(error.exit_code)
@@ -139,7 +140,7 @@ def only_agent_of(data_dir: Path) -> Iterator[None]:
         os.close(handle)
 
 
-async def run(settings: Settings) -> None:
+async def run(settings: Settings, store: FdStore) -> None:
     """Join if need be, put the parts together, and run them until a signal comes."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -160,7 +161,7 @@ async def run(settings: Settings) -> None:
         return
     engine = Engine(settings.engine)
     wiring = Wiring(who.identity.name, settings.advertise)
-    networks = Networks(wiring, Resolver(wiring))
+    networks = Networks(wiring, Resolver(wiring, store=store))
 
     def managers() -> set[str]:
         return {*settings.managers, *runner.managers}

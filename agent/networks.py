@@ -26,12 +26,13 @@ class Networks:
         await self._wiring.open()
         for task in self._wiring.sandboxes():
             try:
-                await self._resolver.open(task)
+                await self._resolver.adopt(task)
             except (NotFound, OSError) as error:
                 log.warning("names cannot be answered in the sandbox of task %s: %s", task, error)
+        self._resolver.adopted()
 
     async def close(self) -> None:
-        self._resolver.close_all()
+        await self._resolver.close_all()
         await self._wiring.close()
 
     async def run(self) -> None:

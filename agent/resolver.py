@@ -2,6 +2,9 @@
 
 The sockets are opened in the sandboxes and served by the agent's event loop. Queries for names of the outside world go
 to the servers that the service asks for, then to the node's own, from the node's namespace.
+
+Where somebody keeps sockets for the next agent, what is asked while there is none waits in them: the agent is back
+before a client asks again. Nothing is read from a sandbox's sockets before it is known what it may ask about.
 """
 
 from __future__ import annotations
@@ -10,13 +13,14 @@ import asyncio
 import logging
 import random
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from agent import dns
 from agent.dns import Query, Rcode
+from agent.fdstore import FdStore
 from agent.names import NetworkNames, Verdict, resolve
 from cluster.model.network import INGRESS
 from cluster.protocol import Item, NetworkItem, PeerItem, ServiceItem, TaskItem, VipItem
@@ -33,16 +37,19 @@ VIRTUAL_TTL = 5
 
 _UPSTREAM_TIMEOUT = 2.0  # a client asks again after 5 s: by then a second server should have been tried
 _IDLE_TIMEOUT = 10.0
-_MAX_FORWARDED = 200  # in flight for one sandbox; what is above gets no answer
+_MAX_TASKS = 200  # forwarded queries and streams of one sandbox; what is above gets no answer
 _BURST = 32  # queries of one sandbox before others have their turn
+_LAST_ANSWERS = 2.0  # together with the next agent's start it is less than what a client waits
+_ACCEPT_AGAIN = 1.0
 
 
 class Sandboxes(Protocol):
-    """What the resolver needs of the wiring: to open sockets inside a task's namespace."""
+    """What the resolver needs of the wiring: to open sockets inside a task's namespace, and to know those again."""
 
     def in_sandbox(self, task: str, work: Callable[[], tuple[socket.socket, socket.socket]]) -> Awaitable[
         tuple[socket.socket, socket.socket]
     ]: ...  # fmt: skip
+    def holds(self, task: str, opened: socket.socket) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +66,25 @@ class _Door:
     """The open sockets of one sandbox."""
 
     udp: socket.socket
-    server: asyncio.Server
+    tcp: socket.socket
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
 
 class Resolver:
     """Answers the queries of all sandboxes of this node. `update` it with every set of assignments."""
 
-    def __init__(self, sandboxes: Sandboxes, resolv_conf: Path = Path("/etc/resolv.conf")) -> None:
+    def __init__(
+        self, sandboxes: Sandboxes, resolv_conf: Path = Path("/etc/resolv.conf"), store: FdStore | None = None
+    ) -> None:
         self._sandboxes = sandboxes
+        self._store = store or FdStore()
         self._resolv_conf = resolv_conf
         self._node_servers: tuple[float, tuple[str, ...]] = (0.0, ())
         self._networks: dict[str, NetworkNames] = {}
         self._scopes: dict[str, _Scope] = {}
         self._doors: dict[str, _Door] = {}
+        self._unanswered: set[asyncio.Task[None]] = set()
+        self._closing = False
         self._random = random.Random()
 
     def update(self, items: Iterable[Item]) -> None:
@@ -114,31 +126,87 @@ class Resolver:
                     None if inner else service.spec.container.dns,
                 )  # fmt: skip
         # A container that still stops may ask until its end.
-        self._scopes = {task: scope for task, scope in self._scopes.items() if task in self._doors} | scopes
+        before = self._scopes
+        self._scopes = {task: scope for task, scope in before.items() if task in self._doors} | scopes
+        for known in (scopes.keys() - before.keys()) & self._doors.keys():
+            self._listen(known)
 
     async def open(self, task: str) -> None:
         """Begin to answer in a task's sandbox, anew if it was made anew."""
         self.close(task)
         udp, tcp = await self._sandboxes.in_sandbox(task, _open_sockets)
-        server = await asyncio.start_server(lambda r, w: self._serve_tcp(task, r, w), sock=tcp)
         self.close(task)
-        self._doors[task] = _Door(udp, server)
-        asyncio.get_running_loop().add_reader(udp, self._serve_udp, task, udp)
+        self._store.keep(task, udp, tcp)
+        self._enter(task, udp, tcp)
+
+    async def adopt(self, task: str) -> None:
+        """Go on answering in a sandbox that an earlier process left, from its very sockets where they were kept."""
+        kept = {each.type: each for each in self._store.take(task)}
+        try:
+            ours = len(kept) == 2 and all(self._sandboxes.holds(task, each) for each in kept.values())
+        except OSError as error:
+            log.info("what was kept for the names of task %s is of no use: %s", task, error)
+            ours = False
+        if ours:
+            self._enter(task, kept[socket.SOCK_DGRAM], kept[socket.SOCK_STREAM])
+            return
+        for each in kept.values():
+            each.close()
+        if kept:
+            self._store.forget(task)
+        await self.open(task)
+
+    def adopted(self) -> None:
+        """Say that all sandboxes of earlier processes are adopted: what else was kept holds namespaces for nobody."""
+        self._store.forget_rest()
 
     def close(self, task: str) -> None:
-        """Stop answering in a task's sandbox; no error if nothing is open there."""
-        door = self._doors.pop(task, None)
-        if door is None:
-            return
-        asyncio.get_running_loop().remove_reader(door.udp)
+        """Stop answering in a task's sandbox, for good; no error if nothing is open there."""
+        if task in self._doors:
+            self._leave(task)
+            self._store.forget(task)
+
+    async def close_all(self) -> None:
+        """Answer what was asked so far, and leave what is asked from now on to the next process."""
+        self._closing = True
+        for task in self._doors:
+            self._deafen(task)
+        if self._unanswered:
+            await asyncio.wait(self._unanswered, timeout=_LAST_ANSWERS)
+        for task in tuple(self._doors):
+            self._leave(task)
+        self._store.close()
+
+    def _enter(self, task: str, udp: socket.socket, tcp: socket.socket) -> None:
+        self._doors[task] = _Door(udp, tcp)
+        if task in self._scopes:
+            self._listen(task)
+
+    def _leave(self, task: str) -> None:
+        self._deafen(task)
+        door = self._doors.pop(task)
         door.udp.close()
-        door.server.close()
+        door.tcp.close()
         for each in door.tasks:
             each.cancel()
 
-    def close_all(self) -> None:
-        for task in tuple(self._doors):
-            self.close(task)
+    def _listen(self, task: str) -> None:
+        door = self._doors.get(task)
+        if door is not None and not self._closing:
+            loop = asyncio.get_running_loop()
+            loop.add_reader(door.udp, self._serve_udp, task, door.udp)
+            loop.add_reader(door.tcp, self._accept, task, door.tcp)
+
+    def _deafen(self, task: str) -> None:
+        door, loop = self._doors[task], asyncio.get_running_loop()
+        loop.remove_reader(door.udp)
+        loop.remove_reader(door.tcp)
+
+    def _begin(self, door: _Door, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        job = asyncio.get_running_loop().create_task(work)
+        door.tasks.add(job)
+        job.add_done_callback(door.tasks.discard)
+        return job
 
     def _serve_udp(self, task: str, udp: socket.socket) -> None:
         for _ in range(_BURST):
@@ -160,34 +228,58 @@ class Resolver:
 
     def _forward_udp(self, task: str, udp: socket.socket, query: Query, data: bytes, asker: Asker) -> None:
         door = self._doors.get(task)
-        if door is None or len(door.tasks) >= _MAX_FORWARDED:
+        if door is None or len(door.tasks) >= _MAX_TASKS:
             return
 
         async def forward() -> None:
             _send(udp, await self._forward(task, query, data, stream=False), asker)
 
-        job = asyncio.get_running_loop().create_task(forward())
-        door.tasks.add(job)
-        job.add_done_callback(door.tasks.discard)
+        job = self._begin(door, forward())
+        self._unanswered.add(job)
+        job.add_done_callback(self._unanswered.discard)
 
-    async def _serve_tcp(self, task: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, task: str, tcp: socket.socket) -> None:
         try:
-            while True:
+            asker, _ = tcp.accept()
+        except (BlockingIOError, ConnectionError):
+            return  # it is gone again
+        except OSError as error:
+            log.warning("streams of task %s for the resolver are not accepted for a moment: %s", task, error)
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(tcp)
+            loop.call_later(_ACCEPT_AGAIN, self._listen, task)
+            return
+        door = self._doors[task]
+        if len(door.tasks) >= _MAX_TASKS:
+            asker.close()
+            return
+        asker.setblocking(False)
+        self._begin(door, self._serve_tcp(task, asker))
+
+    async def _serve_tcp(self, task: str, asker: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=asker)
+        here = asyncio.current_task()
+        assert here is not None
+        try:
+            while not self._closing:
                 async with asyncio.timeout(_IDLE_TIMEOUT):
                     size = int.from_bytes(await reader.readexactly(2), "big")
                     data = await reader.readexactly(size)
                 query = dns.read_query(data)
                 if query is None:
                     return
+                self._unanswered.add(here)
                 answer = self._answer(task, query, dns.MAX_MESSAGE)
                 if answer is None:
                     answer = await self._forward(task, query, data, stream=True)
                 writer.write(len(answer).to_bytes(2, "big") + answer)
                 async with asyncio.timeout(_IDLE_TIMEOUT):
                     await writer.drain()
+                self._unanswered.discard(here)
         except (TimeoutError, asyncio.IncompleteReadError, ConnectionError):
             pass  # the asker has what it wanted, or is gone
         finally:
+            self._unanswered.discard(here)
             writer.close()
 
     def _answer(self, task: str, query: Query, limit: int) -> bytes | None:

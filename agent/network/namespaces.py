@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,6 +26,7 @@ log = logging.getLogger(__name__)
 _CLONE_NEWNET = 0x40000000
 _MS_BIND, _MS_REC, _MS_SHARED = 0x1000, 0x4000, 1 << 20
 _MNT_DETACH = 2
+_SIOCGSKNS = 0x894C  # linux/sockios.h: give a descriptor of the socket's namespace
 _OWN = "/proc/thread-self/ns/net"
 
 
@@ -132,6 +135,15 @@ class Namespaces:
             # A thread lost in a container's namespace would do the next job there. A fresh process adopts everything.
             log.critical("a thread cannot return to the node's network namespace; the process ends", exc_info=True)
             os.abort()
+
+
+def namespace_of(opened: socket.socket) -> int:
+    """The namespace that a socket is in, as `Namespaces.inode` tells it."""
+    fd = fcntl.ioctl(opened, _SIOCGSKNS)
+    try:
+        return os.fstat(fd).st_ino
+    finally:
+        os.close(fd)
 
 
 def write_sysctl(name: str, value: str, *, optional: bool = False) -> None:

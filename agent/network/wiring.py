@@ -31,7 +31,7 @@ from agent.network.kernel import (
     underlay_mtu,
     wire_node,
 )  # fmt: skip
-from agent.network.namespaces import Namespaces
+from agent.network.namespaces import Namespaces, namespace_of
 from agent.network.netlink_socket import NETLINK_NETFILTER, Netlink
 from agent.network.nft import Nftables
 from agent.network.plan import Overlay, Plan, Wire, node_link, outer_name, plan, wires
@@ -201,6 +201,10 @@ class Wiring:
                 return work()
         finally:
             os.close(fd)
+
+    def holds(self, task: str, opened: socket.socket) -> bool:
+        """Tell whether a socket is inside of a task's namespace as that is now, not of an earlier one."""
+        return self._namespaces.inode(SANDBOXES + task) == namespace_of(opened)
 
     async def link_container(self, container: str, task: str) -> None:
         """Tell the OCI runtime wrapper in which namespace to start a container."""

@@ -25,6 +25,9 @@ AGENT_CAPABILITIES = (
     "CAP_SYS_RESOURCE",  # more open files
 )
 
+MOST_KEPT = 4096
+"""Sockets that are kept for the next agent, two a task; their names have to fit into one variable of an environment."""
+
 _COMMON = """\
 Restart=always
 RestartSec=1
@@ -73,6 +76,8 @@ StartLimitIntervalSec=0
 [Service]
 ExecStart={_line(command)}
 {_COMMON}KillMode=process
+NotifyAccess=main
+FileDescriptorStoreMax={MOST_KEPT}
 CapabilityBoundingSet={" ".join(AGENT_CAPABILITIES)}
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK AF_PACKET
 SystemCallFilter=@system-service @mount

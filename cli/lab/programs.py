@@ -129,7 +129,9 @@ def agent(node: NodeLayout, managers: Sequence[NodeLayout], token: str | None, b
         engine="/run/docker.sock",
     )
     joining = _options(token=token) if token else ()
-    return Program("stack-agent", (str(bin_dir / "stack-agent"), *options, *joining))
+    # so that look-ups do not fail while it restarts, as with systemd
+    keeper = (str(bin_dir / "stack-fdstore"), "/run/stackyard/fdstore", "--")
+    return Program("stack-agent", (*keeper, str(bin_dir / "stack-agent"), *options, *joining))
 
 
 def _options(**values: str | Path) -> tuple[str, ...]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import cast
 
 import dnslib
 import pytest
 
+from agent.fdstore import FdStore
 from agent.network.wiring import Wiring
 from agent.networks import Networks
 from agent.resolver import Resolver
@@ -59,8 +61,10 @@ def connect(kind: socket.SocketKind) -> socket.socket:
 class Node:
     """A node with its wiring and resolver, to be asked from inside of its sandboxes."""
 
-    def __init__(self, wiring: Wiring, cluster: Names, resolv_conf: Path = Path("/dev/null")) -> None:
-        self.wiring, self.cluster, self.resolver = wiring, cluster, Resolver(wiring, resolv_conf)
+    def __init__(
+        self, wiring: Wiring, cluster: Names, resolv_conf: Path = Path("/dev/null"), store: FdStore | None = None
+    ) -> None:
+        self.wiring, self.cluster, self.resolver = wiring, cluster, Resolver(wiring, resolv_conf, store)
 
     async def apply(self) -> None:
         items = self.cluster.items("h1")
@@ -108,7 +112,7 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
         try:
             yield node
         finally:
-            node.resolver.close_all()
+            await node.resolver.close_all()
             await node.wiring.close()
 
 
@@ -117,6 +121,7 @@ class Upstream(asyncio.DatagramProtocol):
 
     def __init__(self, address: str, rcode: int = 0) -> None:
         self.address, self.rcode, self.asked = address, rcode, list[str]()
+        self.heard = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.DatagramTransport, transport)
@@ -133,6 +138,7 @@ class Upstream(asyncio.DatagramProtocol):
     def answer(self, data: bytes) -> bytes:
         query = dnslib.DNSRecord.parse(data)
         self.asked.append(str(query.q.qname))
+        self.heard.set()
         reply = query.reply()
         reply.header.rcode = self.rcode
         if not self.rcode:
@@ -204,13 +210,18 @@ async def test_many_addresses_are_cut_for_udp_and_whole_for_tcp(node: Node) -> N
     assert len(first) > 1  # clients that take the first spread
 
 
-async def test_a_sandbox_that_is_not_known_yet_is_told_to_ask_again(node: Node) -> None:
+async def test_who_asks_before_its_sandbox_is_known_waits_for_that(node: Node) -> None:
     task = node.cluster.task(1, "h1", FRONT)
     await node.wiring.apply(node.cluster.items("h1"))
     await node.wiring.create_sandbox(task, node.cluster.tasks[task][1])
     await node.resolver.open(task)
 
-    assert (await node.ask(task, "web")).header.rcode == dnslib.RCODE.SERVFAIL
+    early = [asyncio.create_task(node.ask(task, "web", tcp=tcp)) for tcp in (False, True)]
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(early[0]), 0.1)
+    await node.apply()
+
+    assert [str((await answer).rr[0].rdata) for answer in early] == ["10.101.1.1"] * 2
 
 
 async def test_other_names_are_passed_on_to_a_server_that_knows(node: Node) -> None:
@@ -293,16 +304,120 @@ async def test_wiring_and_resolver_as_one(node: Node) -> None:
         await networks.create_sandbox(task, node.cluster.tasks[task][1])
     assert await node.addresses(one, "web") == {"10.101.1.1", "10.101.1.2"}
     await networks.delete_sandbox(two)
-    node.resolver.close_all()
+    await node.resolver.close_all()
 
     after = Node(underlay.wiring("h1"), node.cluster)
     again = Networks(after.wiring, after.resolver)
     try:
         await again.open()  # as after a restart of the agent
-        assert (await after.ask(one, "web")).header.rcode == dnslib.RCODE.SERVFAIL
         await again.apply(node.cluster.items("h1"))
         assert "10.101.1.1" in await after.addresses(one, "web")
         await again.clean((), ())
         assert again.sandboxes() == frozenset()
     finally:
         await again.close()
+
+
+class Keeper:
+    """Keeps sockets for the next agent, as systemd does."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.held = path, list[tuple[str, int]]()
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._socket.bind(str(path))
+
+    def names(self) -> list[str]:
+        """Do what was asked for, and name what is held then."""
+        with suppress(BlockingIOError):
+            while True:
+                message, fds, _, _ = socket.recv_fds(self._socket, 4096, 10)
+                said = dict(line.split("=") for line in message.decode().splitlines())
+                self.held += [(said["FDNAME"], fd) for fd in fds]
+                if "FDSTOREREMOVE" in said:
+                    for gone in [each for each in self.held if each[0] == said["FDNAME"]]:
+                        self.held.remove(gone)
+                        os.close(gone[1])
+        return [name for name, _ in self.held]
+
+    def start(self) -> FdStore:
+        """Give the next agent what is held."""
+        given: dict[str, list[socket.socket]] = {}
+        for name in dict.fromkeys(self.names()):
+            given[name] = [socket.socket(fileno=os.dup(fd)) for held, fd in reversed(self.held) if held == name]
+        return FdStore(str(self.path), given)
+
+    def close(self) -> None:
+        self._socket.close()
+        for _, fd in self.held:
+            os.close(fd)
+
+
+@pytest.fixture
+def keeper(tmp_path: Path) -> Iterator[Keeper]:
+    keeper = Keeper(tmp_path / "keeper")
+    try:
+        yield keeper
+    finally:
+        keeper.close()
+
+
+async def test_what_is_asked_while_there_is_no_agent_is_answered_by_the_next(node: Node, keeper: Keeper) -> None:
+    one, two = node.cluster.task(1, "h1", FRONT), node.cluster.task(2, "h1", FRONT)
+    before = Node(node.wiring, node.cluster, store=keeper.start())
+    await before.start(one, two)
+    assert sorted(keeper.names()) == sorted([one, one, two, two])
+    kept = await before.ask(one, "web")
+    await before.resolver.close_all()
+
+    meanwhile = [asyncio.create_task(node.ask(one, "web", tcp=tcp)) for tcp in (False, True)]
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(meanwhile[0]), 0.1)
+    await node.wiring.create_sandbox(two, node.cluster.tasks[two][1])  # what is kept of it is of the namespace before
+    after = Node(node.wiring, node.cluster, store=keeper.start())
+    try:
+        for task in (one, two):
+            await after.resolver.adopt(task)
+        after.resolver.adopted()
+        await after.apply()
+        for answer in meanwhile:
+            assert len((await answer).rr) == len(kept.rr) == 2
+        assert len(await after.addresses(two, "web")) == 2
+        assert sorted(keeper.names()) == sorted([one, one, two, two])
+        after.resolver.close(one)
+        assert keeper.names() == [two, two]
+    finally:
+        await after.resolver.close_all()
+
+
+async def test_what_is_kept_for_nobody_is_let_go(node: Node, keeper: Keeper) -> None:
+    task = node.cluster.task(1, "h1", FRONT)
+    before = Node(node.wiring, node.cluster, store=keeper.start())
+    await before.start(task)
+    await before.resolver.close_all()
+
+    after = Resolver(node.wiring, store=keeper.start())
+    after.adopted()
+    await after.close_all()
+
+    assert keeper.names() == []
+
+
+async def test_what_was_asked_before_the_agent_ends_is_answered(node: Node) -> None:
+    task = node.cluster.task(1, "h1", FRONT)
+    await node.start(task)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as slow:
+        slow.bind((DEAF, 53))
+        slow.setblocking(False)
+        loop = asyncio.get_running_loop()
+        pending = [asyncio.create_task(node.ask(task, "example.org"))]
+        data, asker = await loop.sock_recvfrom(slow, 512)
+        async with serving(UPSTREAM, Upstream("192.0.2.1")) as upstream:
+            pending.append(asyncio.create_task(node.ask(task, "example.org", tcp=True)))
+            await upstream.heard.wait()
+            ending = asyncio.create_task(node.resolver.close_all())
+            await asyncio.sleep(0)
+            assert not ending.done()
+            await loop.sock_sendto(slow, Upstream("192.0.2.2").answer(data), asker)
+            answers = [str((await each).rr[0].rdata) for each in pending]
+            await ending
+    assert answers == ["192.0.2.2", "192.0.2.1"]

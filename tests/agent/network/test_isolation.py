@@ -10,7 +10,18 @@ import pytest
 from agent.network.wiring import Wiring
 from cluster.model.network import Network
 from tests.agent.network.test_wiring import ask, serving
-from tests.agent.network.underlay import BACK, FRONT, SUBNET, Cluster, endpoint, host, inside, reaches, run
+from tests.agent.network.underlay import (
+    BACK,
+    FRONT,
+    SUBNET,
+    Cluster,
+    endpoint,
+    host,
+    inside,
+    namespace,
+    reaches,
+    run,
+)
 
 pytestmark = pytest.mark.root
 
@@ -110,7 +121,7 @@ async def test_the_nodes_neighbours_do_not_reach_containers(wirings: Wirings) ->
     cluster = Cluster()
     task = cluster.task(1, "h1", FRONT)
     await cluster.start(wirings)
-    run("ip", "-n", "syt-client", "route", "add", "10.101.0.0/16", "via", f"{SUBNET}.1")
+    run("ip", "-n", namespace("client"), "route", "add", "10.101.0.0/16", "via", f"{SUBNET}.1")
     with serving(wirings["h1"].namespace(task), 80, "victim"):
         assert ask(host("client"), endpoint(FRONT, 1).addresses[0], 80) in ("nothing", "refused")
 

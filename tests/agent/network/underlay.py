@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -17,7 +18,9 @@ from cluster.protocol import Item, NetworkItem, PeerItem, PortItem, TaskItem, Vi
 
 SUBNET = "10.79.0"
 NAMES = ("h1", "h2", "h3", "client")
-ROOT = Path("/run/stackyard-network-tests")
+TAG = f"syt-{os.environ.get('STACKYARD_TEST_LAB', 'test')}"
+"""Tells the namespaces of one run of the tests from those of another on the same machine."""
+ROOT = Path(f"/run/stackyard-network-tests-{TAG}")
 FRONT = Network("front", "front", "stack", "front", 4101, ("10.101.0.0/16",))
 BACK = Network("back", "back", "stack", "back", 4102, ("10.102.0.0/16", "fd00:102::/64"))
 INGRESS_NETWORK = Network(INGRESS, INGRESS, "", INGRESS, 4100, ("10.100.0.0/16",))
@@ -30,8 +33,12 @@ def run(*command: str, check: bool = True) -> str:
     return done.stdout
 
 
+def namespace(host: str) -> str:
+    return f"{TAG}-{host}"
+
+
 def host(name: str) -> Path:
-    return Path("/run/netns") / f"syt-{name}"
+    return Path("/run/netns") / namespace(name)
 
 
 def clean() -> None:
@@ -42,23 +49,23 @@ def clean() -> None:
     shutil.rmtree(ROOT, ignore_errors=True)
     for name in (*NAMES, "switch"):
         if host(name).exists():
-            run("ip", "netns", "del", f"syt-{name}")
+            run("ip", "netns", "del", namespace(name))
 
 
 @contextmanager
 def underlay() -> Iterator[None]:
     clean()
     try:
-        run("ip", "netns", "add", "syt-switch")
-        run("ip", "-n", "syt-switch", "link", "add", "br0", "type", "bridge")
-        run("ip", "-n", "syt-switch", "link", "set", "br0", "up")
+        run("ip", "netns", "add", namespace("switch"))
+        run("ip", "-n", namespace("switch"), "link", "add", "br0", "type", "bridge")
+        run("ip", "-n", namespace("switch"), "link", "set", "br0", "up")
         run("nsenter", f"--net={host('switch')}", "sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0")
         for number, name in enumerate(NAMES, 1):
-            here = ("ip", "-n", f"syt-{name}")
-            run("ip", "netns", "add", f"syt-{name}")
-            run("ip", "link", "add", "eth0", "netns", f"syt-{name}", "type", "veth",
-                "peer", "name", name, "netns", "syt-switch")  # fmt: skip
-            run("ip", "-n", "syt-switch", "link", "set", name, "master", "br0", "up")
+            here = ("ip", "-n", namespace(name))
+            run("ip", "netns", "add", namespace(name))
+            run("ip", "link", "add", "eth0", "netns", namespace(name), "type", "veth",
+                "peer", "name", name, "netns", namespace("switch"))  # fmt: skip
+            run("ip", "-n", namespace("switch"), "link", "set", name, "master", "br0", "up")
             run(*here, "addr", "add", f"{SUBNET}.{number}/24", "dev", "eth0")
             run(*here, "link", "set", "lo", "up")
             run(*here, "link", "set", "eth0", "up")

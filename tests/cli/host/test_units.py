@@ -37,6 +37,12 @@ def test_the_end_of_the_agent_ends_nothing_else() -> None:
     assert "docker.service" in found["Wants"] and "Requires" not in found and "BindsTo" not in found
 
 
+def test_sockets_are_kept_for_the_next_agent() -> None:
+    found = directives(units.agent(["/bin/a"]))
+    assert (found["NotifyAccess"], found["FileDescriptorStoreMax"]) == ("main", "4096")
+    assert units.MOST_KEPT * len("0" * 25 + ":") < 128 * 1024, "their names fit into one variable"
+
+
 def test_the_manager_may_do_nothing_that_takes_a_capability() -> None:
     assert directives(units.manager(["/bin/m"]))["CapabilityBoundingSet"] == ""
 
