@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -21,8 +20,6 @@ LABEL_NAMESPACE = "com.docker.stack.namespace"
 RUNTIME = "stackyard"
 
 Json = dict[str, Any]
-
-_COLOURS = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,18 +130,6 @@ def observe(inspect: Mapping[str, Any]) -> Observed:
         error=state.get("Error") or "",
         inspected=True,
     )
-
-
-MOST_LINES, LONGEST_LINE = 5, 200
-"""How much of the end of a failed task's log is told; with it a status stays a small record."""
-
-
-def last_lines(log: bytes) -> tuple[str, ...]:
-    """Give the end of a log as people can read it: no control characters, long lines cut."""
-    lines = log.decode(errors="replace").splitlines()
-    texts = ("".join(c if c.isprintable() else " " for c in _COLOURS.sub("", line)).strip() for line in lines)
-    told = [text if len(text) <= LONGEST_LINE else text[: LONGEST_LINE - 1] + "…" for text in texts if text]
-    return tuple(told[-MOST_LINES:])
 
 
 def phase_from(status: str) -> Phase:

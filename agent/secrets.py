@@ -73,6 +73,10 @@ class Secrets:
         targets = [file.target for file in (*spec.secrets, *spec.configs)]
         return tuple(f"{self._folder}/{task}/{n}:{target}:ro,z" for n, target in enumerate(targets))
 
+    def values(self, item: ServiceItem, task: str) -> list[bytes]:
+        """Give what is in the secrets of a task that has them. Raises OSError when they are not there."""
+        return [(self._folder / task / str(n)).read_bytes() for n in range(len(item.spec.container.secrets))]
+
     def remove(self, task: str) -> None:
         """Remove a task's files, if there are any."""
         shutil.rmtree(self._folder / task, ignore_errors=True)

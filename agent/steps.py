@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from agent.container import MOST_LINES, Image, ImageWish, Observed, Phase, image_wish, last_lines, started
+from agent.container import Image, ImageWish, Observed, Phase, image_wish, started
 from agent.converge import Clean, Deliver, Inspect, Launch, Memory, Pull, Restart, Step, Stop, after_restart
 from agent.create import (
     Host,
@@ -26,6 +26,7 @@ from agent.create import (
 )
 from agent.engine import ContainerMissing, Engine, EngineDown, EngineRefused, EngineTrouble, NameTaken
 from agent.known import Known
+from agent.last_words import MOST_LINES, last_lines
 from agent.secrets import Secrets
 from cluster.errors import StackyardError
 from cluster.model.network import Endpoint
@@ -237,18 +238,25 @@ class Steps:
         if before is not None:
             # The verdict of the run's health check is not always kept by the engine once the run is over.
             seen = replace(seen, health=before.health or seen.health, oom=before.oom or seen.oom)
-            self._known.saw(replace(seen, log=await self._last_words(container)) if seen.has_failed else seen)
+            self._known.saw(replace(seen, log=await self._last_words(seen)) if seen.has_failed else seen)
 
-    async def _last_words(self, container: str) -> tuple[str, ...]:
-        """Read the end of a container's log; some logging drivers cannot be read."""
+    async def _last_words(self, container: Observed) -> tuple[str, ...]:
+        """Read the end of a container's log, but for its secrets; some logging drivers cannot be read."""
+        item = self._known.view(container.task).item
+        if item is None:
+            return ()  # nobody knows what its secrets are
         try:
-            async with asyncio.timeout(_LOG_TIMEOUT), self._engine.logs(container, _LAST_WORDS) as parts:
-                found = b""
+            async with asyncio.timeout(_LOG_TIMEOUT), self._engine.logs(container.id, _LAST_WORDS) as parts:
+                found, more = b"", False
                 async for _, part in parts:
-                    found = (found + part)[-_ENOUGH_LOG:]
-                return last_lines(found)
-        except (StackyardError, TimeoutError) as error:
-            log.info("the last words of container %s cannot be read: %s", container[:12], error)
+                    found += part
+                    more = more or len(found) > _ENOUGH_LOG
+                    found = found[-_ENOUGH_LOG:]
+            if more:
+                found = found.partition(b"\n")[2]  # what is left of a line may end with a part of a secret
+            return last_lines(found, await asyncio.to_thread(self._secrets.values, item, container.task))
+        except (StackyardError, OSError) as error:
+            log.info("the last words of container %s cannot be read: %s", container.id[:12], error)
             return ()
 
     async def _stop(self, task: str, container: str) -> None:

@@ -14,7 +14,6 @@ from agent.container import (
     fold,
     image_from,
     image_wish,
-    last_lines,
     observe,
     platforms_from,
     started,
@@ -146,17 +145,3 @@ def test_an_answer_to_start_and_the_events_agree_in_any_order() -> None:
     events_first = fold(fold(NEW, start) or NEW, die)
     assert answered_first == events_first
     assert answered_first is not None and answered_first.phase is Phase.EXITED
-
-
-@pytest.mark.parametrize(
-    ("log", "told"),
-    [
-        pytest.param(b"", (), id="nothing"),
-        pytest.param(b"1\n2\n3\n4\n5\n6\n", ("2", "3", "4", "5", "6"), id="the last five"),
-        pytest.param(b"one\n\n  two \r\n", ("one", "two"), id="no empty lines"),
-        pytest.param(b"\x1b[31mred\x1b[0m\x07 tab\there\xff", ("red  tab here�",), id="what a terminal would obey"),
-        pytest.param(b"x" * 300, ("x" * 199 + "…",), id="long lines are cut"),
-    ],
-)
-def test_the_last_lines_of_a_log_are_told_for_people(log: bytes, told: tuple[str, ...]) -> None:
-    assert last_lines(log) == told

@@ -95,3 +95,11 @@ async def test_tasks_that_get_the_first_files_at_the_same_time_share_one_mount(n
     for task in tasks:
         assert (await node.reach(task, S.RUNNING)).message == ""
     assert host.run("cat", "/proc/mounts").count(f" {host.memory}/secrets tmpfs") == 1
+
+
+async def test_last_words_are_told_without_secrets(node: Node) -> None:
+    node.contents = {"d1": VALUE}
+    task = a_task(item := a_user(command=("sh", "-c", "echo cannot log in with $(cat /run/secrets/pw); exit 3")))
+    node.assign(item, task)
+    status = await node.reach(task, S.FAILED)
+    assert (status.exit_code, status.log) == (3, ("cannot log in with ****",))
