@@ -100,7 +100,7 @@ class Stackyard:
             self._lab.start(node, "agent")
         end = time.monotonic() + 30
         while time.monotonic() < end:
-            nodes = self._stack("node", "ls", "--format", "json", check=False)
+            nodes = self.stack("node", "ls", "--format", "json", check=False)
             if nodes.returncode == 0 and [n["status"] for n in json.loads(nodes.stdout)] == ["ready"] * len(NODES):
                 return
             time.sleep(0.2)
@@ -122,14 +122,14 @@ class Stackyard:
         }
         file.write_text(json.dumps({"services": {"web": service}, "networks": {"a": {}}}))
         start = time.perf_counter()
-        self._stack("deploy", "-f", str(file), "--settle", "0", stack)
+        self.stack("deploy", "-f", str(file), "--settle", "0", stack)
         seconds = time.perf_counter() - start
         _check(_running(self._engines, f"com.stackyard.stack={stack}") == replicas, "not all replicas run")
         return seconds
 
     def remove(self, stack: str) -> float:
         start = time.perf_counter()
-        self._stack("rm", stack)
+        self.stack("rm", stack)
         seconds = time.perf_counter() - start
         _check(_left(self._engines, f"com.stackyard.stack={stack}") == 0, "containers are left after `stack rm`")
         for node in NODES:
@@ -137,7 +137,7 @@ class Stackyard:
             _check(not [name for name in left if name.startswith("sy-")], f"namespaces are left on {node}: {left}")
         return seconds
 
-    def _stack(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def stack(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         done = subprocess.run([STACK, *words], capture_output=True, text=True, env=os.environ | {"NO_COLOR": "1"})
         _check(not check or done.returncode == 0, f"stack {' '.join(words)}: {done.stdout}{done.stderr}")
         return done
@@ -154,11 +154,11 @@ class Swarm:
     def take_charge(self) -> None:
         first, *others = NODES
         address = self._lab.layout.node(first).address
-        self._docker(first, "swarm", "init", "--advertise-addr", address, "--listen-addr", address)
-        token = self._docker(first, "swarm", "join-token", "-q", "worker").strip()
+        self.docker(first, "swarm", "init", "--advertise-addr", address, "--listen-addr", address)
+        token = self.docker(first, "swarm", "join-token", "-q", "worker").strip()
         for node in others:
             own = self._lab.layout.node(node).address
-            self._docker(
+            self.docker(
                 node, "swarm", "join", "--advertise-addr", own, "--listen-addr", own, "--token", token,
                 f"{address}:2377",
             )  # fmt: skip
@@ -167,7 +167,7 @@ class Swarm:
 
     def step_down(self) -> None:
         for node in reversed(NODES):
-            self._docker(node, "swarm", "leave", "--force")
+            self.docker(node, "swarm", "leave", "--force")
 
     def deploy(self, stack: str, replicas: int) -> float:
         image = self._engines[0].get(f"/images/{IMAGE}/json")["Id"]
@@ -183,7 +183,7 @@ class Swarm:
         label = "com.docker.stack.namespace=" + stack
         filters = json.dumps({"label": [label], "desired-state": ["running"]})
         start = time.perf_counter()
-        self._docker(
+        self.docker(
             "n1", "stack", "deploy", "--detach=true", "--resolve-image", "never", "-c", str(file), stack
         )  # fmt: skip
         while True:
@@ -199,21 +199,21 @@ class Swarm:
     def remove(self, stack: str) -> float:
         label = "com.docker.stack.namespace=" + stack
         start = nudge = time.perf_counter()
-        self._docker("n1", "stack", "rm", stack)
+        self.docker("n1", "stack", "rm", stack)
         while _left(self._engines, label) or self._networks(stack):
             time.sleep(0.05)
             # Seen: a network's removal is refused while a task holds it, and nobody asks again.
             if time.perf_counter() - nudge > 15:
                 nudge = time.perf_counter()
                 for network in self._networks(stack):
-                    self._docker("n1", "network", "rm", network, check=False)
+                    self.docker("n1", "network", "rm", network, check=False)
         return time.perf_counter() - start
 
     def _networks(self, stack: str) -> list[str]:
         names = [network["Name"] for engine in self._engines for network in engine.get("/networks")]
         return [name for name in names if name.startswith(stack + "_")]
 
-    def _docker(self, node: str, *words: str, check: bool = True) -> str:
+    def docker(self, node: str, *words: str, check: bool = True) -> str:
         host = f"unix://{self._lab.engine_socket(node)}"
         done = subprocess.run(["docker", "-H", host, *words], capture_output=True, text=True)
         _check(not check or done.returncode == 0, f"docker {' '.join(words)} on {node}: {done.stderr}")

@@ -1,0 +1,122 @@
+"""The small programs of `bench.network` that run inside a network namespace: `python -m bench.flows ROLE ...`.
+
+They use the standard library only, and print one JSON value when they end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+
+DNS = ("127.0.0.11", 53)
+PATIENCE = 30.0
+
+
+def accept(port: int, seconds: float) -> None:
+    """Take connections, and close each when the client has."""
+    with socket.create_server(("0.0.0.0", port), backlog=1024) as server:
+        server.settimeout(seconds)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            try:
+                connection, _ = server.accept()
+            except TimeoutError:
+                return
+            with connection:
+                connection.recv(1)
+
+
+def connect(host: str, port: int, seconds: float) -> float:
+    """Open and close connections, four at a time; gives how many a second."""
+    made = [0] * 4
+    end = time.monotonic() + seconds
+
+    def one(index: int) -> None:
+        while time.monotonic() < end:
+            with socket.create_connection((host, port), timeout=5):
+                made[index] += 1
+
+    threads = [threading.Thread(target=one, args=(index,)) for index in range(len(made))]
+    began = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(made) / (time.monotonic() - began)
+
+
+def question(name: str, ident: int) -> bytes:
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    return struct.pack("!6H", ident, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack("!2H", 1, 1)
+
+
+def ask(client: socket.socket, name: str) -> int:
+    """Ask for the A records of a name; gives how many there are."""
+    ident = random.randrange(0x10000)
+    client.send(question(name, ident))
+    answer = client.recv(4096)
+    while struct.unpack_from("!H", answer)[0] != ident:
+        answer = client.recv(4096)
+    return int(struct.unpack_from("!H", answer, 6)[0])
+
+
+def resolver() -> socket.socket:
+    client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    client.settimeout(5)
+    client.connect(DNS)
+    return client
+
+
+def lookups(name: str, count: int) -> dict[str, float]:
+    """One after the other; gives p50 and p99 in milliseconds, and how many a second."""
+    times = []
+    with resolver() as client:
+        for _ in range(count):
+            began = time.perf_counter()
+            ask(client, name)
+            times.append(time.perf_counter() - began)
+    rate = count / sum(times)
+    times.sort()
+    return {"p50": times[count // 2] * 1e3, "p99": times[count * 99 // 100] * 1e3, "rate": rate}
+
+
+def watch(name: str, count: int) -> float:
+    """Wait until a name leads to so many addresses; gives when it did, as a wall clock's seconds."""
+    end = time.monotonic() + PATIENCE
+    with resolver() as client:
+        while time.monotonic() < end:
+            if ask(client, name) == count:
+                return time.time()
+            time.sleep(0.002)
+    raise SystemExit(f"{name} did not get {count} addresses in {PATIENCE:.0f} s")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    roles = parser.add_subparsers(dest="role", required=True)
+    one = roles.add_parser("accept")
+    one.add_argument("port", type=int)
+    one.add_argument("seconds", type=float)
+    one = roles.add_parser("connect")
+    one.add_argument("host")
+    one.add_argument("port", type=int)
+    one.add_argument("seconds", type=float)
+    for asking in ("lookups", "watch"):
+        one = roles.add_parser(asking)
+        one.add_argument("name")
+        one.add_argument("count", type=int)
+    words = vars(parser.parse_args())
+    programs: dict[str, Callable[..., object]] = {
+        "accept": accept, "connect": connect, "lookups": lookups, "watch": watch
+    }  # fmt: skip
+    print(json.dumps(programs[words.pop("role")](**words)))
+
+
+if __name__ == "__main__":
+    main()
