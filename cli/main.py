@@ -22,7 +22,7 @@ COMMANDS = {
     "rollback": ("cli.commands.revisions", "rollback", "Bring a stack or service back to what it was."),
     "update": ("cli.commands.revisions", "update", "Go on with a paused update, or replace tasks."),
     "scale": ("cli.commands.services", "scale", "Run another number of tasks of services."),
-    "logs": ("cli.commands.services", "logs", "Show what the tasks of a service print."),
+    "logs": ("cli.commands.logs", "logs", "Show what the tasks of a service print."),
     "rm": ("cli.commands.stacks", "rm", "Remove stacks, and wait until all of them is gone."),
     "service": ("cli.commands.services", "service", "The commands on services, by Docker's longer names."),
     "secret": ("cli.commands.secrets", "secrets", "Secrets made apart from stacks."),

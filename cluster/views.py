@@ -375,13 +375,14 @@ class Trouble:
 class NodeFit:
     """Whether one more task of a service would fit a node, and if not, each reason with what would mend it.
 
-    `tasks` counts those of the service that are to run there.
+    `tasks` counts those of the service that are to run there, `lately` tells of those that failed there.
     """
 
     node: str
     tasks: int
     fits: bool
     reasons: tuple[Trouble, ...] = ()
+    lately: tuple[Trouble, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -452,7 +453,8 @@ class Progress:
 class LogLine:
     """One line of GET /v1/services/{name}/logs; `task` is `stack_service.slot`, `line` has no line end.
 
-    A line with a `note` is no output: it tells that something is missing, such as a node that is out of reach.
+    `at` is when it was printed, to the nanosecond. A line with a `note` is no output: it tells that something is
+    missing, such as a node that is out of reach. The last one has `end`: a stream without was cut.
     """
 
     task: str
@@ -462,3 +464,5 @@ class LogLine:
     stream: Literal["stdout", "stderr"] = "stdout"
     line: str = ""
     note: str = ""
+    at: str = ""
+    end: bool = False

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from cli.client import logs
 from cli.client.contexts import Context
 from cli.client.transport import Transport
 from cluster import membership, views
@@ -213,18 +214,11 @@ class Client:
         follow: bool = False,
         tail: int | None = None,
         since: float | None = None,
-        timestamps: bool = False,
     ) -> Iterator[views.LogLine]:
-        """Read the logs of all tasks of a service, merged as they come."""
-        query = {
-            "follow": str(follow).lower(),
-            "tail": tail,
-            "since": since,
-            "timestamps": str(timestamps).lower(),
-        }
-        for line in self._transport.lines(f"/v1/services/{service}/logs", query):
-            if line.strip():
-                yield _read(views.LogLine, line)
+        """Read the logs of all tasks of a service, merged as they come; each line once, over restarts of managers."""
+        return logs.read(
+            self._transport, service, lambda text: _read(views.LogLine, text), follow=follow, tail=tail, since=since
+        )
 
     def _get(self, answer: type[T], path: str, **query: Any) -> T:
         return self._ask(answer, "GET", path, query)

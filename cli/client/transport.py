@@ -85,7 +85,7 @@ class Transport:
 
     def _send(self, method: str, path: str, query: dict[str, Any] | None, body: Any) -> http.client.HTTPResponse:
         asked = {name: value for name, value in (query or {}).items() if value is not None}
-        target = path + ("?" + urllib.parse.urlencode(asked) if asked else "")
+        target = path + ("?" + urllib.parse.urlencode(asked, doseq=True) if asked else "")
         data = None if body is None else msgspec.json.encode(body)
         end = time.monotonic() + _PATIENCE
         while True:

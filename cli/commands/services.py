@@ -1,16 +1,16 @@
-"""`stack services`, `ps`, `scale` and `logs`, and the same under `stack service`."""
+"""`stack services`, `ps` and `scale`, and the same, with `logs`, under `stack service`."""
 
 from __future__ import annotations
 
 import re
-import time
 
 import click
 
 from cli.commands.follow import follow, timeout_option
+from cli.commands.logs import logs
 from cli.commands.session import connect, find_service
 from cli.output import Form, age, format_option, joined, show
-from cluster.errors import NotFound, Unavailable, UserError
+from cluster.errors import NotFound, UserError
 from cluster.model.service import PortSpec
 from cluster.model.task import Desired
 from cluster.views import ServiceView, TaskView
@@ -121,46 +121,6 @@ def scale(wishes: tuple[str, ...], detach: bool, timeout: float) -> None:
                 follow(client, reply.stack, reply.revision, timeout=timeout)
         for wish in wishes:
             click.echo(f"scaled {wish}" if not detach else f"scaling {wish}")
-
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def _instant(text: str) -> float:
-    """Read 10m (ago), an ISO date, or seconds since the epoch."""
-    from datetime import datetime
-
-    if match := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text):
-        return time.time() - float(match[1]) * _UNITS[match[2]]
-    try:
-        return float(text)
-    except ValueError:
-        pass
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except ValueError:
-        raise UserError(f"{text!r} is no instant", hint="Write 10m, 2h, 2026-01-31T12:00, or seconds.") from None
-
-
-@click.command()
-@click.argument("service")
-@click.option("--follow", "-f", "following", is_flag=True, help="Go on with what is printed from now on.")
-@click.option("--tail", "-n", type=int, metavar="N", help="Only the last N lines of each task.")
-@click.option("--since", metavar="10m|DATE", help="Only lines since then.")
-@click.option("--timestamps", "-t", is_flag=True, help="Show when each line was printed.")
-def logs(service: str, following: bool, tail: int | None, since: str | None, timestamps: bool) -> None:
-    """Show what all tasks of a service print."""
-    start = None if since is None else _instant(since)
-    with connect() as client:
-        name = find_service(client, service).name
-        for line in client.logs(name, follow=following, tail=tail, since=start, timestamps=timestamps):
-            where = f"{line.task}.{line.id[:12]}@{line.node}" if line.node else line.task
-            if line.note:
-                click.echo(f"{where} | {line.note}", err=True)
-            else:
-                click.echo(f"{where} | {line.line}", err=line.stream == "stderr")
-        if following and name in {known.name for known in client.services()}:
-            raise Unavailable(f"the manager ended the log of {name}", hint="The same with --since 10s goes on.")
 
 
 @click.group()

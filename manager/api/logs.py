@@ -1,15 +1,17 @@
 """The logs of a service: a stream from each of its tasks' agents, merged line by line as they come.
 
 One buffer of a few lines lies between the agents and the client: a client that reads slowly slows the agents down. The
-agents of another manager's side are asked through that manager, task by task.
+agents of another manager's side are asked through that manager, task by task. Whoever follows a log does so over
+restarts of agents and managers: each line has its instant, by which another stream goes on where the last one was cut.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import aiohttp
@@ -18,8 +20,9 @@ import msgspec
 from anyio.streams.memory import MemoryObjectSendStream
 
 from cluster.errors import Unavailable
+from cluster.logs import Position, since_when
 from cluster.model.service import ServiceState
-from cluster.model.task import Task, TaskState
+from cluster.model.task import Task, TaskState, TaskStatus
 from cluster.protocol import STDERR, LogsRequest
 from cluster.views import ErrorBody, LogLine
 from manager.api.bodies import line
@@ -30,7 +33,11 @@ BUFFER = 256
 AT_ONCE = 16
 """Streams open at a time when the logs are not followed."""
 
-LONGEST_LINE = 64 * 1024
+KEEP_ALIVE = 10.0
+"""Seconds after which an empty line tells that nothing was printed; a client that has gone is noticed by it."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0
+"""Seconds before a log is asked for again whose agent is out of reach, or whose container may have been restarted."""
 
 Source = Literal["stdout", "stderr"]
 Lines = MemoryObjectSendStream[LogLine]
@@ -38,16 +45,22 @@ Lines = MemoryObjectSendStream[LogLine]
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    follow: bool
-    tail: int | None
-    since: float | None
-    timestamps: bool
+    """`after` tells by task from when on the client has not all, in place of `tail` and `since`."""
+
+    follow: bool = False
+    tail: int | None = None
+    since: float | None = None
+    timestamps: bool = False
+    after: Mapping[str, float] = field(default_factory=dict)
+
+    def of(self, task: str) -> Wanted:
+        return replace(self, tail=None, since=self.after[task]) if task in self.after else self
 
     def query(self) -> dict[str, str]:
         """Ask for the same of another manager."""
         numbers = {"tail": self.tail, "since": self.since}
         query = {name: str(number) for name, number in numbers.items() if number is not None}
-        return query | {"follow": str(self.follow).lower(), "timestamps": str(self.timestamps).lower()}
+        return query | {"follow": str(self.follow).lower()}
 
 
 async def service_logs(core: Core, service: ServiceState, wanted: Wanted) -> AsyncIterator[bytes]:
@@ -60,15 +73,19 @@ async def one_log(core: Core, task: Task, wanted: Wanted) -> AsyncIterator[bytes
     """Give the log lines of one task, a note last when they end too early."""
 
     async def read(lines: Lines) -> None:
-        async for one in _noting(core, task, task_log(core, task, wanted)):
-            await lines.send(one)
+        try:
+            async with aclosing(task_log(core, task, wanted)) as log:
+                async for one in log:
+                    await lines.send(one)
+        except Unavailable as error:
+            await lines.send(LogLine("", task.id, task.slot, "", note=error.message))
 
     async for one in _until_stopped(core, read):
         yield one
 
 
 async def _until_stopped(core: Core, read: Callable[[Lines], Coroutine[Any, Any, None]]) -> AsyncIterator[bytes]:
-    """Give what `read` sends, until it is done or the manager stops."""
+    """Give what `read` sends and, unless the manager stops before, that it was all."""
     sending, receiving = anyio.create_memory_object_stream[LogLine](BUFFER)
 
     async def read_to_its_end() -> None:
@@ -82,10 +99,18 @@ async def _until_stopped(core: Core, read: Callable[[Lines], Coroutine[Any, Any,
     reading, stopping = asyncio.create_task(read_to_its_end()), asyncio.create_task(stop())
     try:
         async with receiving:
-            async for one in receiving:
-                yield line(one)
+            while True:
+                try:
+                    one: LogLine | None = receiving.receive_nowait()
+                except anyio.WouldBlock:
+                    one = None
+                    with anyio.move_on_after(KEEP_ALIVE):
+                        one = await receiving.receive()
+                yield b"\n" if one is None else line(one)
+    except anyio.EndOfStream:
         if not core.stopping.is_set():
             await reading  # should it have met a bug, that is told
+            yield line(LogLine("", "", 0, "", end=True))
     finally:
         reading.cancel()
         stopping.cancel()
@@ -100,7 +125,7 @@ async def _read_all(core: Core, service: ServiceState, wanted: Wanted, lines: Li
     def note(changes: list[Change]) -> None:
         news.set()
 
-    async def read(task: Task) -> None:
+    async def read(task: Task, wanted: Wanted) -> None:
         async with room:
             async for one in _read_task(core, task, wanted):
                 await lines.send(one)
@@ -112,9 +137,10 @@ async def _read_all(core: Core, service: ServiceState, wanted: Wanted, lines: Li
                 for task in _with_log(core, service):
                     if task.id not in known:
                         known.add(task.id)
-                        group.create_task(read(task))
+                        group.create_task(read(task, wanted.of(task.id)))
                 if not wanted.follow or service.uid not in core.state.services:
                     break
+                wanted = replace(wanted, tail=None)  # what begins later is shown from its beginning
                 await news.wait()
 
 
@@ -126,40 +152,68 @@ def _with_log(core: Core, service: ServiceState) -> Iterator[Task]:
             yield core.state.tasks[ident]
 
 
-def _read_task(core: Core, task: Task, wanted: Wanted) -> AsyncIterator[LogLine]:
+async def _read_task(core: Core, task: Task, wanted: Wanted) -> AsyncIterator[LogLine]:
+    """Read one task's log; when following, over whatever cuts the way to it, which is a note among the lines."""
+    position, began, told, pause = Position(), core.clock(), "", FIRST_PAUSE
+    while True:
+        before = core.state.statuses.get(task.id)
+        problem = ""
+        try:
+            async with aclosing(_from_holder(core, task, wanted)) as lines:
+                async for one in lines:
+                    if position.is_new(one.stream, one.at):
+                        told, pause = "", FIRST_PAUSE
+                        yield replace(one, line=f"{one.at} {one.line}") if wanted.timestamps else one
+        except Unavailable as error:
+            problem = error.message
+        if problem and problem != told:
+            name, node = _names(core, task)
+            yield LogLine(name, task.id, task.slot, node, note=f"no log of {name} on {node}: {problem}")
+        told = problem
+        if not wanted.follow or not await _may_go_on(core, task, before, pause, cut=problem != ""):
+            return
+        pause = min(LONGEST_PAUSE, 2 * pause)
+        since = since_when(wanted.tail, wanted.since, began) if position.since is None else position.since
+        wanted = replace(wanted, tail=None, since=since)
+        position.again()
+
+
+async def _may_go_on(core: Core, task: Task, before: TaskStatus | None, pause: float, *, cut: bool) -> bool:
+    """Wait until there may be more of a task's log than there was; tells whether there may be.
+
+    A log that was not cut ended with its container, which is restarted in place or will be told to have ended.
+    """
+    while True:
+        await asyncio.sleep(pause)
+        if task.id not in core.state.tasks or core.state.has_ended(task):
+            return False
+        if cut or core.state.statuses.get(task.id) != before:
+            return True
+
+
+def _from_holder(core: Core, task: Task, wanted: Wanted) -> AsyncGenerator[LogLine, None]:
     """Read one task's log from wherever its agent is connected."""
     session = core.state.sessions.get(task.node or "")
     holder = None if session is None else core.state.managers.get(session.manager)
     if holder is not None and holder.id != core.presence.manager.id:
-        return _noting(core, task, _from_manager(core, holder.url, task, wanted))
-    return _noting(core, task, task_log(core, task, wanted))
-
-
-async def _noting(core: Core, task: Task, lines: AsyncGenerator[LogLine, None]) -> AsyncIterator[LogLine]:
-    """Turn what goes wrong with a log into a note at its end."""
-    try:
-        async with aclosing(lines):
-            async for one in lines:
-                yield one
-    except Unavailable as error:
-        name, node = _names(core, task)
-        yield LogLine(name, task.id, task.slot, node, note=f"no log of {name} on {node}: {error.message}")
+        return _from_manager(core, holder.url, task, wanted)
+    return task_log(core, task, wanted)
 
 
 async def task_log(core: Core, task: Task, wanted: Wanted) -> AsyncGenerator[LogLine, None]:
     """Read the log of a task whose agent is connected to this manager. Raises Unavailable when it is not."""
     assert task.node is not None
     name, node = _names(core, task)
-    request = LogsRequest(task.id, wanted.follow, wanted.tail, wanted.since, timestamps=wanted.timestamps)
-    cut: dict[Source, _Lines] = {"stdout": _Lines(), "stderr": _Lines()}
+    request = LogsRequest(task.id, wanted.follow, wanted.tail, wanted.since, timestamps=True)
+    cut: dict[Source, Cutter] = {"stdout": Cutter(), "stderr": Cutter()}
     async with core.sessions.open_stream(task.node, request) as stream, aclosing(stream.frames()) as frames:
         async for frame in frames:
             source: Source = "stderr" if frame[:1] == STDERR else "stdout"
-            for text in cut[source].feed(frame[1:]):
-                yield LogLine(name, task.id, task.slot, node, source, text)
-    for source, lines in cut.items():
-        if rest := lines.rest():
-            yield LogLine(name, task.id, task.slot, node, source, rest)
+            for at, text in cut[source].feed(frame[1:]):
+                yield LogLine(name, task.id, task.slot, node, source, text, at=at)
+    for source, cutter in cut.items():
+        for at, text in cutter.rest():
+            yield LogLine(name, task.id, task.slot, node, source, text, at=at)
 
 
 async def _from_manager(core: Core, url: str, task: Task, wanted: Wanted) -> AsyncGenerator[LogLine, None]:
@@ -169,9 +223,17 @@ async def _from_manager(core: Core, url: str, task: Task, wanted: Wanted) -> Asy
                 told = msgspec.json.decode(await answer.read(), type=ErrorBody)
                 raise Unavailable(told.error)
             async for text in answer.content:
-                yield msgspec.json.decode(text, type=LogLine)
+                if not text.strip():
+                    continue
+                one = msgspec.json.decode(text, type=LogLine)
+                if one.end:
+                    return
+                if one.note:
+                    raise Unavailable(one.note)
+                yield one
     except (aiohttp.ClientError, TimeoutError, msgspec.MsgspecError) as error:
         raise Unavailable(f"the manager at {url} cannot be asked: {error}") from error
+    raise Unavailable(f"the manager at {url} stopped")
 
 
 def _names(core: Core, task: Task) -> tuple[str, str]:
@@ -180,19 +242,50 @@ def _names(core: Core, task: Task) -> tuple[str, str]:
     return f"{full_name}.{task.slot}", node.name if node is not None else task.node or ""
 
 
-class _Lines:
-    """Cuts bytes into lines; a line that does not end is cut where it gets too long."""
+# Lines
+
+PART = 16 * 1024
+"""Bytes at which engines cut what has no line end; they put the instant before each part."""
+
+_STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z) ")
+_STAMP_LENGTH = 31
+LONGEST_LINE = 4 * (PART + _STAMP_LENGTH)
+
+
+class Cutter:
+    """Cuts what an engine gives into lines, each with its instant; a line that does not end is cut when too long."""
 
     def __init__(self) -> None:
         self._left = b""
 
-    def feed(self, data: bytes) -> Iterator[str]:
+    def feed(self, data: bytes) -> Iterator[tuple[str, str]]:
         *lines, self._left = (self._left + data).split(b"\n")
         for one in lines:
-            yield one.removesuffix(b"\r").decode(errors="replace")
+            yield _parsed(one.removesuffix(b"\r"))
         while len(self._left) > LONGEST_LINE:
             part, self._left = self._left[:LONGEST_LINE], self._left[LONGEST_LINE:]
-            yield part.decode(errors="replace")
+            yield _parsed(part)
 
-    def rest(self) -> str:
-        return self._left.decode(errors="replace")
+    def rest(self) -> Iterator[tuple[str, str]]:
+        """Give the last line if it has no end."""
+        if self._left:
+            yield _parsed(self._left)
+
+
+def _parsed(data: bytes) -> tuple[str, str]:
+    stamp = _STAMP.match(data)
+    if stamp is None:
+        return "", data.decode(errors="replace")
+    at, data = stamp[1].decode(), data[_STAMP_LENGTH:]
+    if len(data) > PART:
+        data = _joined(data)
+    return at, data.decode(errors="replace")
+
+
+def _joined(data: bytes) -> bytes:
+    """Take the instants out that are before the further parts of a line."""
+    parts = []
+    while _STAMP.match(data, PART):
+        parts.append(data[:PART])
+        data = data[PART + _STAMP_LENGTH :]
+    return b"".join(parts) + data

@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from starlette.responses import Response, StreamingResponse
 
-from cluster.errors import Unavailable
+from cluster.errors import Unavailable, UserError
 from cluster.views import ServiceView, TaskView
 from manager.api import show
 from manager.api.bodies import answer
@@ -51,10 +51,14 @@ async def logs(
     tail: Annotated[int | None, Query(ge=0)] = None,
     since: float | None = None,
     timestamps: bool = False,
+    after: Annotated[list[str] | None, Query()] = None,
 ) -> StreamingResponse:
-    """What all tasks of a service print, as it comes; a line with a note tells what is missing."""
+    """What all tasks of a service print, as it comes; a line with a note tells what is missing.
+
+    `timestamps` puts the instant before each line. `after` is TASK@SECONDS: go on with that task's log from then on.
+    """
     service = show.find_service(core.state, name)
-    wanted = Wanted(follow, tail, since, timestamps)
+    wanted = Wanted(follow, tail, since, timestamps, dict(map(_position, after or ())))
     return StreamingResponse(service_logs(core, service, wanted), media_type="application/x-ndjson")
 
 
@@ -66,12 +70,17 @@ async def log_for_another_manager(
     follow: bool = False,
     tail: Annotated[int | None, Query(ge=0)] = None,
     since: float | None = None,
-    timestamps: bool = False,
 ) -> StreamingResponse:
     """What one task prints whose agent is connected here."""
     task = core.state.tasks.get(ident)
     if task is None or task.node is None or not core.sessions.holds(task.node):
         raise Unavailable("its agent is not connected to this manager any more")
-    return StreamingResponse(
-        one_log(core, task, Wanted(follow, tail, since, timestamps)), media_type="application/x-ndjson"
-    )
+    return StreamingResponse(one_log(core, task, Wanted(follow, tail, since)), media_type="application/x-ndjson")
+
+
+def _position(text: str) -> tuple[str, float]:
+    task, _, seconds = text.partition("@")
+    try:
+        return task, float(seconds)
+    except ValueError:
+        raise UserError(f"after: {text!r} is not TASK@SECONDS") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
 
 import aiohttp
 
@@ -23,14 +24,14 @@ from cluster.protocol import (
     Welcome,
     decode_to_agent,
 )
-from tests.manager.managers import Client, RunningManager
+from tests.manager.managers import Client, Joined, RunningManager
 from tests.manager.sessions.stage import ToyAgent
 
 Outcome = Callable[[Task], TaskState]
 
 
 class ObedientAgent(ToyAgent):
-    """`outcome` tells the state in which a task that is to run ends up, `log` what each task has printed.
+    """`outcome` tells the state in which a task that is to run ends up, `log` what each task has printed so far.
 
     `digests` are those of the images that its registry knows.
     """
@@ -39,10 +40,12 @@ class ObedientAgent(ToyAgent):
         super().__init__(socket, node)
         self.outcome = outcome
         self.log = b"hello\nworld\n"
+        self.follows = True
         self.digests: dict[str, str] = {}
         self._client = client
         self._sequence = 0
         self._told: dict[str, TaskState] = {}
+        self._ended: dict[str, asyncio.Event] = {}
 
     async def obey(self) -> None:
         async with asyncio.TaskGroup() as streams:
@@ -66,6 +69,8 @@ class ObedientAgent(ToyAgent):
                 gone = item.task.desired is Desired.REMOVE
                 container = "" if gone else "c-" + item.task.id
                 code = 3 if state is TaskState.FAILED else None
+                if state.terminal:
+                    self._ended.setdefault(item.task.id, asyncio.Event()).set()
                 news.append(TaskStatus(item.task.id, state, 5.0, "", container, code))
         if news:
             self._sequence += 1
@@ -77,19 +82,40 @@ class ObedientAgent(ToyAgent):
     async def _serve(self, ticket: str, request: LogsRequest) -> None:
         base = f"{self._client.base}/v1/agent/streams/{ticket}"
         async with self._client.http.ws_connect(base) as socket:
-            for start in range(0, len(self.log), 5):
-                await socket.send_bytes(STDOUT + self.log[start : start + 5])
-            if not request.follow:
+            log = self._since(request.since)
+            for start in range(0, len(log), 5):
+                await socket.send_bytes(STDOUT + log[start : start + 5])
+            reading = asyncio.create_task(socket.receive())
+            if request.follow and self.follows:
+                ending = asyncio.create_task(self._ended.setdefault(request.task, asyncio.Event()).wait())
+                await asyncio.wait((reading, ending), return_when=asyncio.FIRST_COMPLETED)
+                ending.cancel()
+            if not reading.done():
                 await socket.send_bytes(STREAM_END)
-            await socket.receive()
+            await reading
+
+    def _since(self, since: float | None) -> bytes:
+        """Give what was printed from an instant on, of lines that have theirs before them."""
+        if since is None or not self.log.startswith(b"2"):
+            return self.log
+        lines = self.log.splitlines(keepends=True)
+        return b"".join(one for one in lines if datetime.fromisoformat(one[:30].decode()).timestamp() >= since)
+
+
+def stamped(second: int, text: str) -> bytes:
+    """A line as engines give it when they are asked for its instant."""
+    return f"2026-01-31T12:00:{second:02}.123456789Z {text}\n".encode()
 
 
 @asynccontextmanager
 async def obedient(
-    manager: RunningManager, name: str = "n1", outcome: Outcome = lambda task: TaskState.RUNNING
+    manager: RunningManager,
+    name: str = "n1",
+    outcome: Outcome = lambda task: TaskState.RUNNING,
+    joined: Joined | None = None,
 ) -> AsyncIterator[ObedientAgent]:
-    """A node that has joined, with its agent at work until the end of the block."""
-    joined = await manager.join(name)
+    """A node that has joined, or `joined` before, with its agent at work until the end of the block."""
+    joined = joined or await manager.join(name)
     client = manager.node(joined)
     async with client.http.ws_connect(f"{manager.base}/v1/agent/session", max_msg_size=1 << 20) as socket:
         agent = ObedientAgent(socket, joined.id, client, outcome)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,7 +17,7 @@ from cluster.views import Progress
 from manager.etcd import TxnResult, UnknownOutcome
 from tests.etcd_server import Servers
 from tests.manager.api.obedient import obedient
-from tests.manager.managers import Answer, Client, RunningManager, running_manager, until
+from tests.manager.managers import Answer, Client, RunningManager, until
 
 pytestmark = pytest.mark.etcd
 
@@ -271,65 +270,6 @@ async def test_what_is_not_there(
 ) -> None:
     answer = await root.ask(method, path, body)
     assert answer.status == 404 and answer.body["kind"] == "NotFound" and answer.body["hint"], answer
-
-
-# Logs
-
-
-async def test_logs_of_all_tasks_come_merged_line_by_line(manager: RunningManager, root: Client) -> None:
-    async with obedient(manager, "n1"), obedient(manager, "n2"):
-        await deploy(root, stack(web(replicas=4)))
-        await followed(root, "shop", 1)
-        lines = [line async for line in root.lines("/services/shop_web/logs")]
-        assert sorted((line["task"], line["line"]) for line in lines) == sorted(
-            (f"shop_web.{slot}", word) for slot in range(1, 5) for word in ("hello", "world")
-        )
-        assert {line["node"] for line in lines} == {"n1", "n2"}
-
-
-async def test_a_log_longer_than_any_buffer_is_whole(manager: RunningManager, root: Client) -> None:
-    async with obedient(manager) as agent:
-        agent.log = b"".join(b"line %d\n" % number for number in range(2000)) + b"the end"
-        await deploy(root, stack(web()))
-        await followed(root, "shop", 1)
-        lines = [line["line"] async for line in root.lines("/services/shop_web/logs")]
-        assert len(lines) == 2001 and lines[1999:] == ["line 1999", "the end"]
-
-
-async def test_followed_logs_go_on_with_tasks_that_come_later(manager: RunningManager, root: Client) -> None:
-    async with obedient(manager):
-        await deploy(root, stack(web()))
-        await followed(root, "shop", 1)
-        lines = root.lines("/services/shop_web/logs?follow=true")
-        async with asyncio.timeout(20):
-            assert {(await anext(lines))["slot"] for _ in range(2)} == {1}
-            await root.ask("POST", "/stacks/shop/scale", {"replicas": {"web": 2}, "operation": "op2"})
-            assert {(await anext(lines))["slot"] for _ in range(2)} == {2}
-        await lines.aclose()  # type: ignore[attr-defined]
-
-
-async def test_a_node_out_of_reach_is_a_note_among_the_lines(manager: RunningManager, root: Client) -> None:
-    async with obedient(manager, "n2"):
-        async with obedient(manager, "n1"):
-            await deploy(root, stack(web(replicas=2)))
-            await followed(root, "shop", 1)
-        await until(lambda: sum(manager.core.sessions.holds(node) for node in manager.core.state.nodes) == 1)
-        lines = [line async for line in root.lines("/services/shop_web/logs")]
-        assert {line["node"] for line in lines if line.get("note")} == {"n1"}
-        assert [line["line"] for line in lines if not line.get("note")] == ["hello", "world"]
-
-
-async def test_logs_come_from_agents_of_other_managers_too(
-    manager: RunningManager, root: Client, servers: Servers, tmp_path: Path
-) -> None:
-    async with running_manager(servers, tmp_path, "m2") as second, obedient(manager, "n1"), obedient(second, "n2"):
-        await deploy(root, stack(web(replicas=2)))
-        await followed(root, "shop", 1)
-        for client in (root, second.local()):
-            lines = [line async for line in client.lines("/services/shop_web/logs")]
-            assert sorted((line["node"], line["line"]) for line in lines) == [
-                ("n1", "hello"), ("n1", "world"), ("n2", "hello"), ("n2", "world"),
-            ]  # fmt: skip
 
 
 # The cluster without etcd, and on its way out
