@@ -43,4 +43,5 @@ def in_words(found: Explanation) -> str:
             [node.node, str(node.tasks), "fits" if first is None else first.why, "" if first is None else first.change]
         )
         rows += [["", "", other.why, other.change] for other in others if other is not None]
+        rows += [["", "", f"{one.about} {one.why}", one.change] for one in node.lately]
     return "\n".join(lines) + ("\n\n" + table(rows) if found.nodes else "")

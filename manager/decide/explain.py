@@ -5,16 +5,21 @@ change would mend either. Nothing is decided here; the same filters and allocato
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
+from cluster.model.node import Node
 from cluster.model.service import ServiceSpec, ServiceState
 from cluster.model.stack import StackRevision
-from cluster.model.task import Task, TaskState
+from cluster.model.task import Task, TaskState, TaskStatus
 from cluster.views import Explanation, NodeFit, Trouble
-from manager.decide import ports
+from manager.decide import failures, ports
 from manager.decide.allocator import AddressAllocator, NoRoom, attachments
+from manager.decide.ranking import LATELY
 from manager.decide.scheduler import Scheduler
 from manager.decide.slots import slots_of
 from manager.picture import ClusterState
+
+_ENDED_BADLY = (TaskState.REJECTED, TaskState.FAILED)
 
 
 def explain(state: ClusterState, service: ServiceState, now: float, only: Task | None = None) -> Explanation:
@@ -35,7 +40,7 @@ def explain(state: ClusterState, service: ServiceState, now: float, only: Task |
         *(trouble for task in newest for trouble in _of_task(state, name, task, scheduler)),
     ]
     nodes = sorted(state.nodes.values(), key=lambda node: node.name)
-    fits = [_fit(state, scheduler, node.id, tasks) for node in nodes]
+    fits = [_fit(state, scheduler, service, version.version, node, now) for node in nodes]
     return Explanation(what, name, spec.replicas, running, tuple(troubles), tuple(fits))
 
 
@@ -62,34 +67,61 @@ def _of_task(state: ClusterState, service: str, task: Task, scheduler: Scheduler
     node = state.nodes.get(task.node or "")
     where = "" if node is None else f" on {node.name}"
     if task.node is None:
-        yield Trouble(about, task.reason or "it waits to be placed", _change_for(task, scheduler))
-    elif reported in (TaskState.REJECTED, TaskState.FAILED):
-        why = (status.message if status is not None else "") or task.reason or "it failed"
-        if reported is TaskState.REJECTED:
-            change = "mend what the node says: its image, a mount, a device"
-        else:
-            change = f"`stack logs {service}` shows what it printed"
-        code = "" if status is None or status.exit_code is None else f" with exit code {status.exit_code}"
-        words = f"; it said: {' | '.join(status.log)}" if status is not None and status.log else ""
-        yield Trouble(about, f"{reported}{where}{code}: {why}{words}", change)
+        yield Trouble(about, task.reason or "it waits to be placed", _change_for(state, service, task, scheduler))
+    elif status is not None and reported in _ENDED_BADLY:
+        change = failures.change_for(status, service, "" if node is None else node.name)
+        yield Trouble(about, f"{reported}{where}{_how(task, status)}", change)
     elif state.is_lost(task.node):
         yield Trouble(about, task.reason or f"its node{where} is down", "bring the node back")
     elif reported is not TaskState.RUNNING and not reported.terminal:
         told = state.message_of(task)
-        yield Trouble(about, f"it is {reported}{where}" + (f": {told}" if told else ""))
+        change = failures.known_change(told, "the node" if node is None else node.name)
+        yield Trouble(about, f"it is {reported}{where}" + (f": {told}" if told else ""), change)
     elif task.reason:
         yield Trouble(about, task.reason)
 
 
-def _change_for(task: Task, scheduler: Scheduler) -> str:
+def _how(task: Task, status: TaskStatus) -> str:
+    """Tell how a task ended."""
+    code = "" if status.exit_code is None else f" with exit code {status.exit_code}"
+    words = f"; it said: {' | '.join(status.log)}" if status.log else ""
+    return f"{code}: {status.message or task.reason or 'it failed'}{words}"
+
+
+def _change_for(state: ClusterState, service: str, task: Task, scheduler: Scheduler) -> str:
     """Tell what would let a task go that waits; the nodes' own list says it for each of them."""
+    if task.failures and task.not_before:
+        before = [one for one in state.all_of(task.service_uid) if one.slot == task.slot and one.n < task.n]
+        last = max(before, key=lambda one: one.n, default=None)
+        status = None if last is None else state.statuses.get(last.id)
+        if last is not None and status is not None and status.state in _ENDED_BADLY:
+            node = state.nodes.get(last.node or "")
+            return failures.change_for(status, service, "the node" if node is None else node.name)
     if task.reason != scheduler.no_room():
         return ""
     return "any of the changes below would make a node fit"
 
 
-def _fit(state: ClusterState, scheduler: Scheduler, ident: str, tasks: list[Task]) -> NodeFit:
-    node = state.nodes[ident]
-    own = sum(task.node == ident and state.is_live(task) for task in tasks)
+def _fit(
+    state: ClusterState, scheduler: Scheduler, service: ServiceState, version: int, node: Node, now: float
+) -> NodeFit:
+    here = [task for task in state.all_of(service.uid) if task.node == node.id]
+    own = sum(map(state.is_live, here))
     reasons = tuple(Trouble(node.name, test.say([node]), test.remedy(node)) for test in scheduler.refusals(node))
-    return NodeFit(node.name, own, not reasons, reasons)
+    fresh = [task for task in here if task.version == version]
+    return NodeFit(node.name, own, not reasons, reasons, tuple(_failed_on(state, service.full_name, node, fresh, now)))
+
+
+def _failed_on(state: ClusterState, service: str, node: Node, here: list[Task], now: float) -> Iterator[Trouble]:
+    """Tell how tasks failed on a node lately, each way once with how often: what they met there others may meet."""
+    told: dict[str, tuple[int, Trouble]] = {}
+    for task in sorted(here, key=lambda task: -task.n):
+        status = state.statuses.get(task.id)
+        if status is None or status.state not in _ENDED_BADLY or now - status.at >= LATELY:
+            continue
+        why = f"{status.state}{_how(task, status)}"
+        change = failures.change_for(status, service, node.name)
+        times, trouble = told.get(why, (0, Trouble(f"{service}.{task.slot}", why, change)))
+        told[why] = (times + 1, trouble)
+    for times, trouble in told.values():
+        yield replace(trouble, why=f"{trouble.why} ({times} times)") if times > 1 else trouble
