@@ -19,6 +19,7 @@ from socket import gethostname as host_name
 
 import aiohttp
 import uvloop
+from starlette.types import ASGIApp
 
 from cluster import pki
 from cluster.errors import StackyardError, UserError
@@ -126,6 +127,7 @@ async def managing(settings: Settings) -> AsyncIterator[Core]:
             others=await stack.enter_async_context(others),
             vault=Vault(settings.data, etcd, others, lambda: _others(follower, manager)),
         )
+        app = create_app(core)  # which takes a while, and nothing else goes on yet
         tls = pki.server_context(str(certificate), str(key), authority.ca.certificate)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(follower.run(), name="picture")]
@@ -133,16 +135,14 @@ async def managing(settings: Settings) -> AsyncIterator[Core]:
             tasks.append(group.create_task(core.sessions.run(), name="sessions"))
             tasks.append(group.create_task(core.presence.run(), name="presence"))
             tasks.append(group.create_task(renewing(authority, manager, settings, (peers, tls)), name="certificate"))
-            async with _serving(core, settings, tls):
+            async with _serving(app, core, settings, tls):
                 yield core
             for task in tasks:
                 task.cancel()
 
 
 @asynccontextmanager
-async def _serving(core: Core, settings: Settings, tls: ssl.SSLContext) -> AsyncIterator[None]:
-    app = create_app(core)
-
+async def _serving(app: ASGIApp, core: Core, settings: Settings, tls: ssl.SSLContext) -> AsyncIterator[None]:
     def caller_of(peer: bytes | None) -> Caller:
         return of_certificate(core.authority.cluster, peer)
 

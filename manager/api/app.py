@@ -47,6 +47,8 @@ def create_app(core: Core) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _bug)
+    for route in app.routes:  # FastAPI puts routes together when it is first asked for one, and takes up to a second
+        route.matches({"type": "http", "method": "GET", "path": "/", "headers": []})
     return app
 
 

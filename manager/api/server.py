@@ -1,7 +1,8 @@
 """Serves one application on TCP with mutual TLS and on a UNIX socket, and tells it who is at the other end.
 
 uvicorn verifies client certificates and then hides them: a mixin over its protocol classes reads the certificate when
-a connection is made. Should uvicorn ever offer it in the scope, only this file changes.
+a connection is made. Should uvicorn ever offer it in the scope, only this file changes. It also takes all connections
+that come at once, and would do a thousand handshakes in one go: those on TCP are accepted here, a few at a time.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 import os
 import socket
 import ssl
@@ -26,8 +28,21 @@ from cluster.errors import Failed
 from cluster.protocol import MAX_FRAME
 from manager.api.callers import LOCAL, SCOPE_KEY, Caller
 
+log = logging.getLogger(__name__)
+
 END_TIMEOUT = 5
 """Seconds that open requests get to end when the server stops."""
+
+HANDSHAKES = 8
+"""TLS handshakes at a time: each takes the event loop a millisecond or two, and what comes after it some more."""
+
+HANDSHAKE_PATIENCE = 0.5
+"""Seconds for which a handshake counts as one of those: a client that says nothing keeps no other one out."""
+
+HANDSHAKE_TIMEOUT = 20.0
+BACKLOG = 4096
+ACCEPT_PAUSE = 0.1
+"""Seconds to wait when the kernel gives no connection, as when there are no more file descriptors."""
 
 
 async def _with_caller(app: ASGIApp, caller: Caller, scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,6 +90,46 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self.up.set()
 
+    async def admit(self, listener: socket.socket, tls: ssl.SSLContext) -> None:
+        """Take connections until cancelled."""
+        loop = asyncio.get_running_loop()
+        turns = asyncio.Semaphore(HANDSHAKES)
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await turns.acquire()
+                try:
+                    connection, _ = await loop.sock_accept(listener)
+                except OSError as error:
+                    turns.release()
+                    log.warning("a connection cannot be taken: %s", error)
+                    await asyncio.sleep(ACCEPT_PAUSE)
+                    continue
+                group.create_task(self._greet(connection, tls, turns))
+
+    async def _greet(self, connection: socket.socket, tls: ssl.SSLContext, turns: asyncio.Semaphore) -> None:
+        """Shake hands, which is this one's turn while it is on its way."""
+        async with asyncio.TaskGroup() as group:
+            shaking = group.create_task(self._shake_hands(connection, tls))
+            try:
+                await asyncio.wait({shaking}, timeout=HANDSHAKE_PATIENCE)
+            finally:
+                turns.release()
+
+    async def _shake_hands(self, connection: socket.socket, tls: ssl.SSLContext) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.connect_accepted_socket(
+                self._protocol, connection, ssl=tls, ssl_handshake_timeout=HANDSHAKE_TIMEOUT
+            )
+        except OSError as error:  # of TLS, of the connection, or in time
+            log.debug("a client did not get through its handshake: %s", error)
+
+    def _protocol(self) -> asyncio.Protocol:
+        """Make what uvicorn makes for each connection that it takes itself."""
+        kind: Any = self.config.http_protocol_class
+        made: asyncio.Protocol = kind(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        return made
+
 
 @contextlib.asynccontextmanager
 async def serving_tls(
@@ -84,10 +139,12 @@ async def serving_tls(
     listener = _listen(host, port)
     http, websocket = _protocols(caller_of)
     chosen = int(listener.getsockname()[1])
-    async with _serving(
-        _config(app, http, websocket, ssl_context_factory=lambda _config, _default: tls), sockets=[listener]
-    ):
-        yield chosen
+    with listener:
+        async with _serving(_config(app, http, websocket), sockets=[]) as server:
+            async with asyncio.TaskGroup() as group:
+                admitting = group.create_task(server.admit(listener, tls), name="admitting")
+                yield chosen
+                admitting.cancel()
 
 
 @contextlib.asynccontextmanager
@@ -103,13 +160,13 @@ async def serving_local(app: ASGIApp, path: Path) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def _serving(config: uvicorn.Config, sockets: list[socket.socket] | None) -> AsyncIterator[None]:
+async def _serving(config: uvicorn.Config, sockets: list[socket.socket] | None) -> AsyncIterator[_Server]:
     server = _Server(config)
     async with asyncio.TaskGroup() as group:
         group.create_task(server.serve(sockets), name="server")
         await server.up.wait()
         try:
-            yield
+            yield server
         finally:
             server.should_exit = True
 
@@ -137,6 +194,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise Failed(

@@ -1,0 +1,99 @@
+"""Taking connections on TCP: handshakes a few at a time, and no client that keeps the others out."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import aiohttp
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from cluster import pki
+from cluster.errors import Failed
+from manager.api import server
+from manager.api.callers import SCOPE_KEY, Caller, of_certificate
+
+CLUSTER = "c1"
+
+
+class Door:
+    """A server on a port of its own, which answers with the name of the caller."""
+
+    def __init__(self, port: int, tls: ssl.SSLContext) -> None:
+        self.port = port
+        self._tls = tls
+
+    async def ask(self) -> str:
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=self._tls)) as http:
+            async with http.get(f"https://127.0.0.1:{self.port}/") as answer:
+                return await answer.text()
+
+
+@pytest.fixture
+async def door(tmp_path: Path) -> AsyncIterator[Door]:
+    authority = pki.new_authority(CLUSTER, now=time.time())
+
+    def certificate(identity: pki.Identity) -> tuple[str, str]:
+        key = pki.new_key()
+        paths = tmp_path / f"{identity.name}.pem", tmp_path / f"{identity.name}-key.pem"
+        paths[0].write_text(pki.issue(authority, pki.new_csr(key), identity, hosts=("127.0.0.1",), now=time.time()))
+        paths[1].write_text(key)
+        return str(paths[0]), str(paths[1])
+
+    async def who(request: Request) -> PlainTextResponse:
+        caller: Caller = request.scope[SCOPE_KEY]
+        return PlainTextResponse(caller.name)
+
+    app = Starlette(routes=[Route("/", who)])
+    mine = certificate(pki.Identity(CLUSTER, "manager", "m1", "manager"))
+    theirs = certificate(pki.Identity(CLUSTER, "node", "n1", "worker"))
+    tls = pki.server_context(*mine, authority.certificate)
+    async with server.serving_tls(app, "127.0.0.1", 0, tls, lambda peer: of_certificate(CLUSTER, peer)) as port:
+        yield Door(port, pki.client_context(authority.certificate, *theirs))
+
+
+async def test_many_who_dial_at_once_are_taken_a_few_at_a_time(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    shaking, most = 0, 0
+    shake_hands = server._Server._shake_hands
+
+    async def counted(self: server._Server, connection: socket.socket, tls: ssl.SSLContext) -> None:
+        nonlocal shaking, most
+        shaking += 1
+        most = max(most, shaking)
+        await shake_hands(self, connection, tls)
+        shaking -= 1
+
+    monkeypatch.setattr(server._Server, "_shake_hands", counted)
+    monkeypatch.setattr(server, "HANDSHAKE_PATIENCE", 60.0)
+    answers = await asyncio.gather(*(door.ask() for _ in range(5 * server.HANDSHAKES)))
+    assert set(answers) == {"n1"} and len(answers) == 5 * server.HANDSHAKES
+    assert 1 < most <= server.HANDSHAKES
+
+
+async def test_those_who_say_nothing_keep_nobody_out(door: Door) -> None:
+    with ExitStack() as stack:
+        for _ in range(2 * server.HANDSHAKES):
+            stack.enter_context(socket.create_connection(("127.0.0.1", door.port)))
+        assert await door.ask() == "n1"
+
+
+async def test_one_who_speaks_no_tls_does_the_others_no_harm(door: Door) -> None:
+    with socket.create_connection(("127.0.0.1", door.port)) as stranger:
+        stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert await door.ask() == "n1"
+
+
+async def test_a_port_that_is_taken_is_said_at_once(door: Door) -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with pytest.raises(Failed, match=f"cannot listen on 127.0.0.1 port {door.port}"):
+        async with server.serving_tls(Starlette(), "127.0.0.1", door.port, tls, lambda peer: of_certificate("", peer)):
+            pass
