@@ -6,7 +6,6 @@ met a bug. `control` feeds it with changes and instants and commits what it want
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Sequence
 
@@ -88,7 +87,7 @@ class Leader:
             return Plan(wake_at=until)
         problem = f"set aside after a bug: {type(error).__name__}: {error}"
         draft = Draft(self.state)
-        changed = dataclasses.replace(service, quarantined_until=until, problem=problem, quarantines=failures + 1)
-        draft.step(f"set service {service.full_name} aside", puts=[changed])
+        aside = orchestrator.set_aside(self.state, service, until, problem)
+        draft.step(f"set service {service.full_name} aside", puts=[aside])
         draft.wake(until)
         return draft.plan()

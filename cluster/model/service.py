@@ -201,8 +201,9 @@ class ServiceState:
     """The leader's record of one service. `tasks_made` only grows, so that no task id ever comes back.
 
     `quarantined_until` and `problem` tell of a bug met while deciding this service; other services go on. `quarantines`
-    counts them in a row. `problem` alone is something that its owner can mend, such as a published port that is taken.
-    `update` is its newest update, None before the first.
+    counts them in a row. It was met with `quarantined_revision` of the stack (0: with a service that is to go); what
+    another one makes of the service is tried at once. `problem` alone is something that its owner can mend, such as a
+    published port that is taken. `update` is its newest update, None before the first.
     """
 
     uid: str
@@ -214,6 +215,7 @@ class ServiceState:
     problem: str = ""
     quarantines: int = 0
     update: UpdateStatus | None = None
+    quarantined_revision: int | None = None
 
     @property
     def full_name(self) -> str:

@@ -40,7 +40,7 @@ def decide(state: ClusterState, service_uid: str, now: float) -> Plan:
     service = state.services.get(service_uid)
     if service is None:
         return Plan()
-    if service.quarantined_until is not None and now < service.quarantined_until:
+    if is_set_aside(state, service, now):
         return Plan(wake_at=service.quarantined_until)
     draft = Draft(state)
     wanted = state.wanted(service)
@@ -57,6 +57,29 @@ def decide(state: ClusterState, service_uid: str, now: float) -> Plan:
         wait = dependencies.wait_of(state, head, *wanted, now)
         _Reconciler(picture, draft, "" if wait is None else wait.reason).run()
     return draft.plan()
+
+
+def set_aside(state: ClusterState, service: ServiceState, until: float, problem: str) -> ServiceState:
+    """Give the record of a service in deciding which a bug was met: it is left alone until an instant."""
+    return dataclasses.replace(
+        service,
+        quarantined_until=until,
+        quarantined_revision=_wanted_revision(state, service),
+        quarantines=service.quarantines + 1,
+        problem=problem,
+    )
+
+
+def is_set_aside(state: ClusterState, service: ServiceState, now: float) -> bool:
+    """Tell whether a service is left alone; what has been asked for since then may not meet the bug."""
+    if service.quarantined_until is None or now >= service.quarantined_until:
+        return False
+    return service.quarantined_revision in (None, _wanted_revision(state, service))
+
+
+def _wanted_revision(state: ClusterState, service: ServiceState) -> int:
+    head = state.head(service.stack_uid)
+    return 0 if head is None or state.wanted(service) is None else head.n
 
 
 class _Reconciler:
@@ -245,7 +268,9 @@ class _Reconciler:
             self.draft.step(f"drop task {task.id}", deletes=[key_of(task)])
         for task in self.changed.values():
             self.draft.step(f"task {task.id}: {task.desired}, {task.reason}", puts=[task])
-        service = dataclasses.replace(service, quarantined_until=None, quarantines=0, problem=problem)
+        service = dataclasses.replace(
+            service, quarantined_until=None, quarantined_revision=None, quarantines=0, problem=problem
+        )
         if service != self.picture.service and not self.new:
             self.draft.step(f"service {service.full_name}: {problem or 'all is well'}", puts=[service])
         going = {task.id for task in self.dropped} | {new.replaces.id for new in self.new if new.replaces is not None}
