@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from agent.container import (
     LABEL_CLUSTER,
@@ -20,8 +20,10 @@ from agent.container import (
     Image,
     Json,
 )
+from agent.resolv_conf import ResolvConf, for_container
 from cluster.errors import Failed
 from cluster.model.container import BlockIO, ContainerSpec, DeviceRequest, Healthcheck, Mount
+from cluster.model.network import INGRESS
 from cluster.model.service import ServiceMode, ServiceSpec
 from cluster.model.task import Task
 from cluster.model.volume import VolumeSpec
@@ -29,6 +31,11 @@ from cluster.protocol import ServiceItem
 from cluster.templates import Place, Value, expand_service, expand_volume, task_values
 
 RESOLVER = "127.0.0.11"
+_LOCAL_HOSTS = (
+    "127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback", "fe00::\tip6-localnet",
+    "ff00::\tip6-mcastprefix", "ff02::1\tip6-allnodes", "ff02::2\tip6-allrouters",
+)  # fmt: skip
+"""What Docker writes at the top of a container's /etc/hosts."""
 
 _SINCE = {
     "healthcheck.start_interval": ((1, 44), "25.0"),
@@ -47,7 +54,8 @@ class Unsupported(Failed):
 class Host:
     """What a create request needs to know of this node; `api` is the engine's API version, such as (1, 41).
 
-    `files` is the folder that holds a folder of generated files for each task, `place` what templates see of the node.
+    `files` is the folder that holds a folder of generated files for each task, `place` what templates see of the node,
+    `resolv_conf` by what it asks for names itself.
     """
 
     cluster: str
@@ -55,6 +63,7 @@ class Host:
     address: str
     api: tuple[int, int]
     place: Place
+    resolv_conf: ResolvConf = field(default_factory=ResolvConf)
 
     def folder(self, task: str) -> str:
         return f"{self.files}/{task}"
@@ -108,16 +117,15 @@ def task_files(item: ServiceItem, task: Task, host: Host) -> dict[str, str]:
     spec = item.spec.container
     if not spec.has_sandbox:
         return {}
-    hosts = ["127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback"]
+    hosts = list(_LOCAL_HOSTS)
     name = hostname_of(spec, task)
     names = f"{name}.{spec.domainname} {name}" if spec.domainname else name
-    hosts += [f"{address}\t{names}" for endpoint in task.endpoints for address in endpoint.addresses]
+    # A program that asks for its own address gets one that other services reach.
+    ordered = sorted(task.endpoints, key=lambda endpoint: endpoint.network == INGRESS)
+    hosts += [f"{address}\t{names}" for endpoint in ordered for address in endpoint.addresses]
     hosts += [f"{address}\t{extra}" for extra, address in _extra_hosts(spec, host)]
-    resolv = [f"nameserver {RESOLVER}"]
-    if spec.dns_search:
-        resolv.append("search " + " ".join(spec.dns_search))
-    resolv.append("options " + " ".join(spec.dns_options or ("ndots:0",)))
-    return {"hosts": _lines(hosts), "resolv.conf": _lines(resolv), "hostname": _lines([name])}
+    resolv = for_container(RESOLVER, host.resolv_conf, spec.dns_search, spec.dns_options)
+    return {"hosts": _lines(hosts), "resolv.conf": resolv, "hostname": _lines([name])}
 
 
 def _extra_hosts(spec: ContainerSpec, host: Host) -> list[tuple[str, str]]:

@@ -1,7 +1,7 @@
 """The DNS server that each container finds at 127.0.0.11: names of its networks are known, the rest is passed on.
 
 The sockets are opened in the sandboxes and served by the agent's event loop. Queries for names of the outside world go
-to the servers that the service asks for, then to the node's own, from the node's namespace.
+to the servers that the service asks for, else to the node's own, from the node's namespace.
 
 Where somebody keeps sockets for the next agent, what is asked while there is none waits in them: the agent is back
 before a client asks again. Nothing is read from a sandbox's sockets before it is known what it may ask about.
@@ -22,6 +22,7 @@ from agent import dns
 from agent.dns import Query, Rcode
 from agent.fdstore import FdStore
 from agent.names import NetworkNames, Verdict, resolve
+from agent.node_dns import PLACE, NodeDns
 from cluster.model.network import INGRESS
 from cluster.protocol import Item, NetworkItem, PeerItem, ServiceItem, TaskItem, VipItem
 
@@ -73,13 +74,10 @@ class _Door:
 class Resolver:
     """Answers the queries of all sandboxes of this node. `update` it with every set of assignments."""
 
-    def __init__(
-        self, sandboxes: Sandboxes, resolv_conf: Path = Path("/etc/resolv.conf"), store: FdStore | None = None
-    ) -> None:
+    def __init__(self, sandboxes: Sandboxes, resolv_conf: Path = PLACE, store: FdStore | None = None) -> None:
         self._sandboxes = sandboxes
         self._store = store or FdStore()
-        self._resolv_conf = resolv_conf
-        self._node_servers: tuple[float, tuple[str, ...]] = (0.0, ())
+        self._node = NodeDns(resolv_conf)
         self._networks: dict[str, NetworkNames] = {}
         self._scopes: dict[str, _Scope] = {}
         self._doors: dict[str, _Door] = {}
@@ -302,10 +300,10 @@ class Resolver:
     async def _forward(self, task: str, query: Query, data: bytes, *, stream: bool) -> bytes:
         """Ask one server after another until one knows."""
         scope = self._scopes.get(task)
-        own = scope.servers if scope is not None and scope.servers is not None else ()
+        own = scope.servers if scope is not None else ()
         ident = self._random.getrandbits(16)
         asked = dns.with_id(data, ident)
-        for server in dict.fromkeys((*own, *self._servers_of_node())):
+        for server in dict.fromkeys(own or self._node.read().servers):
             try:
                 async with asyncio.timeout(_UPSTREAM_TIMEOUT):
                     ask = _ask_stream if stream else _ask_datagram
@@ -316,19 +314,6 @@ class Resolver:
             if dns.answers_to(answer, ident, query.question) and not dns.failed(answer):
                 return dns.with_id(answer, query.id)
         return dns.answer(query, rcode=Rcode.SERVFAIL)
-
-    def _servers_of_node(self) -> tuple[str, ...]:
-        """The node's own DNS servers, read again when the file changed."""
-        try:
-            changed = self._resolv_conf.stat().st_mtime
-            if changed != self._node_servers[0]:
-                words = [line.split() for line in self._resolv_conf.read_text().splitlines()]
-                servers = tuple(w[1] for w in words if len(w) > 1 and w[0] == "nameserver")
-                self._node_servers = (changed, servers)
-        except OSError as error:
-            log.debug("the node's %s cannot be read: %s", self._resolv_conf, error)
-            return ()
-        return self._node_servers[1]
 
 
 def _open_sockets() -> tuple[socket.socket, socket.socket]:

@@ -35,6 +35,7 @@ from agent.engine import ContainerMissing, Engine, EngineDown, EngineRefused, Im
 from agent.engine_facts import EngineFacts
 from agent.journal import Entry, Journal
 from agent.known import Known
+from agent.node_dns import NodeDns
 from agent.outbox import Outbox
 from agent.secrets import OutOfReach, Secrets
 from agent.steps import AT_ONCE, Network, Steps
@@ -97,6 +98,7 @@ class Runner:
         self._under_way: dict[str, tuple[Step, asyncio.Task[None]]] = {}
         self._reported: dict[str, TaskStatus] = {}
         self._secrets = secrets
+        self._node_dns = NodeDns()
         self._steps = Steps(engine, network, self.known, self._host, files, self._report, self._still_wanted, secrets)
 
     # What others tell it.
@@ -289,7 +291,7 @@ class Runner:
         facts = self._engine.facts
         assert facts is not None
         place = replace(self._place, os=facts.os, architecture=facts.architecture)
-        return Host(self._cluster, str(self._files), self._address, facts.api, place)
+        return Host(self._cluster, str(self._files), self._address, facts.api, place, self._node_dns.read())
 
     async def _follow_engine(self) -> None:
         """Stay subscribed to the engine's events; whenever that broke, begin with a look at everything."""

@@ -17,6 +17,7 @@ from agent.create import (
     task_files,
     volumes_to_make,
 )
+from agent.resolv_conf import ResolvConf
 from cluster.model.container import (
     BlockIO,
     ContainerSpec,
@@ -27,7 +28,7 @@ from cluster.model.container import (
     Mount,
     Ulimit,
 )
-from cluster.model.network import Endpoint
+from cluster.model.network import INGRESS, Endpoint
 from cluster.model.service import Reservations, Resources, ServiceMode
 from cluster.model.volume import VolumeSpec
 from cluster.templates import Place
@@ -376,18 +377,49 @@ def test_cleared_differs_from_not_given(
     assert {key: body[key] for key in ("Cmd", "Entrypoint") if key in body} == expected
 
 
+LOCAL = """\
+127.0.0.1	localhost
+::1	localhost ip6-localhost ip6-loopback
+fe00::	ip6-localnet
+ff00::	ip6-mcastprefix
+ff02::1	ip6-allnodes
+ff02::2	ip6-allrouters
+"""
+
+
 def test_files_of_the_network_are_the_agents_own() -> None:
-    item = an_item(extra_hosts=(("db", "192.0.2.1"), ("me", "host-gateway")), dns_search=("a.test", "b.test"))
-    task = replace(a_task(item), endpoints=(Endpoint("n", ("10.1.0.5", "fd00::5")),))
+    hosts = (("db", "192.0.2.1"), ("db", "2001:db8::1"), ("me", "host-gateway"))
+    item = an_item(extra_hosts=hosts, dns_search=("a.test", "b.test"))
+    published, front = Endpoint(INGRESS, ("10.255.0.5",)), Endpoint("n", ("10.1.0.5", "fd00::5"))
+    task = replace(a_task(item), endpoints=(published, front))
     name = task.id[:12]
     assert task_files(item, task, HOST) == {
-        "hosts": "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
-        f"10.1.0.5\t{name}\nfd00::5\t{name}\n192.0.2.1\tdb\n10.0.0.7\tme\n",
+        "hosts": f"{LOCAL}10.1.0.5\t{name}\nfd00::5\t{name}\n10.255.0.5\t{name}\n"
+        "192.0.2.1\tdb\n2001:db8::1\tdb\n10.0.0.7\tme\n",
         "resolv.conf": "nameserver 127.0.0.11\nsearch a.test b.test\noptions ndots:0\n",
         "hostname": f"{name}\n",
     }
     binds = create_request(item, task, IMAGE, HOST)["HostConfig"]["Binds"]
     assert binds == [f"/data/tasks/{task.id}/{file}:/etc/{file}:z" for file in ("hosts", "resolv.conf", "hostname")]
+
+
+@pytest.mark.parametrize(
+    ("fields", "search", "options"),
+    [
+        ({}, "home.test", "timeout:2 ndots:0"),
+        ({"dns_search": ("a.test",)}, "a.test", "timeout:2 ndots:0"),
+        ({"dns_search": (".",)}, "", "timeout:2 ndots:0"),
+        ({"dns_options": ("use-vc", "attempts:3")}, "home.test", "use-vc attempts:3 ndots:0"),
+        ({"dns_options": ("ndots:2",)}, "home.test", "ndots:2"),
+    ],
+)
+def test_what_a_service_leaves_open_of_its_look_ups_is_as_on_its_node(
+    fields: dict[str, Any], search: str, options: str
+) -> None:
+    item = an_item(**fields)
+    host = replace(HOST, resolv_conf=ResolvConf(("192.0.2.53",), ("home.test",), ("timeout:2",)))
+    said = task_files(item, a_task(item), host)["resolv.conf"].splitlines()
+    assert said == ["nameserver 127.0.0.11", *([f"search {search}"] if search else []), f"options {options}"]
 
 
 def test_a_file_that_the_user_mounts_himself_is_left_to_him() -> None:

@@ -224,16 +224,24 @@ async def test_who_asks_before_its_sandbox_is_known_waits_for_that(node: Node) -
     assert [str((await answer).rr[0].rdata) for answer in early] == ["10.101.1.1"] * 2
 
 
-async def test_other_names_are_passed_on_to_a_server_that_knows(node: Node) -> None:
+async def test_other_names_are_passed_on_to_a_server_of_the_node_that_knows(node: Node) -> None:
     task = node.cluster.task(1, "h1", FRONT)
-    node.cluster.dns = (OWN,)
     await node.start(task)
-    async with serving(UPSTREAM, Upstream("192.0.2.1")) as upstream, serving(OWN, Upstream("", 5)) as own:
+    async with serving(DEAF, Upstream("", 5)) as refuses, serving(UPSTREAM, Upstream("192.0.2.1")) as upstream:
         answer = await node.ask(task, "example.org")
         assert (str(answer.rr[0].rdata), answer.rr[0].ttl) == ("192.0.2.1", 77)
-        assert own.asked == upstream.asked == ["example.org."]  # the service's own server was first, and refused
+        assert refuses.asked == upstream.asked == ["example.org."]
         assert str((await node.ask(task, "example.org", tcp=True)).rr[0].rdata) == "192.0.2.1"
-    assert (await node.ask(task, "example.org")).header.rcode == dnslib.RCODE.SERVFAIL
+    assert (await node.ask(task, "example.org")).header.rcode == dnslib.RCODE.SERVFAIL  # none is there
+
+
+async def test_servers_of_a_service_are_asked_in_place_of_the_nodes(node: Node) -> None:
+    task = node.cluster.task(1, "h1", FRONT)
+    node.cluster.dns = (DEAF, OWN)
+    await node.start(task)
+    async with serving(UPSTREAM, Upstream("192.0.2.1")) as upstream, serving(OWN, Upstream("192.0.2.2")):
+        assert await node.addresses(task, "example.org") == {"192.0.2.2"}
+        assert upstream.asked == []
 
 
 async def test_from_internal_networks_nothing_is_passed_on(node: Node) -> None:
