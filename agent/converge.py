@@ -229,7 +229,7 @@ def _run_on(view: View, world: World, task: Task) -> Decision:
 
 
 def _start(view: View, world: World, task: Task) -> Decision:
-    """Bring a task that never ran to its start, all but the start itself already before its time has come."""
+    """Bring a task that never ran to its start, but not to the start itself before its time, nor while it is held."""
     container, item, memory = view.container, view.item, view.memory
 
     def report(state: TaskState, message: str = "") -> TaskStatus:
@@ -242,16 +242,17 @@ def _start(view: View, world: World, task: Task) -> Decision:
         return Decision(status=report(TaskState.ACCEPTED, world.blocked))
     if container is None and view.image is None:
         return Decision(step=Pull(image_wish(item)), status=report(TaskState.PREPARING))
+    under_way = TaskState.PREPARING if container is None or task.held else TaskState.STARTING
     if not view.files:
-        state = TaskState.PREPARING if container is None else TaskState.STARTING
-        return Decision(step=Deliver(), status=report(state))
+        return Decision(step=Deliver(), status=report(under_way))
     # Either clock may be wrong; the wait that the leader meant is also the distance of its two instants.
     start_at = min(task.not_before, memory.seen_at + max(0.0, task.not_before - task.created_at))
-    if world.now >= start_at:
-        state = TaskState.PREPARING if container is None else TaskState.STARTING
-        return Decision(step=Launch(create=container is None, start=True), status=report(state))
+    if world.now >= start_at and not task.held:
+        return Decision(step=Launch(create=container is None, start=True), status=report(under_way))
     if container is None or (item.spec.container.has_sandbox and not view.sandbox):
         return Decision(step=Launch(create=container is None, start=False), status=report(TaskState.PREPARING))
+    if task.held:
+        return Decision(status=report(TaskState.READY, "waits for the end of the task before it"))
     return Decision(status=report(TaskState.READY, "waits for its time to start"), wake_at=start_at)
 
 

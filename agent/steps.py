@@ -28,6 +28,7 @@ from agent.engine import ContainerMissing, Engine, EngineDown, EngineRefused, En
 from agent.known import Known
 from agent.last_words import MOST_LINES, last_lines
 from agent.secrets import Secrets
+from agent.turns import Turns
 from cluster.errors import StackyardError
 from cluster.model.network import Endpoint
 from cluster.model.task import Task, TaskState, TaskStatus
@@ -36,7 +37,7 @@ from cluster.protocol import Item, LogsRequest, ServiceItem
 log = logging.getLogger(__name__)
 
 AT_ONCE = 8
-"""Starts, and apart from them removals, that the engine is given at a time: with more it gets no faster."""
+"""Starts, and apart from them stops and removals, that the engine is given at a time: with more it gets no faster."""
 _QUICK_STOP = 0.25
 """A stop that takes longer waits for a grace period, and no longer counts among those at a time."""
 _LONGEST_GRACE = 600.0
@@ -76,7 +77,7 @@ class Steps:
         self._host, self._files, self._report, self._still_wanted = host, files, report, still_wanted
         self._secrets = secrets
         self._starts = asyncio.Semaphore(AT_ONCE)
-        self._removals = asyncio.Semaphore(AT_ONCE)
+        self._ends = Turns(AT_ONCE)
         self._shared: dict[tuple[str, ImageWish], _Shared] = {}
 
     async def do(self, task: str, step: Step) -> None:
@@ -262,7 +263,7 @@ class Steps:
     async def _stop(self, task: str, container: str) -> None:
         view = self._known.view(task)
         grace = view.item.spec.container.stop_grace_period if view.item else _LONGEST_GRACE
-        async with self._removals:
+        async with self._ends.turn(urgent=True):
             call = asyncio.create_task(self._engine.stop(container, grace))
             try:
                 await asyncio.wait((call,), timeout=_QUICK_STOP)
@@ -287,7 +288,7 @@ class Steps:
             if self._known.container_of(task) is None:
                 self._remove_files(task)
             return
-        async with self._removals:
+        async with self._ends.turn(urgent=False):
             # A namespace goes when its last process has gone, so neither waits for the other.
             work: list[Awaitable[None]] = [self._remove(task, step.container, step.force)]
             if step.sandbox:

@@ -22,10 +22,12 @@ from cluster.model.service import PortSpec, ServiceSpec
 from cluster.model.task import Task, TaskStatus
 from cluster.model.volume import VolumeSpec
 
-VERSION = 2
+VERSION = 3
 OLDEST_VERSION = 1
 RESOLVES_IMAGES = 2
 """From this version on an agent knows ResolveImages."""
+HOLDS = 3
+"""From this version on an agent starts no task that is held."""
 
 MAX_FRAME = 64 * 1024
 

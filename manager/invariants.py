@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from cluster.codec import key_of
 from cluster.model.cluster import Claim, ClockMark
 from cluster.model.network import INGRESS
-from cluster.model.task import Desired, Task, TaskStatus, task_id
+from cluster.model.task import Desired, Task, TaskState, TaskStatus, task_id
 from manager.decide.filters import host_port_claim
 from manager.decide.scheduler import local_volumes
 from manager.picture import Change, ClusterState, claim_key
@@ -32,6 +32,8 @@ def backwards(change: Change) -> str:
                 return f"task {old.id} moved from {old.node} to {new.node}, or got other addresses"
             if list(Desired).index(new.desired) < list(Desired).index(old.desired):
                 return f"task {old.id} was {old.desired} and is {new.desired}"
+            if new.held and old.node is not None and not old.held:
+                return f"task {old.id} was let go and is held"
         case (TaskStatus() as old, TaskStatus() as new):
             if new.state.rank < old.state.rank or (old.state.terminal and new.state is not old.state):
                 return f"task {old.task} was {old.state} and is {new.state}"
@@ -102,9 +104,22 @@ def _tasks(state: ClusterState) -> Iterator[str]:
             yield f"task {task.id} has no node, but addresses or a status"
         if state.is_live(task) and task.node is not None and task.node in state.nodes:
             yield from _volumes(state, task)
+        if task.held:
+            yield from _held(state, task)
     for ident in state.statuses:
         if ident not in state.tasks:
             yield f"there is a status of task {ident}, which is gone"
+
+
+def _held(state: ClusterState, task: Task) -> Iterator[str]:
+    """A held task is on a node, has not started, and shares nothing with the one before it that only one can have."""
+    if task.node is None:
+        yield f"task {task.id} is held, and has no node"
+    if state.reported_state(task) in (TaskState.STARTING, TaskState.RUNNING, TaskState.COMPLETE):
+        yield f"task {task.id} is held, and was started"
+    spec = state.spec_of(task)
+    if spec is not None and (spec.mode.is_job or spec.volume_names or any(port.mode == "host" for port in spec.ports)):
+        yield f"task {task.id} is held, and takes what the one before it has"
 
 
 def _volumes(state: ClusterState, task: Task) -> Iterator[str]:

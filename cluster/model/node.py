@@ -75,7 +75,8 @@ class Session:
 
     `reachable` is the second witness's word while SILENT or CLOSED: whether the host's address still answers (None: not
     asked yet). `back_by` is a goodbye: the agent goes down by plan and means to be back by then. `conditions` are
-    troubles of the node by name, such as "engine" or "disk", with a sentence each.
+    troubles of the node by name, such as "engine" or "disk", with a sentence each. `version` is that of the protocol
+    which the two speak.
     """
 
     node: str
@@ -87,6 +88,7 @@ class Session:
     reachable: bool | None = None
     back_by: float | None = None
     conditions: dict[str, str] = field(default_factory=dict)
+    version: int = 1
 
 
 class NodeStatus(StrEnum):

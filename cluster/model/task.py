@@ -53,6 +53,9 @@ class Task:
     A task that `yields` serves on until the newer one of its slot is ready. From `leaving_at` on, names and published
     ports do not lead to it any more, while it runs on for those that have yet to hear of that and for open connections.
     One that is `moving` is to make way for a task of its slot on a node where it is needed more.
+
+    A task that is `held` is made ready on its node, and not started before the task whose place it takes has ended:
+    what SwarmKit calls desired state READY. A node whose session is older than protocol.HOLDS is told of none.
     """
 
     id: str
@@ -73,6 +76,7 @@ class Task:
     leaving_at: float | None = None
     meant_for: str = ""
     moving: bool = False
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)

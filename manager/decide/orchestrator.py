@@ -147,7 +147,7 @@ class _Reconciler:
             and task.desired is Desired.RUNNING
             and task.node is not None
             and self._is_calm(task.node)
-            and not (task.reason or task.moving or task.yields or task.leaving_at)
+            and not (task.reason or task.moving or task.yields or task.leaving_at or task.held)
             and (status is None or not status.state.terminal)
             and len(older) <= HISTORY
             and all([before.desired is not Desired.RUNNING for before in older])
@@ -246,6 +246,8 @@ class _Reconciler:
         else:
             if slot.number in self.moves.settled:
                 self.changed[task.id] = task = dataclasses.replace(task, moving=False)
+            if task.held and not self.held and not self.placement.must_wait(task, slot.tasks[1:]):
+                self.changed[task.id] = task = dataclasses.replace(task, held=False)
             self._note(task, self.moves.notes.get(slot.number, ""))
 
     def _note(self, task: Task, reason: str) -> None:

@@ -36,7 +36,10 @@ from manager.decide.scheduler import local_volumes
 from manager.decide.slots import ServicePicture, Slot
 
 SETTLE = 0.3
-"""Seconds that a new task without a health check must have run to count: what cannot run at all mostly ends sooner."""
+"""Seconds that a task without a health check must have run to count: what cannot run at all mostly ends sooner.
+
+Asked of the first tasks of a version, until one turn of them has shown that it runs.
+"""
 
 
 class Due(NamedTuple):
@@ -155,6 +158,7 @@ def _busy(
     policy = policy_for(picture.head.spec, picture.spec)
     check = picture.spec.container.healthcheck
     new = update is not None and update.state.at_work and (check is None or check.test == ("NONE",))
+    new = new and not _has_proven_itself(picture, slots, config)
     busy: set[int] = set()
     wakes: list[float] = []
     for slot in slots:
@@ -173,6 +177,18 @@ def _busy(
                 busy.add(slot.number)
                 wakes.append(until)
     return busy, min(wakes, default=None)
+
+
+def _has_proven_itself(picture: ServicePicture, slots: Sequence[Slot], config: UpdateConfig) -> bool:
+    """Tell whether as many tasks of the version as are replaced at a time have settled: then it can run."""
+    statuses, settled = picture.state.statuses, 0
+    for slot in slots:
+        task = slot.tasks[0]
+        if task.version == picture.version and picture.state.is_ready(task):
+            settled += progress.runs_for(statuses[task.id], SETTLE, picture.now) is None
+            if settled >= max(1, config.parallelism):
+                return True
+    return False
 
 
 def _stop_first_because(picture: ServicePicture) -> str:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from cluster.model.network import INGRESS
 from cluster.model.stack import StackRevision
 from cluster.model.task import Desired, Task
-from cluster.protocol import Item, NetworkItem, PeerItem, PortItem, ServiceItem, TaskItem, VipItem, VolumeItem
+from cluster.protocol import HOLDS, Item, NetworkItem, PeerItem, PortItem, ServiceItem, TaskItem, VipItem, VolumeItem
 from manager.decide.allocator import find_network
 from manager.decide.ports import published
 from manager.decide.restarts import policy_for
@@ -45,11 +45,15 @@ def own(state: ClusterState, node: str, made: Made | None = None) -> dict[str, I
     `made` keeps items of services from one call to the next.
     """
     items: dict[str, Item] = {}
+    session = state.sessions.get(node)
+    holds = session is not None and session.version >= HOLDS
     for task_id in state.tasks_on.get(node, ()):
         task = state.tasks[task_id]
         status = state.statuses.get(task_id)
         if status is not None and status.state.terminal and not status.container:
             continue  # an agent that lost its memory must not take it for one that is yet to run
+        if task.held and not holds:
+            continue  # the agent would start it
         service = _service(state, task, {} if made is None else made)
         if service is None:
             continue  # without its spec the agent could do nothing with it; both come in one txn

@@ -146,14 +146,18 @@ async def open_session(
     manager: str,
     description: NodeDescription,
     clock: Callable[[], float],
+    version: int,
 ) -> Ledger:
-    """Open a session of a node, and with that end every older one. Raises NotFound when there is no such node."""
+    """Open a session of a node that speaks this version of the protocol, and with that end every older one.
+
+    Raises NotFound when there is no such node.
+    """
     node_key, key = codec.key_for(Node, node), codec.key_for(Session, node)
     while True:
         stored = await etcd.get(key)
         before: Any = None if stored is None else codec.decode(key, stored.value)
         epoch = 1 if before is None else before.epoch + 1
-        record = Session(node, epoch, manager, SessionState.OPEN, clock(), description)
+        record = Session(node, epoch, manager, SessionState.OPEN, clock(), description, version=version)
         guards = [unchanged(key, 0 if stored is None else stored.mod_revision), exists(node_key)]
         try:
             result = await etcd.txn(guards, [put(key, codec.encode(record))], [get(node_key)])

@@ -140,7 +140,7 @@ class Sessions:
         hello = await _hello(socket)
         version = self._check(hello)
         state = self._follower.state
-        ledger = await open_session(self._etcd, state, node, self._manager, hello.description, self._clock)
+        ledger = await open_session(self._etcd, state, node, self._manager, hello.description, self._clock, version)
         try:
             # Before the picture shows our own txn, it may be older than what another manager has sent already.
             async with asyncio.timeout(PICTURE_TIMEOUT):

@@ -11,6 +11,7 @@ from agent.converge import (
     OFFLINE_AFTER,
     Clean,
     Decision,
+    Deliver,
     EngineLife,
     Inspect,
     Launch,
@@ -354,6 +355,42 @@ def test_a_task_starts_when_its_time_has_come_whatever_the_clocks_say(
         first = decide(replace(prepared, container=None), world())
         assert first.step == Launch(create=True, start=False), "everything is made ready in the meantime"
         assert decide(prepared, world(now=expected)).step == Launch(create=False, start=True)
+
+
+HELD = replace(TASK, held=True)
+
+
+@pytest.mark.parametrize(
+    ("seen", "around", "step", "state"),
+    [
+        pytest.param(view(sandbox=False, image=None), {}, Pull(ImageWish("box:1")), S.PREPARING, id="its image"),
+        pytest.param(NOTHING, {}, Launch(create=True, start=False), S.PREPARING, id="its sandbox and container"),
+        pytest.param(view(CREATED, sandbox=False), {}, Launch(create=False, start=False), S.PREPARING, id="sandbox"),
+        pytest.param(view(CREATED, files=False), {}, Deliver(), S.PREPARING, id="its secrets"),
+        pytest.param(view(CREATED), {}, None, S.READY, id="and there it waits"),
+        pytest.param(view(CREATED), {"offline_since": NOW - 900}, None, S.READY, id="without a manager, too"),
+        pytest.param(view(CREATED), {"complete": False}, None, S.READY, id="also after a restart of the agent"),
+        pytest.param(view(RUNNING), {"complete": False}, None, S.RUNNING, id="the journal is old"),
+    ],
+)  # fmt: skip
+def test_a_held_task_is_made_ready_and_no_more(
+    seen: View, around: dict[str, Any], step: Step | None, state: TaskState
+) -> None:
+    decision = decide(replace(seen, task=HELD), world(**around))
+    assert decision.step == step
+    assert decision.status is not None and decision.status.state is state
+    assert decision.wake_at is None
+
+
+def test_a_task_that_is_let_go_only_has_to_be_started() -> None:
+    assert decide(view(CREATED), world()).step == Launch(create=False, start=True)
+
+
+def test_a_held_task_that_is_not_wanted_any_more_leaves_nothing() -> None:
+    unwanted = replace(HELD, desired=Desired.SHUTDOWN)
+    assert decide(view(CREATED, task=unwanted), world()).step == Clean(sandbox=True, container="c1")
+    status = decide(view(sandbox=False, task=unwanted), world()).status
+    assert status is not None and status.state is S.SHUTDOWN
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from agent.converge import (
     reportable,
 )
 from cluster.model.service import RestartCondition, RestartPolicy
-from cluster.model.task import Desired, Task, TaskStatus
+from cluster.model.task import Desired, Task, TaskState, TaskStatus
 from tests.agent.builders import a_task, an_item
 
 ITEM = an_item()
@@ -59,7 +59,7 @@ class History(RuleBasedStateMachine):
     @initialize(
         phase=sampled_from([None, *Phase]), sandbox=booleans(), image=booleans(), complete=booleans(),
         code=integers(0, 3), began=floats(4_000, 9_000), condition=sampled_from(RestartCondition),
-        wanted=sampled_from([True, True, True, False]),
+        wanted=sampled_from([True, True, True, False]), held=booleans(),
     )  # fmt: skip
     def an_agent_starts(
         self,
@@ -71,9 +71,11 @@ class History(RuleBasedStateMachine):
         began: float,
         condition: RestartCondition,
         wanted: bool,
+        held: bool,
     ) -> None:
         """It finds the node in any state whatsoever."""
-        self.task = TASK if wanted else None
+        held = held and phase in (None, Phase.CREATED)
+        self.task = replace(TASK, held=held) if wanted else None
         self.sandbox, self.used, self.image, self.complete = sandbox, sandbox, image, complete
         self.item = replace(ITEM, spec=replace(ITEM.spec, restart=RestartPolicy(condition)))
         if not complete:
@@ -151,6 +153,13 @@ class History(RuleBasedStateMachine):
         self.task = replace(self.task, desired=desired)
         self.memory = replace(self.memory, tries=0, retry_at=0.0)
 
+    @precondition(lambda self: self.task and self.task.held and self.offline_since is None)
+    @rule()
+    def it_is_let_go(self) -> None:
+        assert self.task is not None
+        self.task = replace(self.task, held=False)
+        self.memory = replace(self.memory, tries=0, retry_at=0.0)
+
     @precondition(lambda self: self.offline_since is None and self.told and self.told.state.terminal)
     @rule()
     def it_is_forgotten(self) -> None:
@@ -186,6 +195,8 @@ class History(RuleBasedStateMachine):
             if status.state.terminal:
                 assert not self.sandbox, "told to have ended while its addresses are in use"
                 assert not self.running
+            elif self.task is not None and self.task.held:
+                assert status.state.rank <= TaskState.READY.rank, "told to have started before it was let go"
             self.unsent = status
         if self.unsent is not None and self.offline_since is None:
             self.memory = replace(self.memory, announced=self.unsent.state)
@@ -240,7 +251,7 @@ class History(RuleBasedStateMachine):
 
     def runs(self) -> None:
         assert self.sandbox and not self.used, "started in a namespace that another run has left"
-        assert self.task is not None and self.task.desired is Desired.RUNNING
+        assert self.task is not None and self.task.desired is Desired.RUNNING and not self.task.held
         assert self.told is None or not self.told.state.terminal, "told to have ended, and started again"
         assert self.container is not None
         self.used = True
@@ -276,7 +287,9 @@ class History(RuleBasedStateMachine):
             assert self.container is None and not self.sandbox
         elif self.task.desired is Desired.SHUTDOWN:
             assert not self.running and not self.sandbox
-        if self.task is not None:
+        if self.task is not None and self.told is not None and self.told.state is TaskState.READY:
+            assert self.task.held and self.sandbox and self.container is not None, "ready, and waits to be let go"
+        elif self.task is not None:
             assert self.told is not None
             assert self.told.state.terminal is not self.running
             assert self.running is (self.task.desired is Desired.RUNNING and self.memory.outcome is None)

@@ -178,6 +178,35 @@ async def test_a_task_is_made_ready_and_started_when_its_time_has_come(node: Nod
     assert status.at - ready.at > 0.7
 
 
+async def test_a_held_task_is_made_ready_and_started_when_it_is_let_go(node: Node, host: EngineHost) -> None:
+    item = an_item()
+    task, peer = in_network(replace(a_task(item), held=True), "10.128.1.1")
+    everything = (item, peer, a_network())
+    node.assign(task, *everything)
+    ready = await node.reach(task, S.READY)
+    assert host.call("GET", f"/containers/{ready.container}/json")["State"]["Status"] == "created"
+    node.assign(replace(task, held=False), *everything)
+    status = await node.reach(task, S.RUNNING)
+    assert status.container == ready.container
+    node.assign()
+    await node.leave_nothing()
+
+
+async def test_a_restarted_agent_starts_what_the_one_before_made_ready(host: EngineHost) -> None:
+    item = an_item()
+    task, peer = in_network(replace(a_task(item), held=True), "10.128.1.1")
+    everything = (item, peer, a_network())
+    async with running(host) as first:
+        first.assign(task, *everything)
+        ready = await first.reach(task, S.READY)
+    async with running(host) as second:
+        second.assign(replace(task, held=False), *everything)
+        status = await second.reach(task, S.RUNNING)
+        assert status.container == ready.container
+        second.assign()
+        await second.leave_nothing()
+
+
 async def test_a_restarted_agent_finds_its_tasks_and_disturbs_nothing(host: EngineHost) -> None:
     item = an_item()
     kept, peer = in_network(a_task(item, 1), "10.128.1.1")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from cluster.model.task import Desired, Task, TaskState, TaskStatus
+from cluster.protocol import HOLDS, VERSION
 
 
 class Assignment(NamedTuple):
@@ -44,6 +45,7 @@ class Agent:
     host_up: bool = True
     up: bool = True
     cut: bool = False
+    version: int = VERSION
     containers: dict[str, Container] = field(default_factory=dict)
     journal: Assignment = field(default_factory=lambda: Assignment(0, 0, {}, {}, frozenset()))
     ends: dict[str, TaskStatus] = field(default_factory=dict)
@@ -148,8 +150,9 @@ class Agent:
             self._report(TaskStatus(task.id, TaskState.PREPARING, now))
         else:
             order = list(TaskState)
-            rank = min(container.state.rank + step, TaskState.RUNNING.rank)
-            container.state = order[rank]
+            holds = task.held and self.version >= HOLDS and container.state.rank <= TaskState.READY.rank
+            most = TaskState.READY if holds else TaskState.RUNNING
+            container.state = order[min(container.state.rank + step, most.rank)]
             self._report(TaskStatus(task.id, container.state, now, container="c"))
 
     def fail(self, ident: str, now: float, code: int) -> None:

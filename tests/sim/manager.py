@@ -164,7 +164,7 @@ class Manager:
         assert before is None or isinstance(before, Session)
         epoch = before.epoch + 1 if before else 1
         description = NodeDescription(agent.name, "10.77.0.9", "1", "b", cpus=2, resources={"gpu": 1})
-        record = Session(agent.node, epoch, self.id, SessionState.OPEN, self.now(), description)
+        record = Session(agent.node, epoch, self.id, SessionState.OPEN, self.now(), description, version=agent.version)
         result = self.world.txn(
             (unchanged(key, stored.mod_revision if stored else 0), exists(key_of_node(agent.node))),
             [put(key, encode(record))],

@@ -212,6 +212,9 @@ class People:
 
     def _service(self, stack: str, key: str) -> ServiceSpec:
         rng = self.rng
+        if rng.random() < 0.4:  # one that is updated without obstacles
+            plain = a_service(key, replicas=rng.randrange(1, 5), image=f"app:{rng.randrange(9)}", networks=("default",))
+            return dataclasses.replace(plain, update=rng.choice(UPDATES), rollback=rng.choice(UPDATES))
         constraints: tuple[str, ...] = ()
         if rng.random() < 0.2:
             constraints = (rng.choice(["node.hostname == n1", "node.hostname != n1", "node.labels.zone == 2"]),)

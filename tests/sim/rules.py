@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from cluster.model.node import NodeState
 from cluster.model.service import ServiceSpec
 from cluster.model.stack import StackRevision
-from cluster.model.task import Task, TaskState, TaskStatus
+from cluster.model.task import Desired, Task, TaskState, TaskStatus
 from manager.decide.global_mode import fitting, suitability
 from manager.picture import Change, ClusterState
 from tests.sim.handovers import LetGoFirst
@@ -83,6 +83,29 @@ class FewEnoughAtATime:
         return max((s.max_concurrent or 10**6 for s in specs if s is not None), default=0)
 
 
+class AfterTheOneBefore:
+    """A task may start when those of other versions in its slot have ended, yield to it, or are on nodes once lost."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._lost: set[str] = set()
+
+    def note(self, change: Change) -> None:
+        truth, old, new = self._world.truth, change.old, change.new
+        if isinstance(new, NodeState) and truth.is_lost(new.node):
+            self._lost.add(new.node)
+        if not isinstance(new, Task) or not _may_start(new) or (isinstance(old, Task) and _may_start(old)):
+            return
+        known = truth.nodes.keys() - self._lost
+        before = (t for t in truth.all_of(new.service_uid) if t.slot == new.slot and t.n < new.n and t.node in known)
+        clash = [t.id for t in before if t.version != new.version and not t.yields and not truth.has_ended(t)]
+        self._world.hold(not clash, f"{new.id} may start, and {clash} of its slot have yet to end")
+
+
+def _may_start(task: Task) -> bool:
+    return task.node is not None and not task.held and task.desired is Desired.RUNNING
+
+
 class OneANode:
     """A global service has one task on a node at most, and only on nodes that suit it."""
 
@@ -151,4 +174,11 @@ def _fits_somewhere(truth: ClusterState, head: StackRevision, spec: ServiceSpec)
     return bool(fitting(truth, suitability(truth, head, spec)))
 
 
-RULES: tuple[Callable[[World], Rule], ...] = (DoneIsDone, FewEnoughAtATime, OneANode, DependedOnFirst, LetGoFirst)
+RULES: tuple[Callable[[World], Rule], ...] = (
+    DoneIsDone,
+    FewEnoughAtATime,
+    AfterTheOneBefore,
+    OneANode,
+    DependedOnFirst,
+    LetGoFirst,
+)

@@ -35,6 +35,7 @@ from cluster.model.cluster import ClockMark, Cluster
 from cluster.model.node import Availability, Node, NodeState, NodeStatus, Session, SessionState
 from cluster.model.task import Task, TaskState, TaskStatus
 from cluster.model.volume import Volume
+from cluster.protocol import HOLDS, VERSION
 from manager.decide.plan import Step
 from manager.decide.scheduler import local_volumes
 from manager.etcd.records import Compare, Operation, Put, TxnResult
@@ -90,8 +91,10 @@ class World:
         pool = {"address_pool": "10.128.0.0/26", "subnet_prefix": 29} if small else {}
         self.write(Cluster("c1", EPOCH, **pool))  # type: ignore[arg-type]
         self.agents = [Agent(f"id-n{i}", f"n{i}") for i in range(1, self.rng.randint(2, 5))]
+        older = self.rng.random() < 0.15
         for agent in self.agents:
             agent.last_beat = self.time
+            agent.version = HOLDS - 1 if older and self.rng.random() < 0.5 else VERSION
             self.write(Node(agent.node, agent.name, "worker", EPOCH, {"zone": agent.name[-1]}))
         for _ in range(self.rng.randint(1, 3)):
             self.start_manager()
@@ -305,6 +308,8 @@ class World:
             return
         able = [m for m in self.managers if m.connected]
         if able:
+            if self.rng.random() < 0.3:
+                agent.version = VERSION  # it has come back as a newer program
             self.rng.choice(able).open(agent)
             agent.last_beat = self.time
 

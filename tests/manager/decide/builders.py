@@ -18,6 +18,7 @@ from cluster.model.stack import Stack, StackRevision, StackSpec
 from cluster.model.task import Task, TaskState, TaskStatus
 from cluster.model.update import Withdrawn
 from cluster.model.volume import VolumeSpec
+from cluster.protocol import VERSION
 from manager.decide import handover, updater
 from manager.decide.agenda import Question
 from manager.decide.plan import Plan
@@ -141,7 +142,7 @@ class Lab:
 
     def join(self, name: str, **node: Any) -> None:
         self.write(Node(f"id-{name}", name, "worker", NOW, **node))
-        self.write(Session(f"id-{name}", 1, "m1", SessionState.OPEN, NOW, a_description(name)))
+        self.write(Session(f"id-{name}", 1, "m1", SessionState.OPEN, NOW, a_description(name), version=VERSION))
 
     def session(self, name: str, **changes: Any) -> None:
         self.write(dataclasses.replace(self.state.sessions[f"id-{name}"], **changes))
@@ -235,8 +236,9 @@ class Lab:
         status = self.state.statuses.get(task.id)
         state = self.state.reported_state(task)
         if task.desired == "running":
-            if state.rank < TaskState.RUNNING.rank:
-                self.report(task, TaskState.RUNNING)
+            reached = TaskState.READY if task.held else TaskState.RUNNING
+            if state.rank < reached.rank:
+                self.report(task, reached)
         elif not state.terminal:
             self.report(task, TaskState.SHUTDOWN, container="c" if task.desired == "shutdown" else "")
         elif task.desired == "remove" and status is not None and status.container:

@@ -106,12 +106,12 @@ def test_an_update_replaces_one_running_slot_at_a_time_and_stops_before_it_start
         lab.settle()
         [new] = [task for task in lab.tasks() if task.version == 2 and not lab.state.is_ready(task)]
         [old] = [t for t in lab.tasks(live=False) if t.slot == new.slot and not lab.state.has_ended(t) and t != new]
-        assert (old.desired, new.node) == (Desired.SHUTDOWN, None)
+        assert (old.desired, new.held) == (Desired.SHUTDOWN, True)
         assert sum(map(lab.state.is_ready, lab.tasks())) == 2, f"round {round_}"
         lab.report(old, TaskState.SHUTDOWN)
         lab.settle()
         new = lab.state.tasks[new.id]
-        assert new.node is not None
+        assert new.node is not None and not new.held
         lab.report(new, TaskState.RUNNING)
     lab.settle()
     assert {task.version for task in lab.tasks()} == {2}

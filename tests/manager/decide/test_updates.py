@@ -118,6 +118,16 @@ def test_a_task_without_a_health_check_counts_once_it_has_run_for_a_moment() -> 
     assert len(of(lab, 2)) == 2
 
 
+def test_a_version_that_has_shown_that_it_runs_is_not_waited_for_again() -> None:
+    lab = running()
+    update(lab)
+    report(lab, TaskState.RUNNING)
+    assert len(of(lab, 2)) == 2, "the first one has settled"
+    lab.hands_over = False
+    report(lab, TaskState.RUNNING)
+    assert len(of(lab, 2)) == 3
+
+
 def test_an_update_is_completed_when_the_last_task_has_been_watched_for_long_enough() -> None:
     lab = running()
     update(lab, parallelism=0, monitor=5.0)

@@ -483,7 +483,8 @@ async def test_an_overtaken_session_forgets_no_volume(stage: Stage) -> None:
     await stage.write(node("n1"), going)
     state, key = stage.follower.state, codec.key_of(going)
     older, newer = [
-        await open_session(stage.etcd, state, "n1", "m1", description("n1", "10.0.0.1"), time.time) for _ in range(2)
+        await open_session(stage.etcd, state, "n1", "m1", description("n1", "10.0.0.1"), time.time, VERSION)
+        for _ in range(2)
     ]
     with pytest.raises(Fenced):
         await older.forget({key: state.revision_of(key)})
