@@ -23,6 +23,8 @@ COMMANDS = {
     "update": ("cli.commands.revisions", "update", "Go on with a paused update, or replace tasks."),
     "scale": ("cli.commands.services", "scale", "Run another number of tasks of services."),
     "logs": ("cli.commands.logs", "logs", "Show what the tasks of a service print."),
+    "wait": ("cli.commands.stacks", "wait", "Wait until a stack has come to its newest revision, or is gone."),
+    "exec": ("cli.commands.exec", "exec_command", "Run a command in a task's container, with a terminal or a pipe."),
     "rm": ("cli.commands.stacks", "rm", "Remove stacks, and wait until all of them is gone."),
     "service": ("cli.commands.services", "service", "The commands on services, by Docker's longer names."),
     "secret": ("cli.commands.secrets", "secrets", "Secrets made apart from stacks."),

@@ -438,7 +438,8 @@ class Progress:
     """One line of GET /v1/stacks/{name}/progress; the last one has `done` or `failed`.
 
     A stream that ends without either was cut (the manager stopped): ask again. `failed` tells why the revision cannot
-    be reached any more (replaced by a newer one, removed, or all restarts used up).
+    be reached any more (replaced by a newer one, removed, or all restarts used up). `waits` tells, a sentence each,
+    what a removal waits for when all tasks are gone.
     """
 
     stack: str
@@ -447,6 +448,7 @@ class Progress:
     services: tuple[ServiceProgress, ...] = ()
     done: bool = False
     failed: str = ""
+    waits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

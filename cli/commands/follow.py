@@ -10,7 +10,7 @@ import click
 
 from cli.client import Client
 from cli.output import joined, table
-from cluster.errors import Failed
+from cluster.errors import Failed, Unavailable
 from cluster.views import Progress, ServiceProgress
 
 GIVE_UP_AFTER = 30.0
@@ -62,17 +62,21 @@ def follow(
                 reached = last
                 time.sleep(settle)
     except KeyboardInterrupt:
-        again = f"`stack rm {stack}`" if removing else "the same command"
         click.echo(
             f"\n{verb} {stack} goes on without this terminal: `stack ps {stack}` shows how far it is, "
-            f"{again} waits for it again.",
+            f"`stack wait {stack}` waits for it again.",
             err=True,
         )
         raise
+    except Unavailable as error:
+        raise Unavailable(
+            f"how far {verb} {stack} is cannot be seen any more: {error.message}",
+            hint=f"The cluster goes on with it; once a manager answers, `stack wait {stack}` waits for it again.",
+        ) from error
     except TimeoutError:
         raise Failed(
             f"{verb} {stack} was not done within {timeout:g} s: {_troubles(last)}",
-            hint=f"It goes on; `stack ps {stack}` shows how far it is.",
+            hint=f"It goes on; `stack ps {stack}` shows how far it is, `stack wait {stack}` waits for it again.",
         ) from None
     if last is not None and last.failed:
         raise Failed(
@@ -126,12 +130,13 @@ def _troubles(progress: Progress | None) -> str:
     if progress is None:
         return "nothing was heard of it"
     waiting = [service for service in progress.services if service.done < service.wanted or service.leaving]
-    return "; ".join(
+    told = (
         f"{one.service} {one.done} of {one.wanted}"
         + (f", {one.leaving} still ending" if one.leaving else "")
         + (f" ({one.message})" if one.message else "")
         for one in waiting
     )
+    return "; ".join((*told, *progress.waits))
 
 
 def _cells(service: ServiceProgress) -> list[str]:
@@ -146,6 +151,7 @@ class _Lines:
 
     def __init__(self) -> None:
         self._seen: dict[str, list[str]] = {}
+        self._waits: tuple[str, ...] = ()
 
     def __enter__(self) -> _Lines:
         return self
@@ -159,6 +165,10 @@ class _Lines:
             if self._seen.get(name) != told:
                 self._seen[name] = told
                 click.echo("  ".join(part for part in (name, count, message) if part), err=True)
+        if progress.waits != self._waits:
+            self._waits = progress.waits
+            for wait in progress.waits:
+                click.echo(wait, err=True)
 
 
 class _Live:
@@ -178,6 +188,7 @@ class _Live:
     def update(self, progress: Progress) -> None:
         from rich.text import Text
 
-        if progress.services:
+        if progress.services or progress.waits:
             rows = [["SERVICE", "DONE", "TASKS", ""], *(_cells(service) for service in progress.services)]
-            self._live.update(Text(table(rows), no_wrap=True, overflow="ellipsis"))
+            lines = [table(rows)] if progress.services else []
+            self._live.update(Text("\n".join((*lines, *progress.waits)), no_wrap=True, overflow="ellipsis"))

@@ -1,13 +1,15 @@
-"""`stack ls` and `stack rm`."""
+"""`stack ls`, `stack wait` and `stack rm`."""
 
 from __future__ import annotations
 
 import click
 
-from cli.commands.follow import follow, timeout_option
+from cli.client import Client
+from cli.commands.follow import follow, settle_option, timeout_option
 from cli.commands.session import connect
 from cli.output import Form, age, format_option, show
 from cluster.errors import NotFound
+from cluster.views import StackView
 
 
 @click.command()
@@ -41,9 +43,7 @@ def rm(stacks: tuple[str, ...], volumes: bool, detach: bool, timeout: float) -> 
     Their volumes keep their data, and are found again by a later stack of the same name, unless --volumes is given.
     """
     with connect() as client:
-        known = {stack.name for stack in client.stacks()}
-        if missing := [stack for stack in stacks if stack not in known]:
-            raise NotFound(f"there is no stack {', '.join(missing)}", hint="`stack ls` lists them.")
+        _found(client, stacks)
         going = [client.remove(stack, volumes=volumes) for stack in stacks]
         for reply in going:
             if detach:
@@ -51,3 +51,27 @@ def rm(stacks: tuple[str, ...], volumes: bool, detach: bool, timeout: float) -> 
             else:
                 follow(client, reply.stack, reply.revision, removing=True, timeout=timeout)
                 click.echo(f"removed {reply.stack}")
+
+
+@click.command()
+@click.argument("stacks", nargs=-1, required=True, metavar="STACK...")
+@timeout_option
+@settle_option
+def wait(stacks: tuple[str, ...], timeout: float, settle: float) -> None:
+    """Wait for what a stack is on its way to: its newest revision, or its removal.
+
+    It is how to come back to a deploy, an update, a scaling, a rollback or a removal that was left alone.
+    """
+    with connect() as client:
+        for stack in _found(client, stacks):
+            name = stack.name
+            removing = stack.phase == "removing"
+            follow(client, name, stack.revision, removing=removing, timeout=timeout, settle=0 if removing else settle)
+            click.echo(f"removed {name}" if removing else f"{name} runs, revision {stack.revision}")
+
+
+def _found(client: Client, names: tuple[str, ...]) -> list[StackView]:
+    known = {stack.name: stack for stack in client.stacks()}
+    if missing := [name for name in names if name not in known]:
+        raise NotFound(f"there is no stack {', '.join(missing)}", hint="`stack ls` lists them.")
+    return [known[name] for name in names]

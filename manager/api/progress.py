@@ -24,7 +24,9 @@ def progress(state: ClusterState, name: str, uid: str, n: int, now: float) -> Pr
     if stack is None or stack.uid != uid:
         return Progress(name, n, removing=True, done=True)
     if stack.removing:
-        return Progress(name, n, True, tuple(_leaving(state, stack, set())))
+        return Progress(
+            name, n, True, tuple(_leaving(state, stack, set())), waits=tuple(_volumes_leaving(state, stack))
+        )
     if stack.head > n:
         why = f": {reason}" if (reason := state.revisions[uid][stack.head].reason) else ""
         return Progress(name, n, False, failed=f"revision {n} was replaced by revision {stack.head}{why}")
@@ -107,6 +109,20 @@ def _leaving(state: ClusterState, stack: Stack, kept: set[str]) -> Iterator[Serv
             states=dict(Counter(str(state.reported_state(task)) for task in tasks)),
             leaving=left,
         )
+
+
+def _volumes_leaving(state: ClusterState, stack: Stack) -> Iterator[str]:
+    """Tell of the volumes that a removal waits for, with what their node says of them."""
+    for name, volume in sorted(state.volumes.items()):
+        verdict = state.node_states.get(volume.node)
+        down = verdict is not None and verdict.status is NodeStatus.DOWN
+        if not volume.removing or volume.stack_uid != stack.uid or volume.node not in state.nodes or down:
+            continue
+        session = state.sessions.get(volume.node)
+        trouble = "" if session is None else session.conditions.get("volumes", "")
+        _, begun, rest = f"; {trouble}".partition(f"; volume {name} ")
+        why = rest.partition("; volume ")[0] if begun else "is being removed"
+        yield f"volume {name} on node {state.nodes[volume.node].name} {why}"
 
 
 def _stays(state: ClusterState, spec: ServiceSpec, task: Task) -> bool:

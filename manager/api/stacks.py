@@ -12,9 +12,11 @@ from fastapi import APIRouter, Depends, Query
 from starlette.responses import Response, StreamingResponse
 
 from cluster.errors import UserError
+from cluster.model.node import Session
 from cluster.model.service import ServiceState
 from cluster.model.stack import Stack
 from cluster.model.task import Task, TaskStatus
+from cluster.model.volume import Volume
 from cluster.protocol import ImagesResolved
 from cluster.views import (
     DeployRequest,
@@ -174,8 +176,10 @@ async def _progress(core: Core, stack: Stack, n: int) -> AsyncIterator[bytes]:
 
 def _concerns(state: ClusterState, change: Change, stack: Stack) -> bool:
     match change.new or change.old:
-        case Task(stack_uid=uid) | ServiceState(stack_uid=uid) | Stack(uid=uid):
+        case Task(stack_uid=uid) | ServiceState(stack_uid=uid) | Stack(uid=uid) | Volume(stack_uid=uid):
             return uid == stack.uid
+        case Session(node=node):
+            return node in state.volumes_leaving
         case TaskStatus(task=task):
             return task not in state.tasks or state.tasks[task].stack_uid == stack.uid
         case _:

@@ -106,9 +106,10 @@ async def test_ctrl_c_leaves_the_deploy_going_and_says_how_to_come_back(
     said = await person.interrupt(process, lambda heard: "web  0/3" in heard)
     assert said.code == 130
     assert "deploying shop goes on without this terminal" in said.err
-    assert "the same command waits for it again" in said.err
+    assert "`stack wait shop` waits for it again" in said.err
     async with obedient(manager):
-        assert (await person.stack("deploy", "-f", "compose.yml")).code == 0
+        said = await person.stack("wait", "shop")
+    assert (said.code, said.out) == (0, "shop runs, revision 1\n")
 
 
 @pytest.mark.usefixtures("shop")
@@ -188,6 +189,7 @@ async def test_a_port_that_is_taken_is_a_conflict(person: Terminal, manager: Run
         (("scale", "moon=1"), "there is no service moon"),
         (("logs", "moon"), "there is no service moon"),
         (("rm", "shop", "moon"), "there is no stack moon"),
+        (("wait", "shop", "moon"), "there is no stack moon"),
         (("node", "update", "moon", "--availability", "drain"), "moon"),
         (("ps", "web"), "web can mean several services: shop_web, too_web"),
     ],
