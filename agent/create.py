@@ -24,11 +24,11 @@ from agent.resolv_conf import ResolvConf, for_container
 from cluster.errors import Failed
 from cluster.model.container import BlockIO, ContainerSpec, DeviceRequest, Healthcheck, Mount
 from cluster.model.network import INGRESS
-from cluster.model.service import ServiceMode, ServiceSpec
+from cluster.model.service import ServiceSpec
 from cluster.model.task import Task
 from cluster.model.volume import VolumeSpec
 from cluster.protocol import ServiceItem
-from cluster.templates import Place, Value, expand_service, expand_volume, task_values
+from cluster.templates import Place, expand_service, expand_volume, values_of
 
 RESOLVER = "127.0.0.11"
 _LOCAL_HOSTS = (
@@ -78,22 +78,9 @@ class Host:
             )
 
 
-def values_of(item: ServiceItem, task: Task, host: Host) -> dict[str, Value]:
-    """Give what templates know of a task."""
-    by_node = item.spec.mode in (ServiceMode.GLOBAL, ServiceMode.GLOBAL_JOB)
-    return task_values(
-        service=item.uid,
-        name=f"{item.stack}_{item.spec.name}",
-        labels=item.spec.labels,
-        task=task.id,
-        slot=host.place.id if by_node else str(task.slot),
-        place=host.place,
-    )
-
-
 def expanded(item: ServiceItem, task: Task, host: Host) -> ServiceItem:
     """Expand the templates of a task's service and volumes. Raises TemplateError."""
-    values = values_of(item, task, host)
+    values = values_of(item.stack, item.spec, task, host.place)
     volumes = tuple(expand_volume(volume, values) for volume in item.volumes)
     return replace(item, spec=expand_service(item.spec, values), volumes=volumes)
 

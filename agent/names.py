@@ -1,7 +1,8 @@
 """Which name leads to which endpoints, network by network. Pure.
 
-An endpoint is found by its service (`web`, `shop_web`), by all tasks of it (`tasks.web`), by slot (`web.3`), by its
-aliases, and by what its container is called (its host name, and `shop_web.3.<task id>`). Where the service has a
+An endpoint is found by its service (`web`, `shop_web`), by all tasks of it (`tasks.web`), by slot (`web.3`) or, of a
+global service, by its node's name (`web.n1`), by its aliases, and by what its container is called (its host name, and
+`shop_web.3.<task id>`). A host name that somebody chose gives way to a service of that name. Where the service has a
 virtual address, its own names and aliases lead to that. Names lead to ready endpoints, but `all.tasks.web` also to
 those that are not ready yet, so that programs which form a cluster find each other before any of them is.
 """
@@ -60,6 +61,7 @@ class NetworkNames:
         self.subnets = tuple(ipaddress.ip_network(subnet) for subnet in subnets)
         self._peers: dict[str, PeerItem] = {}
         self._names: dict[str, dict[str, PeerItem]] = {}
+        self._hosts: dict[str, dict[str, PeerItem]] = {}
         self._owners: dict[str, str] = {}
         self._vips: dict[str, VipItem] = {}
         self._virtual: dict[str, dict[str, VipItem]] = {}
@@ -96,8 +98,14 @@ class NetworkNames:
         That is virtual addresses, and the ready endpoints of services that have none.
         """
         virtual = self._virtual.get(name, {})
-        vips = [*virtual.values()]
-        peers = [peer for peer in self._names.get(name, {}).values() if peer.service_uid not in virtual]
+        peers = (peer for peer in self._names.get(name, {}).values() if peer.service_uid not in virtual)
+        return self._found(name, stack, [*virtual.values()], [*peers])
+
+    def find_host(self, name: str, stack: str) -> _Found | None:
+        """What a name leads to that containers were told to call themselves, as `find` does."""
+        return self._found(name, stack, [], [*self._hosts.get(name, {}).values()])
+
+    def _found(self, name: str, stack: str, vips: list[VipItem], peers: list[PeerItem]) -> _Found | None:
         if not vips and not peers:
             return None
         own_vips = [vip for vip in vips if vip.stack == stack]
@@ -117,11 +125,13 @@ class NetworkNames:
         if (vip := self._vips.get(owner)) is not None:
             return f"{vip.stack}_{vip.service}"
         peer = self._peers.get(owner)
-        return f"{peer.stack}_{peer.service}.{peer.slot}" if peer is not None else ""
+        return f"{peer.stack}_{peer.service}.{peer.place or peer.slot}" if peer is not None else ""
 
     def _learn(self, peer: PeerItem) -> None:
         for name in _names_of(peer):
             self._names.setdefault(name, {})[peer.owner] = peer
+        if peer.hostname:
+            self._hosts.setdefault(peer.hostname.lower(), {})[peer.owner] = peer
         if peer.ready:
             self._ready.setdefault(peer.service_uid, set()).add(peer.owner)
         for address in peer.addresses:
@@ -130,6 +140,7 @@ class NetworkNames:
     def _forget(self, peer: PeerItem) -> None:
         for name in _names_of(peer):
             _drop(self._names, name, peer.owner)
+        _drop(self._hosts, peer.hostname.lower(), peer.owner)
         if peer.ready:
             held = self._ready.get(peer.service_uid, set())
             held.discard(peer.owner)
@@ -148,8 +159,9 @@ def resolve(name: str, kind: int, networks: Sequence[NetworkNames], stack: str) 
     """
     if kind == PTR:
         return _reverse(name, networks)
-    found = [held for network in networks if (held := network.find(name, stack)) is not None]
-    found = [held for held in found if held.own] or found
+    services = [held for network in networks if (held := network.find(name, stack)) is not None]
+    hosts = [held for network in networks if (held := network.find_host(name, stack)) is not None]
+    found = _own(services) or _own(hosts) or services or hosts
     if found:
         best = next((held for held in found if held.ready), found[0])
         addresses = tuple(address for address in best.addresses if _of_kind(address, kind))
@@ -161,6 +173,10 @@ def resolve(name: str, kind: int, networks: Sequence[NetworkNames], stack: str) 
         or (tail.isdigit() and any(n.find(head, stack) is not None for n in networks))
     )
     return Resolution(Verdict.UNKNOWN if ours else Verdict.ELSEWHERE)
+
+
+def _own(found: Sequence[_Found]) -> Sequence[_Found]:
+    return [held for held in found if held.own]
 
 
 def _reverse(name: str, networks: Sequence[NetworkNames]) -> Resolution:
@@ -184,6 +200,7 @@ def _names_of(peer: PeerItem) -> Iterator[str]:
     names = _service_names(peer.stack, peer.service, peer.aliases)
     for name in (peer.service, full):
         names |= {f"tasks.{name}", f"{EARLY}{name}", f"{name}.{peer.slot}"}
+        names |= {f"{name}.{peer.place}"} if peer.place else set()
     names |= {peer.owner, peer.owner[:12], f"{full}.{peer.slot}.{peer.owner}"}
     return (name.lower() for name in names)
 

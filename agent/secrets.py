@@ -17,13 +17,13 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from agent.create import Host, expanded, values_of
+from agent.create import Host, expanded
 from agent.libc import call
 from cluster.errors import Unavailable
 from cluster.model.container import FileReference
 from cluster.model.task import Task
 from cluster.protocol import ServiceItem
-from cluster.templates import Function, TemplateError, Value, render
+from cluster.templates import Function, TemplateError, Value, render, values_of
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +146,9 @@ def _made(file: FileReference, item: ServiceItem, task: Task, host: Host, conten
 
     functions = {"env": variable, "secret": lookup(spec.secrets, "secret"), "config": lookup(spec.configs, "config")}
     try:
-        return render(contents[file.digest].decode(), values_of(item, task, host), functions).encode()
+        return render(
+            contents[file.digest].decode(), values_of(item.stack, item.spec, task, host.place), functions
+        ).encode()
     except UnicodeDecodeError:
         raise TemplateError(f"{file.source} is a template, and it or what it takes in is not UTF-8") from None
     except TemplateError as error:

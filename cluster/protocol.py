@@ -109,6 +109,10 @@ class PeerItem:
     leaving: bool = False
     keeps_source: bool = False
     """Its node leads answers to published ports back to where they came by: clients' addresses can be kept."""
+    place: str = ""
+    """Its node's name, where tasks are told apart by that: those of global services."""
+    hostname: str = ""
+    """What its container calls itself, if it was told to."""
 
     @property
     def ident(self) -> str:

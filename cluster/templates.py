@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from cluster.errors import UserError
-from cluster.model.service import ServiceSpec
+from cluster.model.service import ServiceMode, ServiceSpec
+from cluster.model.task import Task
 from cluster.model.volume import VolumeSpec
 
 Value: TypeAlias = "str | int | bool | Mapping[str, Value]"
@@ -372,6 +373,18 @@ def task_values(
         },
         "Task": {"ID": task, "Name": f"{name}.{slot}.{task}", "Slot": slot},
     }
+
+
+def values_of(stack: str, spec: ServiceSpec, task: Task, place: Place) -> dict[str, Value]:
+    """Give what templates know of a task of a stack's service on a node."""
+    return task_values(
+        service=task.service_uid,
+        name=f"{stack}_{spec.name}",
+        labels=spec.labels,
+        task=task.id,
+        slot=place.id if spec.mode in (ServiceMode.GLOBAL, ServiceMode.GLOBAL_JOB) else str(task.slot),
+        place=place,
+    )
 
 
 # Where a service may have templates.

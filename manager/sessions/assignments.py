@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from cluster.model.network import INGRESS
+from cluster.model.service import ServiceMode
 from cluster.model.stack import StackRevision
 from cluster.model.task import Desired, Task
 from cluster.protocol import HOLDS, Item, NetworkItem, PeerItem, PortItem, ServiceItem, TaskItem, VipItem, VolumeItem
+from cluster.templates import Place, TemplateError, is_template, render, values_of
 from manager.decide.allocator import find_network
 from manager.decide.ports import published
 from manager.decide.restarts import policy_for
@@ -111,6 +113,7 @@ def peer(state: ClusterState, network: str, owner: str) -> PeerItem | None:
     service = state.services.get(task.service_uid)
     if vtep is None or endpoint is None or service is None:
         return None
+    place, hostname = _called(state, service.stack, task, task.node)
     return PeerItem(
         network=network,
         owner=task.id,
@@ -126,7 +129,28 @@ def peer(state: ClusterState, network: str, owner: str) -> PeerItem | None:
         slot=task.slot,
         aliases=endpoint.aliases,
         keeps_source=state.sessions[task.node].description.keeps_source,
+        place=place,
+        hostname=hostname,
     )
+
+
+def _called(state: ClusterState, stack: str, task: Task, node: str) -> tuple[str, str]:
+    """Give the node's name if its tasks are told apart by that, and what the container was told to call itself.
+
+    The latter is "" for what the node could not expand either.
+    """
+    spec = state.spec_of(task)
+    if spec is None:
+        return "", ""
+    name, hostname = state.nodes[node].name, spec.container.hostname
+    if is_template(hostname):
+        told = state.sessions[node].description
+        place = Place(node, name, told.os, told.architecture)
+        try:
+            hostname = render(hostname, values_of(stack, spec, task, place))
+        except TemplateError:
+            hostname = ""
+    return name if spec.mode in (ServiceMode.GLOBAL, ServiceMode.GLOBAL_JOB) else "", hostname
 
 
 def vip(state: ClusterState, network: str, service_uid: str) -> VipItem | None:

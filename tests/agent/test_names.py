@@ -133,6 +133,36 @@ def test_reverse_names(name: str, expected: Resolution) -> None:
     assert resolve(name, PTR, (SHOP,), "shop") == expected
 
 
+EVERYWHERE = tuple(
+    replace(peer(n, "log"), place=place, hostname=hostname)
+    for n, place, hostname in ((1, "alpha", "one.log"), (2, "b.example.org", "api"))
+)
+STRANGER = replace(peer(1, "api", "blog"), hostname="one.log")
+
+
+@pytest.mark.parametrize(
+    ("peers", "name", "last_bytes"),
+    [
+        pytest.param(EVERYWHERE, "log.alpha", {21}, id="a global service's task by its node"),
+        pytest.param(EVERYWHERE, "shop_log.b.example.org", {22}, id="also by the full name, on a node of many words"),
+        pytest.param(EVERYWHERE, "tasks.log", {21, 22}, id="all tasks of it"),
+        pytest.param(EVERYWHERE, "one.log", {21}, id="what a container was told to call itself"),
+        pytest.param(EVERYWHERE, "api", {22}, id="the same without a dot"),
+        pytest.param((*EVERYWHERE, peer(3, "api")), "api", {23}, id="which gives way to a service"),
+        pytest.param((*EVERYWHERE, peer(3, "api", "blog")), "api", {22}, id="but not to another stack's"),
+        pytest.param((*EVERYWHERE, STRANGER), "one.log", {21}, id="and comes before another stack's"),
+        pytest.param((STRANGER,), "one.log", {71}, id="which is found where the own has none"),
+    ],
+)
+def test_names_of_nodes_and_chosen_host_names(peers: tuple[PeerItem, ...], name: str, last_bytes: set[int]) -> None:
+    found = resolve(name, A, (network(*peers),), "shop")
+    assert {int(address.split(".")[-1]) for address in found.addresses} == last_bytes
+
+
+def test_a_task_of_a_global_service_is_told_by_its_node() -> None:
+    assert resolve("21.0.1.10.in-addr.arpa", PTR, (network(*EVERYWHERE),), "shop").pointer == "shop_log.alpha"
+
+
 peers = st.builds(
     peer, st.integers(1, 9), st.sampled_from(["web", "api"]), st.sampled_from(["shop", "blog"]), ready=st.booleans(),
     alias=st.sampled_from(["db", "cache", "web"]),
