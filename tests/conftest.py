@@ -1,4 +1,8 @@
-"""Quick tests go first, whatever their room: what needs a lab can take minutes to say what a table says at once."""
+"""The order of tests, and which of them a worker of pytest-xdist runs together.
+
+Quick tests go first, whatever their room: what needs a lab can take minutes to say what a table says at once. Among
+them those of the simulation, which take longest: what is long and late keeps one worker busy while the others wait.
+"""
 
 from __future__ import annotations
 
@@ -7,5 +11,24 @@ import pytest
 _WEIGHTS = {"root": 1, "etcd": 1, "engine": 2, "lab": 3}
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: max((_WEIGHTS.get(mark.name, 0) for mark in item.iter_markers()), default=0))
+    for item in items:
+        if group := _group(item):
+            item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: (_weight(item), not item.nodeid.startswith("tests/sim/")))
+
+
+def _weight(item: pytest.Item) -> int:
+    return max((_WEIGHTS.get(mark.name, 0) for mark in item.iter_markers()), default=0)
+
+
+def _group(item: pytest.Item) -> str:
+    """What tests share costs time to make: those of a group go to one worker. None is for those that share nothing."""
+    if item.get_closest_marker("lab"):
+        # each worker has a lab of its own for the tests of the whole; the other one is not worth making twice
+        return "lab" if "lab" in getattr(item, "fixturenames", ()) else ""
+    if _weight(item):
+        params = getattr(getattr(item, "callspec", None), "params", {})
+        return " ".join([item.nodeid.partition("::")[0], *(str(params[x]) for x in ("host", "version") if x in params)])
+    return ""

@@ -1,8 +1,9 @@
-"""One lab of three nodes for all tests of this folder, made at first use and taken away at the end.
+"""One lab of three nodes for all tests of this folder (for each worker, where several run), made at first use and
+taken away at the end.
 
-It has a name and subnet of its own, so a person's own lab on the machine is not touched (STACKYARD_TEST_LAB and
-STACKYARD_TEST_SUBNET choose others); what a killed run left behind is taken away first. Tests deploy stacks of their
-own name and remove them; a test that breaks a node mends it again.
+It has a name and subnet of its own, so a person's own lab on the machine is not touched (see tests/own.py); what a
+killed run left behind is taken away first. Tests deploy stacks of their own name and remove them; a test that breaks
+a node mends it again. One that leaves a program dead fails, and the lab is mended for the next.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
 from cli.lab import Lab
+from tests import own
+from tests.integration.programs import Programs
 
 Answer = TypeVar("Answer")
 STACKS = Path(__file__).parent / "stacks"
@@ -33,7 +36,21 @@ class Cluster:
 
     def __init__(self, lab: Lab, config: Path) -> None:
         self.lab = lab
+        self.programs = Programs(lab)
         self._environment = os.environ | {"XDG_CONFIG_HOME": str(config), "STACKYARD_LAB": lab.layout.name}
+
+    def anew(self) -> None:
+        """Make the lab from nothing, with the probe's image."""
+        self.lab.down()
+        self.lab.up(nodes=3)
+        self.stack("lab", "build", "-f", str(STACKS / "probe.yml"), timeout=300)
+
+    def made_whole(self) -> str:
+        """Mend what is broken, and tell what it was."""
+        damage = self.programs.damage()
+        if damage and not self.programs.mend():
+            self.anew()
+        return damage
 
     def stack(self, *words: str, code: int | None = 0, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Run `stack WORDS`; its exit code must be `code` (None: any)."""
@@ -95,15 +112,10 @@ def eventually(what: Callable[[], Answer], why: str, *, within: float = 30) -> A
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     config = tmp_path_factory.mktemp("config")
     os.environ["XDG_CONFIG_HOME"] = str(config)  # the lab writes its context there
-    lab = Lab(
-        name=os.environ.get("STACKYARD_TEST_LAB", "itest"),
-        subnet=os.environ.get("STACKYARD_TEST_SUBNET", "10.78.0.0/24"),
-    )
-    lab.down()
+    lab = Lab(*own.place(own.CLUSTER))
     try:
-        lab.up(nodes=3)
         cluster = Cluster(lab, config)
-        cluster.stack("lab", "build", "-f", str(STACKS / "probe.yml"), timeout=300)
+        cluster.anew()
         yield cluster
     finally:
         kept = tmp_path_factory.mktemp("lab-logs")  # what the programs said outlives the lab: failures are read there
@@ -111,6 +123,27 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             shutil.copy(log, kept / f"{log.parent.name}-{log.name}")
         if not os.environ.get("STACKYARD_KEEP_LAB"):
             lab.down()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """See to it that each test finds the lab whole and leaves it so; tell what the programs said where one fails."""
+    cluster = getattr(item, "funcargs", {}).get("cluster")
+    if not isinstance(cluster, Cluster):
+        return (yield)
+    before = cluster.made_whole()
+    cluster.programs.begin()
+    try:
+        if before:
+            pytest.fail(f"before this test:\n{before}", pytrace=False)
+        yield
+    except BaseException:
+        item.add_report_section("call", "warnings of the lab's programs", cluster.programs.said())
+        if after := cluster.made_whole():
+            item.add_report_section("call", "the lab after this test", after)
+        raise
+    if after := cluster.made_whole():
+        pytest.fail(f"after this test:\n{after}", pytrace=False)
 
 
 @pytest.fixture

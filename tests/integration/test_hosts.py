@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests import own
 from tests.integration.conftest import STACKS, eventually
 from tests.machines import Machine, installation, machines
 
@@ -24,7 +25,7 @@ AGENT, MANAGER = "stackyard-agent", "stackyard-manager"
 @pytest.fixture
 def hosts(request: pytest.FixtureRequest) -> Iterator[list[Machine]]:
     """As many new hosts as the test asks for."""
-    with machines("host", "10.88.0.0/24", request.param, installation()) as made:
+    with machines(*own.place(own.HOSTS), request.param, installation()) as made:
         yield made
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -15,10 +14,11 @@ from cluster.model.network import INGRESS, Endpoint, Network
 from cluster.model.service import PortSpec
 from cluster.model.task import Task
 from cluster.protocol import Item, NetworkItem, PeerItem, PortItem, TaskItem, VipItem
+from tests.own import NAME
 
 SUBNET = "10.79.0"
 NAMES = ("h1", "h2", "h3", "client")
-TAG = f"syt-{os.environ.get('STACKYARD_TEST_LAB', 'test')}"
+TAG = f"syt-{NAME}"
 """Tells the namespaces of one run of the tests from those of another on the same machine."""
 ROOT = Path(f"/run/stackyard-network-tests-{TAG}")
 FRONT = Network("front", "front", "stack", "front", 4101, ("10.101.0.0/16",))

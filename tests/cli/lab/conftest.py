@@ -7,13 +7,14 @@ from collections.abc import Iterator
 import pytest
 
 from cli.lab import Lab
+from tests import own
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
-        made = Lab("tlab", "10.87.0.0/24")
+        made = Lab(*own.place(own.LAB))
         made.down()
         try:
             made.up(nodes=2, programs=["engine", "etcd"])

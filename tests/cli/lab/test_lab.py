@@ -16,6 +16,7 @@ from cli.lab import Lab, processes, programs
 from cli.lab.host import cgroups
 from cli.lab.probes import http_ok
 from cluster.errors import Conflict, NotFound, Unavailable, UserError
+from tests import own
 
 pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.engine, pytest.mark.timeout(300)]
 STACK = str(Path(sys.prefix) / "bin" / "stack")
@@ -48,7 +49,7 @@ def test_nodes_have_names_processes_and_a_run_of_their_own(lab: Lab) -> None:
     assert (lab.node("n2").layout.run_dir / "only-here").exists()
     assert not Path("/run/only-here").exists()
     assert lab.exec("n1", ["test", "-e", "/run/only-here"]).returncode == 1
-    assert output(lab, "n1", "getent", "hosts", "n2").split() == ["10.87.0.2", "n2"]
+    assert output(lab, "n1", "getent", "hosts", "n2").split() == [lab.layout.address(2), "n2"]
 
 
 def test_a_mount_by_one_program_of_a_node_is_seen_by_the_others_and_not_by_the_machine(lab: Lab) -> None:
@@ -182,7 +183,7 @@ def test_exec_keeps_the_terminal(lab: Lab) -> None:
 
 
 def test_another_lab_on_the_same_network_is_refused(lab: Lab) -> None:
-    other = Lab("tother", lab.layout.subnet)
+    other = Lab(own.place(own.KILLED)[0], lab.layout.subnet)
     try:
         with pytest.raises(Conflict, match="overlaps the lab's network"):
             other.up(nodes=1, programs=["engine"])
@@ -203,7 +204,7 @@ def kill_at(moment: str, lab: Lab, config: Path, *words: str) -> None:
 
 @pytest.mark.parametrize("moment", ["ending the lab's processes", "removing the nodes' data"])
 def test_a_killed_down_is_completed_by_the_next(moment: str, tmp_path: Path) -> None:
-    lab = Lab("tkill", "10.88.0.0/24")
+    lab = Lab(*own.place(own.KILLED))
     lab.up(nodes=2, programs=["engine"])
     kill_at(moment, lab, tmp_path, "down")
     lab.down()
@@ -212,7 +213,7 @@ def test_a_killed_down_is_completed_by_the_next(moment: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("moment", ["starting the image registry", "switching on", "starting engine", "its end"])
 def test_a_killed_up_is_completed_by_the_next_and_leaves_nothing_after_down(moment: str, tmp_path: Path) -> None:
-    lab = Lab("tkill", "10.88.0.0/24")
+    lab = Lab(*own.place(own.KILLED))
     lab.down()
     try:
         kill_at(moment, lab, tmp_path, "up", "--nodes", "2", "--programs", "engine")
@@ -231,7 +232,7 @@ def building(lab: Lab) -> bool:
 
 
 def test_a_killed_build_is_cleaned_up_by_down(tmp_path: Path) -> None:
-    lab = Lab("tkill", "10.88.0.0/24")
+    lab = Lab(*own.place(own.KILLED))
     lab.down()
     (tmp_path / "compose.yml").write_text("services: {a: {image: 'tkill-image:1', build: .}}")
     (tmp_path / "Dockerfile").write_text(f"FROM busybox:1\nRUN echo {uuid4()} && sleep 300\n")  # never built before
