@@ -15,7 +15,7 @@ from cluster.model.cluster import Claim, ClockMark
 from cluster.model.network import INGRESS
 from cluster.model.task import Desired, Task, TaskState, TaskStatus, task_id
 from manager.decide.filters import host_port_claim
-from manager.decide.scheduler import local_volumes
+from manager.decide.volumes import volumes_of
 from manager.picture import Change, ClusterState, claim_key
 
 
@@ -123,11 +123,7 @@ def _held(state: ClusterState, task: Task) -> Iterator[str]:
 
 
 def _volumes(state: ClusterState, task: Task) -> Iterator[str]:
-    spec = state.spec_of(task)
-    revision = state.revisions.get(task.stack_uid, {}).get(task.version)
-    if spec is None or revision is None:
-        return
-    for name in local_volumes(revision.spec, spec):
+    for name in volumes_of(state, task):
         volume = state.volumes.get(name)
         if volume is None or volume.node != task.node:
             yield f"task {task.id} is on {task.node}, its volume {name} is on {volume.node if volume else 'no node'}"

@@ -40,7 +40,8 @@ def explain(state: ClusterState, service: ServiceState, now: float, only: Task |
         *(trouble for task in newest for trouble in _of_task(state, name, task, scheduler)),
     ]
     nodes = sorted(state.nodes.values(), key=lambda node: node.name)
-    fits = [_fit(state, scheduler, service, version.version, node, now) for node in nodes]
+    slot = 0 if only is None else only.slot
+    fits = [_fit(state, scheduler, service, version.version, node, slot, now) for node in nodes]
     return Explanation(what, name, spec.replicas, running, tuple(troubles), tuple(fits))
 
 
@@ -97,17 +98,17 @@ def _change_for(state: ClusterState, service: str, task: Task, scheduler: Schedu
         if last is not None and status is not None and status.state in _ENDED_BADLY:
             node = state.nodes.get(last.node or "")
             return failures.change_for(status, service, "the node" if node is None else node.name)
-    if task.reason != scheduler.no_room():
+    if task.reason != scheduler.no_room(task.slot):
         return ""
     return "any of the changes below would make a node fit"
 
 
 def _fit(
-    state: ClusterState, scheduler: Scheduler, service: ServiceState, version: int, node: Node, now: float
+    state: ClusterState, scheduler: Scheduler, service: ServiceState, version: int, node: Node, slot: int, now: float
 ) -> NodeFit:
     here = [task for task in state.all_of(service.uid) if task.node == node.id]
     own = sum(map(state.is_live, here))
-    reasons = tuple(Trouble(node.name, test.say([node]), test.remedy(node)) for test in scheduler.refusals(node))
+    reasons = tuple(Trouble(node.name, test.say([node]), test.remedy(node)) for test in scheduler.refusals(node, slot))
     fresh = [task for task in here if task.version == version]
     return NodeFit(node.name, own, not reasons, reasons, tuple(_failed_on(state, service.full_name, node, fresh, now)))
 

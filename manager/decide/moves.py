@@ -70,7 +70,7 @@ def _find_places(picture: ServicePicture, leaving: list[tuple[Slot, Node]], foun
     for slot, node in leaving:
         drained = node.availability is Availability.DRAIN
         try:
-            place = scheduler.pick()
+            place = scheduler.pick(slot.number)
         except NoRoom as problem:
             if drained:
                 found.notes[slot.number] = f"node {node.name} is drained; it stays until there is room: {problem}"

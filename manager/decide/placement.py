@@ -78,9 +78,7 @@ class Placement:
 
     def pinned_by(self, task: Task) -> str:
         """Give the volume that holds a task to its node, "" for none."""
-        volumes = self._picture.state.volumes
-        bound = (name for name in self._scheduler.volumes if name in volumes and volumes[name].node == task.node)
-        return next(bound, "")
+        return "" if task.node is None else self._scheduler.holds(task.slot, task.node)
 
     def make(self, new: Sequence[NewTask], service: ServiceState) -> None:
         """Write as many new tasks as the plan takes; the service's record, with their number, goes with the first."""
@@ -132,14 +130,14 @@ class Placement:
             task = dataclasses.replace(task, reason=self._held)
         else:
             try:
-                task, claims = self._place(dataclasses.replace(task, held=waits))
+                task, claims, names = self._place(dataclasses.replace(task, held=waits))
             except NoRoom as problem:
                 # With the one before it gone there may be room.
                 task = dataclasses.replace(task, reason=WAITS if waits else str(problem))
             else:
                 assert task.node is not None
-                volumes = self._scheduler.bindings(task.node, task.stack_uid, self._picture.now)
-                guards += [key_for(Node, task.node), *(key_for(Volume, name) for name in self._scheduler.volumes)]
+                volumes = self._scheduler.bindings(names, task.node, task.stack_uid, self._picture.now)
+                guards += [key_for(Node, task.node), *(key_for(Volume, name) for name in names)]
                 guards += [key_for(Network, endpoint.network) for endpoint in task.endpoints]
         if stored == task:
             return
@@ -172,16 +170,18 @@ class Placement:
         for old in before:
             if old.node is None or old.yields or state.has_ended(old) or state.is_lost(old.node):
                 continue
-            if old.version != task.version or self._scheduler.volumes or self._picture.spec.mode.is_job:
+            if old.version != task.version or self._scheduler.has_volumes or self._picture.spec.mode.is_job:
                 return True
         return False
 
-    def _place(self, task: Task) -> tuple[Task, list[Claim]]:
+    def _place(self, task: Task) -> tuple[Task, list[Claim], tuple[str, ...]]:
+        """Give a task its node and addresses; with it, its claims and volumes. Raises NoRoom."""
         if self._networks is None:
             raise NoRoom(self._network_problem)
-        node = task.meant_for or self._scheduler.pick()
+        node = task.meant_for or self._scheduler.pick(task.slot)
         if task.meant_for:
             self._scheduler.pick_on(node)
+        volumes = self._scheduler.volumes_of(task, node)
         endpoints: list[Endpoint] = []
         claims: list[Claim] = []
         for network, aliases in self._networks:
@@ -191,4 +191,4 @@ class Placement:
             endpoints.append(endpoint)
             claims += claimed
         claims += [host_port_claim(port, node, task.id) for port in self._picture.spec.ports if port.mode == "host"]
-        return dataclasses.replace(task, node=node, endpoints=tuple(endpoints), reason=""), claims
+        return dataclasses.replace(task, node=node, endpoints=tuple(endpoints), reason=""), claims, volumes

@@ -126,7 +126,7 @@ def moves(
     if spec.mode is not ServiceMode.REPLICATED or not whole or at_work or (len(live) < 2 and not include_single):
         return
     scheduler = Scheduler(state, head, spec, tasks, now, version.version)
-    if scheduler.volumes:
+    if scheduler.has_volumes:
         return
     loads = Counter() if loads is None else loads
     for task in sorted(live, key=lambda task: -task.slot):

@@ -1,6 +1,6 @@
 """Which node a task runs on: the first, in the order of `ranking`, that passes the `filters`; or why there is none.
 
-A named local volume lives on one node, the first that got it, and its tasks go there or wait.
+A named local volume lives on one node, the first that got it, and its tasks go there or wait (`volumes`).
 """
 
 from __future__ import annotations
@@ -11,17 +11,16 @@ from itertools import zip_longest
 
 from cluster.model.node import Node
 from cluster.model.service import ServiceSpec
-from cluster.model.stack import StackRevision, StackSpec
+from cluster.model.stack import StackRevision
 from cluster.model.task import Task, TaskState
-from cluster.model.volume import Volume, VolumeSpec
+from cluster.model.volume import Volume
 from manager.decide.allocator import NoRoom
 from manager.decide.constraints import parsed, reading_of
 from manager.decide.filters import Filter, Use, general_filters, lasting_filters, room_filters
 from manager.decide.ranking import FAULTY, LATELY, Branch, Leaf, Rank, tree
+from manager.decide.volumes import names_of
 from manager.picture import ClusterState
 from manager.roster import Grouping, Place, Values, place_of
-
-SHARED_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs"})
 
 
 class Scheduler:
@@ -50,25 +49,30 @@ class Scheduler:
                 self._count(task, task.node, now, version)
         use = Use(lambda node: self._own[node] + self._leaving[node], self._planned.__getitem__)
         self._lasting, self._room = lasting_filters(state, head, spec), room_filters(state, spec, use)
-        self.volumes = local_volumes(head.spec, spec)
-        self._bound = {name: state.volumes[name].node for name in self.volumes if name in state.volumes}
-        self._unbound = tuple(name for name in self.volumes if name not in state.volumes)
+        self._names = names_of(state, head, spec, head.services[spec.name].version if version is None else version)
+        self._bound: dict[str, str] = {}
+        self._made: set[str] = set()
         self._order: Branch | Leaf | None = None
         self._spread_of: Callable[[Node], Values] | None = None
         self._spread_counts = Counter[Values]()
         self._refusal = ""
 
-    def pick(self) -> str:
-        """Give the node for one more task, counting it there. Raises NoRoom with the reason for people."""
-        if self._bound:
-            node: str | None = self._pick_bound()
+    @property
+    def has_volumes(self) -> bool:
+        """Tell whether the service has volumes on one node's disk."""
+        return bool(self._names.written)
+
+    def pick(self, slot: int = 0) -> str:
+        """Give the node for one more task, of a slot if any, counting it there. Raises NoRoom with the reason."""
+        if bound := self._bound_to(slot):
+            node: str | None = self._pick_bound(bound)
         else:
             self._order = self._order or self._ordered()
             node = self._order.take()
         if node is None:
             self._refusal = self._refusal or self._why_none()
             raise NoRoom(self._refusal)
-        self._plan(node)
+        self._plan(node, slot)
         return node
 
     def better_than(self, node: str, loads: Mapping[str, int]) -> str | None:
@@ -119,7 +123,7 @@ class Scheduler:
         why = self.why_not(node)
         if why:
             raise NoRoom(f"node {self._name(node)} {why}")
-        self._plan(node)
+        self._plan(node, 0)
 
     def why_not(self, node: str) -> str:
         """Tell why a task does not fit a node, "" when it does: `is drained`."""
@@ -128,11 +132,11 @@ class Scheduler:
         refused = self.refusals(self._state.nodes[node])
         return refused[0].say([self._state.nodes[node]]) if refused else ""
 
-    def no_room(self) -> str:
+    def no_room(self, slot: int = 0) -> str:
         """Tell why one more task would find no node, "" when it would find one."""
-        if self._bound:
+        if bound := self._bound_to(slot):
             try:
-                self._pick_bound()
+                self._pick_bound(bound)
             except NoRoom as problem:
                 return str(problem)
             return ""
@@ -143,20 +147,45 @@ class Scheduler:
         """Tell whether a node is of the kind that the service asks for, whatever state it is in."""
         return all(test.passes(self._state.nodes[node]) for test in self._lasting)
 
-    def bindings(self, node: str, stack_uid: str, now: float) -> list[Volume]:
-        """Give the records of the volumes that exist nowhere yet, for the first task that gets them."""
-        made = [Volume(name, node, stack_uid, now) for name in self._unbound]
-        self._unbound = ()
-        return made
+    def volumes_of(self, task: Task, node: str) -> tuple[str, ...]:
+        """Name the volumes that a task has on a node. Raises NoRoom when one of that name is on another."""
+        names = self._names.of_task(self._state, task, self._state.nodes[node])
+        for name in names:
+            there = self._state.volumes.get(name)
+            if there is not None and there.node != node:
+                raise NoRoom(
+                    f"volume {name} is on node {self._name(there.node)}, the task would be on {self._name(node)}"
+                )
+        return names
 
-    def refusals(self, node: Node) -> list[Filter]:
+    def bindings(self, names: Iterable[str], node: str, stack_uid: str, now: float) -> list[Volume]:
+        """Give the records of the volumes that exist nowhere yet, for the first task that gets them."""
+        new = [name for name in names if name not in self._state.volumes and name not in self._made]
+        self._made.update(new)
+        return [Volume(name, node, stack_uid, now) for name in new]
+
+    def holds(self, slot: int, node: str) -> str:
+        """Give a volume that ties a slot to a node, "" for none."""
+        return next((name for name, place in self._bound_to(slot).items() if place == node), "")
+
+    def refusals(self, node: Node, slot: int = 0) -> list[Filter]:
         """Give all filters that a node does not pass."""
-        return [test for test in (*self._elsewhere(), *self._all()) if not test.passes(node)]
+        return [test for test in (*self._elsewhere(slot), *self._all()) if not test.passes(node)]
+
+    def _bound_to(self, slot: int) -> dict[str, str]:
+        """Give the nodes of the volumes that exist of those that a slot has wherever its task runs."""
+        stored, found = self._state.volumes, {}
+        for name in self._names.of_slot(slot):
+            if name in stored:
+                found[name] = stored[name].node
+            elif name in self._bound:
+                found[name] = self._bound[name]
+        return found
 
     def _all(self) -> list[Filter]:
         return [*general_filters(self._state), *self._lasting, *self._room]
 
-    def _elsewhere(self) -> list[Filter]:
+    def _elsewhere(self, slot: int) -> list[Filter]:
         """Give filters for where the volumes are."""
 
         def filter_for(volume: str, place: str) -> Filter:
@@ -164,7 +193,7 @@ class Scheduler:
             remedy = f"run the service on {self._name(place)}, or use a volume that all nodes reach"
             return Filter(lambda node: node.id == place, f"does not {text}", f"do not {text}", lambda node: remedy)
 
-        return [filter_for(volume, place) for volume, place in sorted(self._bound.items())]
+        return [filter_for(volume, place) for volume, place in sorted(self._bound_to(slot).items())]
 
     def _count(self, task: Task, node: str, now: float, version: int | None) -> None:
         state = self._state
@@ -178,12 +207,11 @@ class Scheduler:
             self._failed[node] += 1
             self._rejected[node] += status.state is TaskState.REJECTED
 
-    def _plan(self, node: str) -> None:
+    def _plan(self, node: str, slot: int) -> None:
         self._own[node] += 1
         self._planned[node] += 1
         self._refusal = ""
-        if self.volumes:
-            self._bound = dict.fromkeys(self.volumes, node)
+        self._bound.update(dict.fromkeys(self._names.of_slot(slot), node))
 
     # The order of nodes
 
@@ -253,16 +281,16 @@ class Scheduler:
 
     # Volumes
 
-    def _pick_bound(self) -> str:
-        places = sorted((volume, self._name(node)) for volume, node in self._bound.items())
+    def _pick_bound(self, bound: Mapping[str, str]) -> str:
+        places = sorted((volume, self._name(node)) for volume, node in bound.items())
         volume, name = places[0]
-        for going in self.volumes:
+        for going, place in places:
             if going in self._state.volumes and self._state.volumes[going].removing:
-                raise NoRoom(f"volume {going} is being removed on node {self._name(self._bound[going])}")
-        if len(set(self._bound.values())) > 1:
+                raise NoRoom(f"volume {going} is being removed on node {place}")
+        if len(set(bound.values())) > 1:
             where = ", ".join(f"{volume} on {name}" for volume, name in places)
             raise NoRoom(f"its volumes are on different nodes: {where}")
-        ident = self._bound[volume]
+        ident = bound[volume]
         node = self._state.nodes.get(ident)
         if node is None:
             raise NoRoom(f"volume {volume} is on node {ident}, which is no longer in the cluster")
@@ -277,17 +305,3 @@ class Scheduler:
 
     def _name(self, node: str) -> str:
         return self._state.nodes[node].name if node in self._state.nodes else node
-
-
-def local_volumes(stack: StackSpec, spec: ServiceSpec) -> tuple[str, ...]:
-    """Give the full names of the volumes of a service that lie on one node's disk; a global one has its own on each."""
-    if spec.mode.is_global:
-        return ()
-    by_name = {volume.name: volume for volume in stack.volumes.values()}
-    return tuple(sorted({name for name in spec.volume_names if _is_local(by_name.get(name))}))
-
-
-def _is_local(volume: VolumeSpec | None) -> bool:
-    if volume is None:
-        return True
-    return volume.driver in ("", "local") and volume.driver_options.get("type") not in SHARED_FILE_SYSTEMS

@@ -11,11 +11,13 @@ from cluster.codec import key_for, key_of, sealed_key
 from cluster.model.network import INGRESS, Network, network_id
 from cluster.model.node import Node, NodeStatus
 from cluster.model.secret import Content, stack_owner
-from cluster.model.service import ServiceState
+from cluster.model.service import ServiceSpec, ServiceState
 from cluster.model.stack import Stack, StackRevision
 from cluster.model.volume import Volume
+from cluster.templates import is_template
 from manager.decide.allocator import NetworkAllocator, NoRoom
 from manager.decide.plan import Draft, Plan
+from manager.decide.volumes import may_be_called, volumes_of
 from manager.picture import ClusterState
 
 REVISIONS_KEPT = 25
@@ -108,7 +110,7 @@ def _remove_volumes(state: ClusterState, draft: Draft, stack: Stack) -> bool:
     for volume in _volumes_of(state, stack, set(specs) - external):
         verdict = state.node_states.get(volume.node)
         going = dataclasses.replace(volume, removing=True, stack_uid=stack.uid)
-        if volume.node not in state.nodes or volume.name in external:
+        if volume.node not in state.nodes or any(may_be_called(name, volume.name) for name in external):
             draft.step(f"forget where volume {volume.name} is", deletes=[key_of(volume)])
             continue
         if going != volume:
@@ -127,14 +129,23 @@ def _volumes_of(state: ClusterState, stack: Stack, own: set[str]) -> list[Volume
         for n in {other.head, *state.versions_used.get(other.uid, ())}
         if (revision := state.revisions.get(other.uid, {}).get(n)) is not None
         for service in revision.spec.services.values()
-        for name in service.volume_names
+        for name in _volumes_named(state, revision, service)
     }
     return [
         volume
         for name, volume in sorted(state.volumes.items())
-        if volume.stack_uid == stack.uid or (name in own and volume.stack_uid not in state.stack_names)
+        if volume.stack_uid == stack.uid
+        or (volume.stack_uid not in state.stack_names and any(may_be_called(one, name) for one in own))
         if volume.removing or name not in elsewhere
     ]
+
+
+def _volumes_named(state: ClusterState, revision: StackRevision, service: ServiceSpec) -> set[str]:
+    """Give the volumes that a service means, those by templates as far as its tasks have them."""
+    names = set(service.volume_names)
+    if any(map(is_template, names)):
+        names.update(*(volumes_of(state, task) for task in state.all_of(revision.services[service.name].uid)))
+    return names
 
 
 def _prune(state: ClusterState, draft: Draft, stack: Stack, head: StackRevision) -> None:

@@ -32,8 +32,8 @@ from cluster.model.update import UpdateStatus
 from manager.decide import handover, progress, rollback
 from manager.decide.restarts import Rests, after_end, policy_for
 from manager.decide.rollback import Undo
-from manager.decide.scheduler import local_volumes
 from manager.decide.slots import ServicePicture, Slot
+from manager.decide.volumes import local_volumes
 
 SETTLE = 0.3
 """Seconds that a task without a health check must have run to count: what cannot run at all mostly ends sooner.

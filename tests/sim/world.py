@@ -37,7 +37,7 @@ from cluster.model.task import Task, TaskState, TaskStatus
 from cluster.model.volume import Volume
 from cluster.protocol import HOLDS, VERSION
 from manager.decide.plan import Step
-from manager.decide.scheduler import local_volumes
+from manager.decide.volumes import volumes_of
 from manager.etcd.records import Compare, Operation, Put, TxnResult
 from manager.invariants import backwards, broken
 from manager.leader import Leader
@@ -251,9 +251,7 @@ class World:
                 for address in endpoint.addresses:
                     key = f"{PREFIX}claim/address/{endpoint.network}/{address}"
                     self.hold(key in owned, f"{address} of {task.id} on {agent.name} was freed while in use")
-            revision = self.truth.revisions.get(task.stack_uid, {}).get(task.version)
-            spec = self.truth.spec_of(task)
-            for name in local_volumes(revision.spec, spec) if revision and spec else ():
+            for name in volumes_of(self.truth, task):
                 volume = self.truth.volumes.get(name)
                 self.hold(volume is not None and volume.node == agent.node, f"volume {name} is used on {agent.name}")
                 slot = f"{name}/{task.service_uid}/{task.slot}"

@@ -9,7 +9,7 @@ from cluster.model.stack import StackSpec
 from cluster.model.task import TaskState
 from cluster.model.volume import VolumeSpec
 from manager.decide import constraints
-from manager.decide.scheduler import local_volumes
+from manager.decide.volumes import local_volumes
 from tests.manager.decide.builders import NOW, Lab, a_description, a_service, a_stack
 
 
