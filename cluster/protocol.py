@@ -11,8 +11,9 @@ nothing before the last page of a full set has arrived.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -316,6 +317,7 @@ STDOUT, STDERR, STREAM_ERROR, STREAM_END = b"\x01", b"\x02", b"\x03", b"\x04"
 _encoder = msgspec.json.Encoder()
 _to_manager: msgspec.json.Decoder[ToManager] = msgspec.json.Decoder(ToManager)
 _to_agent: msgspec.json.Decoder[ToAgent] = msgspec.json.Decoder(ToAgent)
+_page = msgspec.json.Decoder(Page)
 
 
 def encode(message: ToManager | ToAgent) -> bytes:
@@ -342,38 +344,58 @@ class Assignments:
     items: dict[str, Item] = field(default_factory=dict)
 
 
-def paginate(
-    epoch: int, revision: int, items: tuple[Item, ...], removed: tuple[str, ...] = (), *, full: bool
-) -> list[Page]:
-    """Cut a set into pages whose frames stay below MAX_FRAME (one huge item alone may exceed it)."""
-    pages: list[Page] = []
-    batch: list[Item] = []
+class Part(NamedTuple):
+    """An item as it stands in a frame: the field of the page that it belongs in, and its text there."""
+
+    field: str
+    text: bytes
+
+
+_FIELDS: dict[type, str] = {
+    ServiceItem: "services",
+    TaskItem: "tasks",
+    NetworkItem: "networks",
+    PeerItem: "peers",
+    PortItem: "ports",
+    VolumeItem: "volumes",
+    VipItem: "vips",
+}
+
+
+def part(item: Item) -> Part:
+    """Write an item once for all whom it is told."""
+    return Part(_FIELDS[type(item)], _encoder.encode(item))
+
+
+def frames(
+    epoch: int, revision: int, parts: Iterable[Part], removed: tuple[str, ...] = (), *, full: bool
+) -> Iterator[bytes]:
+    """Cut a set into the frames of its pages, each below MAX_FRAME (one huge item alone may exceed it)."""
+    texts: dict[str, list[bytes]] = {}
     size = 0
 
-    def flush(gone: tuple[str, ...], *, last: bool) -> None:
-        def of(kind: type) -> tuple:  # type: ignore[type-arg]
-            return tuple(item for item in batch if isinstance(item, kind))
+    def frame(gone: tuple[str, ...], *, last: bool) -> bytes:
+        head = {"type": "assignments", "epoch": epoch, "revision": revision, "full": full, "last": last}
+        items = {name: msgspec.Raw(b"[" + b",".join(some) + b"]") for name, some in texts.items()}
+        texts.clear()
+        return _encoder.encode(head | items | ({"removed": gone} if gone else {}))
 
-        pages.append(
-            Page(
-                epoch, revision, full, last,
-                of(ServiceItem), of(TaskItem), of(NetworkItem), of(PeerItem), of(PortItem), gone, of(VolumeItem),
-                of(VipItem),
-            )
-        )  # fmt: skip
-        batch.clear()
-
-    for item in items:
-        cost = len(_encoder.encode(item)) + 1
-        if batch and size + cost > MAX_FRAME - 1024:
-            flush((), last=False)
+    for name, text in parts:
+        if size and size + len(text) + 1 > MAX_FRAME - 1024:
+            yield frame((), last=False)
             size = 0
-        batch.append(item)
-        size += cost
+        texts.setdefault(name, []).append(text)
+        size += len(text) + 1
     room = max(1, (MAX_FRAME - 1024) // 96)
     chunks = [removed[i : i + room] for i in range(0, len(removed), room)] or [()]
     if size and removed:
-        flush((), last=False)
+        yield frame((), last=False)
     for index, chunk in enumerate(chunks):
-        flush(chunk, last=index == len(chunks) - 1)
-    return pages
+        yield frame(chunk, last=index == len(chunks) - 1)
+
+
+def paginate(
+    epoch: int, revision: int, items: tuple[Item, ...], removed: tuple[str, ...] = (), *, full: bool
+) -> list[Page]:
+    """Cut a set into pages, as `frames` does."""
+    return [_page.decode(frame) for frame in frames(epoch, revision, map(part, items), removed, full=full)]

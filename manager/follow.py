@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 
 from cluster.codec import PREFIX
-from manager.etcd import Etcd, Snapshot
+from manager.etcd import Batch, Etcd, Snapshot, records
 from manager.picture import Change, ClusterState, Event
 
 log = logging.getLogger(__name__)
@@ -17,6 +17,9 @@ log = logging.getLogger(__name__)
 GC_THRESHOLDS = (5_000, 20, 100)
 """A collection of everything comes after ten million objects more than before, not after seventy thousand: it holds the
 event loop for as long as it takes to walk through all that was loaded since the start, and finds next to nothing."""
+
+SLICE = 200
+"""Changes after which the event loop's others have their turn; those of one transaction are never parted."""
 
 Listener = Callable[[list[Change]], None]
 
@@ -40,11 +43,9 @@ class Follower:
             async for news in following:
                 if isinstance(news, Snapshot):
                     listing = ((item.key, item.value, item.mod_revision) for item in news.items)
-                    changes = self.state.replace(listing, news.revision)
+                    self._tell(self.state.replace(listing, news.revision))
                 else:
-                    events = (Event(e.key, e.current.value if e.current else None, e.revision) for e in news.events)
-                    changes = self.state.apply(events, news.revision)
-                self._tell(changes)
+                    await self._take_in(news)
                 if not self.loaded.is_set():
                     # What is loaded now mostly stays: the collector need not walk through it again and again.
                     gc.collect()
@@ -52,6 +53,13 @@ class Follower:
                     gc.set_threshold(*GC_THRESHOLDS)
                     log.info("loaded the cluster's state at revision %d", self.state.revision)
                     self.loaded.set()
+
+    async def _take_in(self, news: Batch) -> None:
+        """Go on some transactions at a time: after a stall or an outage thousands of changes come together."""
+        for some in _slices(news.events):
+            events = (Event(e.key, e.current.value if e.current else None, e.revision) for e in some)
+            self._tell(self.state.apply(events, some[-1].revision))
+            await asyncio.sleep(0)
 
     async def reached(self, revision: int) -> None:
         """Wait until the picture shows everything up to a revision, such as that of a txn of one's own."""
@@ -78,3 +86,13 @@ class Follower:
                 self._waiting.append((revision, future))
             elif not future.done():
                 future.set_result(None)
+
+
+def _slices(events: Sequence[records.Event]) -> Iterator[Sequence[records.Event]]:
+    """Cut what happened between transactions, after SLICE changes or more."""
+    begin = 0
+    for end in range(1, len(events)):
+        if end - begin >= SLICE and events[end].revision != events[end - 1].revision:
+            yield events[begin:end]
+            begin = end
+    yield events[begin:]

@@ -1,8 +1,9 @@
 """What agents are to be given, kept up to date change by change, so that the cost follows what changed.
 
 The endpoints of a network are one *topic*, the published ports another: each is worked out once, however many agents
-read it, and remembers what changed since when. A *reader* is one session's place in them; it reads whenever it can
-send, and gets the newest of everything and nothing twice. What it has read adds up to `assignments.assignments`.
+read it, written as it goes over the wire, and remembers what changed since when. A *reader* is one session's place in
+them; it reads whenever it can send, and gets the newest of everything and nothing twice. What it has read adds up to
+`assignments.assignments`.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from cluster.model.service import ServiceState
 from cluster.model.stack import Stack
 from cluster.model.task import Task, TaskStatus
 from cluster.model.volume import Volume
-from cluster.protocol import Item
+from cluster.protocol import Item, Part, part
 from manager.picture import Change, ClusterState
 from manager.sessions.assignments import Made, memberships, own, peer, ports, shared, vip
+from manager.sessions.turns import Turns
 
 PORTS = "ports"
 """The topic of published ports; all others are called by the network's id."""
@@ -31,6 +33,9 @@ PACE = 0.03
 MOST_SETS = 1000.0
 """Sets a second that all sessions together send when everything changes for everybody."""
 
+EACH_ROUND = 4
+"""Sessions that send or record in one round of the event loop: so many can wake together that it would stand still."""
+
 SPARE = 100
 """Marks of changes that a topic keeps beyond two for each of its items."""
 
@@ -39,23 +44,24 @@ class Topic:
     """Items by ident, with the order in which they last changed. `None` marks one that is gone."""
 
     def __init__(self) -> None:
-        self.items: dict[str, Item] = {}
+        self.parts: dict[str, Part] = {}
         self.version = 0
         self.forgotten = 0
         self._changed: dict[str, int] = {}
 
     def put(self, ident: str, item: Item | None) -> bool:
         """Set or, with None, drop an item; tells whether that changed anything."""
-        if self.items.get(ident) == item:
+        written = None if item is None else part(item)
+        if self.parts.get(ident) == written:
             return False
-        if item is None:
-            del self.items[ident]
+        if written is None:
+            del self.parts[ident]
         else:
-            self.items[ident] = item
+            self.parts[ident] = written
         self.version += 1
         self._changed.pop(ident, None)
         self._changed[ident] = self.version
-        if len(self._changed) > 2 * len(self.items) + SPARE:
+        if len(self._changed) > 2 * len(self.parts) + SPARE:
             self._forget()
         return True
 
@@ -79,6 +85,7 @@ class Board:
         self.state = state
         self._topics: dict[str, Topic] = {PORTS: Topic()}
         self.readers = 0
+        self.turns = Turns(EACH_ROUND)
         self.made: Made = {}
         self._reading: dict[str, set[Reader]] = {}
         self._published: dict[str, set[str]] = {}
@@ -210,11 +217,11 @@ def _own(node: str) -> str:
 
 
 class News(NamedTuple):
-    """What a reader has not been told yet. If `full`, the items are all there are, and whatever else it had is gone."""
+    """What a reader has not been told yet. If `full`, the parts are all there are, and whatever else it had is gone."""
 
     revision: int
     full: bool
-    items: dict[str, Item]
+    parts: dict[str, Part]
     gone: set[str]
 
 
@@ -237,6 +244,10 @@ class Reader:
     def pace(self) -> float:
         return self._board.pace
 
+    async def turn(self) -> None:
+        """Wait until this session may work on: at most EACH_ROUND of all do in one round of the event loop."""
+        await self._board.turns.take()
+
     def close(self) -> None:
         self._board.readers -= 1
         for name in (*self._places, _own(self.node)):
@@ -245,45 +256,45 @@ class Reader:
     def read(self) -> News:
         """Give what is new, changed or gone since the last time; at first, and after too many changes, everything."""
         self.news.clear()
-        items: dict[str, Item] = {}
+        parts: dict[str, Part] = {}
         gone: set[str] = set()
         if self.stale:
             self.stale = False
-            self._read_own(items, gone)
+            self._read_own(parts, gone)
         for name in tuple(self._places):
-            self._read_topic(name, items, gone)
+            self._read_topic(name, parts, gone)
         full, self._behind = self._behind, False
         if full:
-            items = dict(self._own)
+            parts = {ident: part(item) for ident, item in self._own.items()}
             for name in self._places:
-                items.update(self._board.topic(name).items)
-        return News(self._board.state.revision, full, items, set() if full else gone)
+                parts.update(self._board.topic(name).parts)
+        return News(self._board.state.revision, full, parts, set() if full else gone)
 
-    def _read_own(self, items: dict[str, Item], gone: set[str]) -> None:
+    def _read_own(self, parts: dict[str, Part], gone: set[str]) -> None:
         state = self._board.state
         found = own(state, self.node, self._board.made)
-        items.update((ident, item) for ident, item in found.items() if self._own.get(ident) != item)
+        parts.update((ident, part(item)) for ident, item in found.items() if self._own.get(ident) != item)
         gone.update(ident for ident in self._own if ident not in found)
         self._own = found
         wanted = {PORTS, *memberships(state, self.node)}
         for name in [name for name in self._places if name not in wanted]:
             topic, place = self._board.topic(name), self._places.pop(name)
             self._behind |= place < topic.forgotten
-            gone.update(topic.items, topic.since(place))
+            gone.update(topic.parts, topic.since(place))
             self._board._leave(self, name)
         for name in wanted - set(self._places):
             topic = self._board.topic(name)
             self._places[name] = topic.version
             self._board._follow(self, name)
-            items.update(topic.items)
+            parts.update(topic.parts)
 
-    def _read_topic(self, name: str, items: dict[str, Item], gone: set[str]) -> None:
+    def _read_topic(self, name: str, parts: dict[str, Part], gone: set[str]) -> None:
         topic, place = self._board.topic(name), self._places[name]
         self._places[name] = topic.version
         self._behind |= place < topic.forgotten
         for ident in topic.since(place):
-            item = topic.items.get(ident)
-            if item is None:
+            written = topic.parts.get(ident)
+            if written is None:
                 gone.add(ident)
             else:
-                items[ident] = item
+                parts[ident] = written

@@ -32,7 +32,7 @@ from cluster.protocol import (
     VolumesRemoved,
     decode_to_manager,
     encode,
-    paginate,
+    frames,
 )
 from manager.etcd import Refused
 from manager.picture import ClusterState
@@ -233,13 +233,14 @@ class AgentSession:
                 await self._reader.news.wait()
                 await self._empty_outbox()
                 await asyncio.sleep(DEBOUNCE)
+                await self._reader.turn()
                 news = self._reader.read()
                 await self._empty_outbox()
-                if not (news.full or news.items or news.gone):
+                if not (news.full or news.parts or news.gone):
                     continue
-                items, gone = tuple(news.items.values()), tuple(news.gone)
-                for page in paginate(self.epoch, news.revision, items, gone, full=news.full):
-                    await self._socket.send_bytes(encode(page))
+                for frame in frames(self.epoch, news.revision, news.parts.values(), tuple(news.gone), full=news.full):
+                    await self._socket.send_bytes(frame)
+                    await self._reader.turn()
                     await self._empty_outbox()
                 # The first of many changes goes at once, the others together: a hundred tasks that start are few pages.
                 await asyncio.sleep(self._reader.pace)
@@ -277,6 +278,7 @@ class AgentSession:
         while not self._over.is_set():
             await self._to_record.wait()
             self._to_record.clear()
+            await self._reader.turn()
             try:
                 await self._flush()
             except Fenced:

@@ -18,7 +18,17 @@ from cluster.model.service import NetworkAttachment, PortSpec
 from cluster.model.stack import ServiceVersion, Stack, StackRevision, StackSpec
 from cluster.model.task import Desired, TaskState
 from cluster.model.volume import Volume
-from cluster.protocol import Item, NetworkItem, PeerItem, TaskItem, VipItem, VolumeItem, paginate
+from cluster.protocol import (
+    Item,
+    NetworkItem,
+    Page,
+    PeerItem,
+    TaskItem,
+    VipItem,
+    VolumeItem,
+    decode_to_agent,
+    frames,
+)
 from manager.picture import ClusterState, Event
 from manager.sessions import board as board_module
 from manager.sessions.assignments import assignments
@@ -50,11 +60,12 @@ class World:
             self.readers[name] = self.board.read(name)
             self.told[name] = {}
         news = self.readers[name].read()
-        assert not set(news.items) & news.gone
-        pages = paginate(1, news.revision, tuple(news.items.values()), tuple(news.gone), full=news.full)
+        assert not set(news.parts) & news.gone
+        pages = map(decode_to_agent, frames(1, news.revision, news.parts.values(), tuple(news.gone), full=news.full))
         if news.full:
             self.told[name] = {}
         for page in pages:
+            assert isinstance(page, Page)
             self.told[name].update((item.ident, item) for item in page.items)
             for ident in page.removed:
                 self.told[name].pop(ident, None)  # what came and went in between is taken back, but was never given
@@ -164,7 +175,7 @@ def test_a_port_is_told_to_all() -> None:
     world.happen(publishing((8080,), 2))
     assert all(reader.news.is_set() for reader in world.readers.values())
     news = world.readers["n3"].read()
-    assert set(news.items) == {"port/tcp/8080"} and not news.full
+    assert set(news.parts) == {"port/tcp/8080"} and not news.full
 
 
 def test_a_reader_that_has_closed_leaves_nothing_behind() -> None:
