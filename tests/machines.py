@@ -84,7 +84,11 @@ class Machine:
         self._pid = 0
 
     def boot(self) -> None:
-        """Switch it on, with an empty disk the first time."""
+        """Switch it on, with an empty disk the first time, and wait until its engine answers."""
+        self.switch_on()
+        self.await_engine()
+
+    def switch_on(self) -> None:
         for each in ("root", "upper", "work", "docker"):
             (self._home / each).mkdir(parents=True, exist_ok=True)
         layers = f"lowerdir={require_host()},upperdir={self._home}/upper,workdir={self._home}/work"
@@ -107,6 +111,8 @@ class Machine:
              "--kill-child", "sh", "-c", _BOOT, "boot", str(self.root), self.name, *map(str, self._shared)],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         )  # fmt: skip
+
+    def await_engine(self) -> None:
         self.until(self._find_init, "it did not boot")
         self.until(lambda: self.run("docker", "version", code=None).returncode == 0, "its engine did not start")
 
@@ -194,7 +200,9 @@ def machines(name: str, subnet: str, count: int, shared: Sequence[Path] = ()) ->
         switch.down()
         switch.up()
         for each in made:
-            each.boot()
+            each.switch_on()
+        for each in made:
+            each.await_engine()
         yield made
     finally:
         for each in made:
