@@ -25,10 +25,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from bench.systems import COMMAND, IMAGE, NODES, STACK, Engine, Stackyard, Swarm
+from cli.client import Client
+from cli.client.contexts import chosen
 from cli.lab import Lab
+from cluster.model.task import Desired, TaskState
 
 PATIENCE = 180.0
 PAUSE = 0.05
@@ -77,27 +79,27 @@ class OfStackyard(Rival):
             "image": IMAGE, "command": COMMAND, "networks": ["a"], "environment": {"V": str(version)}, "deploy": deploy
         }  # fmt: skip
         self._file.write_text(json.dumps({"services": {"web": service}, "networks": {"a": {}}}))
-        self._stack("deploy", "--detach", "-f", str(self._file), "u")
+        self._stack("deploy", "--detach", "--resolve-image", "never", "-f", str(self._file), "u")
 
     def running(self) -> list[tuple[str, str, str]]:
-        tasks = self._ask("ps", "u")
+        # Over the API, as with Swarm: a command for each look would slow down what it looks at.
+        with Client(chosen(None)) as client:
+            tasks = client.tasks("u")
         return [
-            (t["container"], str(t["version"]), t["node"])
+            (t.container, str(t.version), t.node)
             for t in tasks
-            if t["state"] == "running" and t["desired"] == "running"
+            if t.state is TaskState.RUNNING and t.desired is Desired.RUNNING
         ]
 
     def drain(self, node: str, *, on: bool) -> None:
         self._stack("node", "update", node, "--availability", "drain" if on else "active")
 
     def ready(self) -> bool:
-        return [node["status"] for node in self._ask("node", "ls")] == ["ready"] * len(NODES)
+        with Client(chosen(None)) as client:
+            return [node.status for node in client.nodes()] == ["ready"] * len(NODES)
 
     def remove(self) -> None:
         self._stack("rm", "u")
-
-    def _ask(self, *words: str) -> Any:
-        return json.loads(self._stack(*words, "--format", "json"))
 
     def _stack(self, *words: str) -> str:
         return _run([str(STACK), *words])
