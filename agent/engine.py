@@ -16,7 +16,7 @@ import json
 import logging
 import re
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from agent.container import (
     platforms_from,
 )
 from agent.engine_facts import EngineFacts, facts_from, peer_started_at
+from agent.hijack import Hijacked, hijacked
 from cluster.errors import Failed, StackyardError, Unavailable
 from cluster.protocol import STDERR, STDOUT, LogsRequest
 
@@ -302,6 +303,23 @@ class Engine:
             yield _read_raw(answer) if details["Config"]["Tty"] else _read_frames(answer)
         finally:
             answer.close()
+
+    async def ask(self, what: str, method: str, path: str, body: Json | None = None, **params: str) -> Json:
+        """Make a call that has no name of its own here; gives the answer's object, {} where there is none."""
+        with self._sorted(what):
+            sent = None if body is None else json.dumps(body)
+            async with self._api._query(path, method=method, data=sent, params=params) as answer:
+                data = await answer.read()
+        return dict(json.loads(data)) if data.lstrip().startswith(b"{") else {}
+
+    @asynccontextmanager
+    async def upgraded(self, what: str, path: str, body: Json) -> AsyncIterator[Hijacked]:
+        """Have a call turned into a stream of bytes both ways, which is closed after the block."""
+        async with AsyncExitStack() as stack:
+            with self._sorted(what):
+                target = f"/{self._api.api_version}/{path}"
+                stream = await stack.enter_async_context(hijacked(self.socket, target, body))
+            yield stream
 
     @property
     def _api(self) -> aiodocker.Docker:

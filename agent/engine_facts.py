@@ -67,19 +67,24 @@ def _resources(info: Mapping[str, Any]) -> dict[str, int]:
     return counts
 
 
+def peer(path: Path) -> int:
+    """Give the process that serves a UNIX socket, 0 when it is in a namespace out of sight. Raises OSError."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(5)
+        probe.connect(str(path))
+        return int(struct.unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])
+
+
 def peer_started_at(path: Path) -> float:
     """Tell when the process that serves a UNIX socket began; 0.0 when that cannot be known.
 
     Where systemd listens for the engine, the engine's own pid is in its pid file.
     """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(5)
-        try:
-            probe.connect(str(path))
-            pid, _, _ = struct.unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-            if pid == 1:
-                pid = int((path.parent / "docker.pid").read_text())
-            ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-        except (OSError, ValueError):
-            return 0.0
+    try:
+        pid = peer(path)
+        if pid == 1:
+            pid = int((path.parent / "docker.pid").read_text())
+        ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except (OSError, ValueError):
+        return 0.0
     return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")

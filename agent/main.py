@@ -29,6 +29,7 @@ from agent.journal import Journal
 from agent.network.wiring import Wiring
 from agent.networks import Networks
 from agent.outbox import Outbox
+from agent.reach import Reach
 from agent.resolver import Resolver
 from agent.runner import Runner
 from agent.secrets import Secrets
@@ -179,7 +180,7 @@ async def run(settings: Settings, store: FdStore) -> None:
         secrets=Secrets(SECRETS, Contents(who, managers)),
     )
     runner.resume(journal.read(who.identity.cluster))
-    streams = Streams(who, engine, runner.known)
+    streams = Streams(who, engine, runner.known, Reach(engine, runner.known, wiring))
     images = Images(engine)
     session = Session(who, settings.managers, runner, outbox, streams, images, _describer(settings, runner, wiring))
     await networks.open()

@@ -22,6 +22,7 @@ from agent.images import Images
 from agent.outbox import Outbox
 from agent.runner import Runner
 from agent.streams import Streams
+from cluster.channel import OpenChannel
 from cluster.errors import Failed, StackyardError, Unavailable
 from cluster.model.node import NodeDescription
 from cluster.protocol import (
@@ -182,7 +183,7 @@ class Session:
                         self._runner.assign(given, complete=True)
                 case Recorded(sequence):
                     self._outbox.recorded(sequence)
-                case OpenStream() as wanted:
+                case OpenStream() | OpenChannel() as wanted:
                     self._streams.open(url, wanted)
                 case ResolveImages() as asked:
                     self._images.ask(asked)

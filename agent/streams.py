@@ -7,30 +7,36 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from socket import IPPROTO_TCP, SO_KEEPALIVE, SOL_SOCKET, TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL
 
 import aiohttp
 
+from agent.channel import Channel
 from agent.credentials import Credentials
 from agent.engine import Engine
 from agent.known import Known
+from agent.reach import Reach
+from cluster.channel import OpenChannel
 from cluster.errors import NotFound, StackyardError
 from cluster.protocol import STREAM_END, STREAM_ERROR, LogsRequest, OpenStream
 
 log = logging.getLogger(__name__)
 
 DIAL_TIMEOUT = 5.0
+IDLE, BETWEEN, PROBES = 10, 5, 4
+"""Seconds without a word, and between questions whether the manager's host is there, and how often that is asked."""
 
 
 class Streams:
     """Carries streams. `run` is its life; `open` may be called at any time from the same loop."""
 
-    def __init__(self, credentials: Credentials, engine: Engine, known: Known) -> None:
+    def __init__(self, credentials: Credentials, engine: Engine, known: Known, reach: Reach) -> None:
         self._context = credentials.context()
-        self._engine, self._known = engine, known
-        self._wanted: asyncio.Queue[tuple[str, OpenStream]] = asyncio.Queue()
+        self._engine, self._known, self._reach = engine, known, reach
+        self._wanted: asyncio.Queue[tuple[str, OpenStream | OpenChannel]] = asyncio.Queue()
 
-    def open(self, url: str, wanted: OpenStream) -> None:
-        """Have a stream carried to the manager at `url`."""
+    def open(self, url: str, wanted: OpenStream | OpenChannel) -> None:
+        """Have a stream or channel carried to the manager at `url`."""
         self._wanted.put_nowait((url, wanted))
 
     async def run(self) -> None:
@@ -38,26 +44,31 @@ class Streams:
         async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as group:
             while True:
                 url, wanted = await self._wanted.get()
-                group.create_task(self._carry(http, url, wanted), name=f"stream of {wanted.request.task}")
+                task = wanted.task if isinstance(wanted, OpenChannel) else wanted.request.task
+                group.create_task(self._carry(http, url, wanted, task), name=f"stream of {task}")
 
-    async def _carry(self, http: aiohttp.ClientSession, url: str, wanted: OpenStream) -> None:
+    async def _carry(self, http: aiohttp.ClientSession, url: str, wanted: OpenStream | OpenChannel, task: str) -> None:
         try:
             async with asyncio.timeout(DIAL_TIMEOUT):
                 socket = await http.ws_connect(f"{url}/v1/agent/streams/{wanted.ticket}", ssl=self._context)
+            _keep_alive(socket)
             async with socket:
+                if isinstance(wanted, OpenChannel):
+                    await self._reach.serve(Channel(socket), wanted)
+                    return
                 sending = asyncio.create_task(self._send(socket, wanted.request))
                 # Nothing is to come: what is received is the end of whoever wanted the stream.
                 ending = asyncio.create_task(socket.receive())
                 try:
                     await asyncio.wait((sending, ending), return_when=asyncio.FIRST_COMPLETED)
                 finally:
-                    for task in (sending, ending):
-                        task.cancel()
+                    for each in (sending, ending):
+                        each.cancel()
                     sent, _ = await asyncio.gather(sending, ending, return_exceptions=True)
                 if isinstance(sent, Exception):
                     raise sent
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            log.info("a stream of task %s could not be carried to %s: %s", wanted.request.task, url, error)
+            log.info("a stream of task %s could not be carried to %s: %s", task, url, error)
 
     async def _send(self, socket: aiohttp.ClientWebSocketResponse, request: LogsRequest) -> None:
         try:
@@ -70,3 +81,11 @@ class Streams:
             await socket.send_bytes(STREAM_END)
         except StackyardError as error:
             await socket.send_bytes(STREAM_ERROR + error.message.encode())
+
+
+def _keep_alive(socket: aiohttp.ClientWebSocketResponse) -> None:
+    """Have the kernel find out when the manager's host has gone; a ping would wait behind what a slow reader leaves."""
+    connection = socket.get_extra_info("socket")
+    connection.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
+    for option, value in ((TCP_KEEPIDLE, IDLE), (TCP_KEEPINTVL, BETWEEN), (TCP_KEEPCNT, PROBES)):
+        connection.setsockopt(IPPROTO_TCP, option, value)

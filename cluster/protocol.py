@@ -2,7 +2,7 @@
 
 The agent dials `/v1/agent/session`, says Hello and gets Welcome with the epoch of its session, then pages of
 assignments: first the full set, later what changed. It answers with statuses and a beat each `beat_interval` seconds.
-Frames stay below MAX_FRAME bytes. Streams (logs, exec) never run here: on OpenStream the agent dials
+Frames stay below MAX_FRAME bytes. Streams (logs, exec) never run here: on OpenStream or OpenChannel the agent dials
 `/v1/agent/streams/<ticket>`, a connection of its own per stream, with back-pressure from end to end.
 
 An agent ignores a set of an older epoch, or of an older revision within the epoch, than it has acted on. It removes
@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from cluster.channel import OpenChannel
 from cluster.model.network import Network
 from cluster.model.node import NodeDescription
 from cluster.model.service import PortSpec, ServiceSpec
@@ -308,7 +309,7 @@ class ResolveImages(msgspec.Struct, tag="resolve-images", frozen=True):
 
 
 ToManager = Hello | Beat | Statuses | VolumesRemoved | Programmed | Goodbye | ImagesResolved
-ToAgent = Welcome | Refused | Page | Recorded | OpenStream | ResolveImages
+ToAgent = Welcome | Refused | Page | Recorded | OpenStream | OpenChannel | ResolveImages
 
 
 # Frames of a log stream: the first byte tells the source, the rest is the bytes as the engine gave them.

@@ -9,7 +9,7 @@ import time
 import urllib.parse
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
@@ -21,6 +21,10 @@ from cluster.errors import Failed, NotFound, Unavailable
 from cluster.model.node import Role
 from cluster.model.secret import FileKind
 from cluster.model.stack import StackSpec
+
+if TYPE_CHECKING:
+    from cli.client.channel import Channel
+    from cluster.channel import Purpose
 
 T = TypeVar("T")
 
@@ -219,6 +223,14 @@ class Client:
         return logs.read(
             self._transport, service, lambda text: _read(views.LogLine, text), follow=follow, tail=tail, since=since
         )
+
+    def channel(self, task: str, purpose: Purpose) -> Channel:
+        """Open a channel to a task, `stack_service.slot`: the stack may be left out, and the slot where any will do."""
+        from cli.client.channel import Channel
+
+        path = f"/v1/tasks/{urllib.parse.quote(task, safe='')}/channels/{purpose}"
+        opened, read, headers = self._transport.upgrade(path)
+        return Channel(opened, read, headers["x-stackyard-task"] or task, headers["x-stackyard-node"] or "")
 
     def _get(self, answer: type[T], path: str, **query: Any) -> T:
         return self._ask(answer, "GET", path, query)

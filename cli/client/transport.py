@@ -83,7 +83,26 @@ class Transport:
         finally:
             self.close()
 
-    def _send(self, method: str, path: str, query: dict[str, Any] | None, body: Any) -> http.client.HTTPResponse:
+    def upgrade(self, path: str) -> tuple[socket.socket, bytes, http.client.HTTPMessage]:
+        """Open a WebSocket: gives its socket, what was read of it already, and the answer's headers."""
+        from cli.client import websocket
+
+        self.close()
+        response = self._send("GET", path, None, None, websocket.opening())
+        connection, self._connection = self._connection, None
+        if response.status != 101 or connection is None:
+            raise errors.Failed(f"the manager answered {response.status} where it should open a stream")
+        opened: socket.socket = connection.sock
+        opened.setblocking(False)
+        try:
+            read = response.fp.peek()
+        except ssl.SSLWantReadError:
+            read = b""
+        return opened, read, response.headers
+
+    def _send(
+        self, method: str, path: str, query: dict[str, Any] | None, body: Any, headers: dict[str, str] | None = None
+    ) -> http.client.HTTPResponse:
         asked = {name: value for name, value in (query or {}).items() if value is not None}
         target = path + ("?" + urllib.parse.urlencode(asked, doseq=True) if asked else "")
         data = None if body is None else msgspec.json.encode(body)
@@ -92,7 +111,7 @@ class Transport:
             problems: list[tuple[str, Exception]] = []
             for endpoint in tuple(self._targets):
                 try:
-                    response = self._try(endpoint, method, target, data)
+                    response = self._try(endpoint, method, target, data, headers or {})
                     if response.status < 400:
                         return response
                     told = self._error(response)
@@ -111,14 +130,18 @@ class Transport:
                 raise self._out_of_reach(problems) from problems[0][1]
             time.sleep(_PAUSE)
 
-    def _try(self, endpoint: str, method: str, target: str, data: bytes | None) -> http.client.HTTPResponse:
+    def _try(
+        self, endpoint: str, method: str, target: str, data: bytes | None, headers: dict[str, str]
+    ) -> http.client.HTTPResponse:
         connection = self._connection
         if connection is None:
             connection = self._connection = self._connect(endpoint)
         if connection.sock is None:
             connection.connect()
         connection.sock.settimeout(self._timeout)
-        connection.request(method, target, data, {"Content-Type": "application/json"} if data is not None else {})
+        connection.request(
+            method, target, data, headers | ({"Content-Type": "application/json"} if data is not None else {})
+        )
         return connection.getresponse()
 
     def _connect(self, endpoint: str) -> http.client.HTTPConnection:

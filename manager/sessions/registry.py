@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 import msgspec
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from cluster.channel import Purpose
 from cluster.errors import StackyardError, Unavailable, UserError
 from cluster.model.node import Node, Session
 from cluster.protocol import (
@@ -127,6 +128,17 @@ class Sessions:
         session = self._held[node]
         async with self.streams.open(node, request, session.send) as stream:
             yield stream
+
+    @asynccontextmanager
+    async def open_channel(self, node: str, task: str, purpose: Purpose) -> AsyncIterator[WebSocket]:
+        """Have a node's agent open a channel. Raises Unavailable when that cannot be had from this manager."""
+        if not self.holds(node):
+            raise Unavailable("its agent is not connected to this manager")
+        session = self._held[node]
+        if not session.opens_channels:
+            raise Unavailable("the agent of its node is too old for that", hint="Bring the node to this release.")
+        async with self.streams.open_channel(node, task, purpose, session.send) as socket:
+            yield socket
 
     async def resolve(self, images: Sequence[str]) -> ImagesResolved:
         """Have a node of this manager's look up what images mean now, in a bounded time. Raises nothing."""

@@ -14,6 +14,7 @@ import msgspec
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from cluster import codec, protocol
+from cluster.channel import CHANNELS
 from cluster.errors import Unavailable
 from cluster.model.node import SessionState
 from cluster.model.task import TaskStatus
@@ -125,6 +126,10 @@ class AgentSession:
             and "engine" not in self._want.conditions
             and time.monotonic() - self._heard < 2 * BEAT_INTERVAL
         )
+
+    @property
+    def opens_channels(self) -> bool:
+        return self._version >= CHANNELS
 
     def send(self, message: ToAgent) -> None:
         """Have a message sent as soon as the socket takes it."""

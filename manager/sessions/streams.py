@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from cluster.channel import OpenChannel, Purpose
 from cluster.errors import NotFound, Unavailable
 from cluster.protocol import STREAM_END, STREAM_ERROR, LogsRequest, OpenStream
 
@@ -19,14 +20,14 @@ class Stream:
     """Frames from an agent. Who reads slowly slows the agent down: uvicorn stops reading while a frame waits."""
 
     def __init__(self, socket: WebSocket) -> None:
-        self._socket = socket
+        self.socket = socket
         self.ended = asyncio.Event()
 
     async def frames(self) -> AsyncGenerator[bytes, None]:
         """Give the frames up to the end of the stream. Raises Unavailable when it was cut or the agent failed."""
         while True:
             try:
-                frame = await self._socket.receive_bytes()
+                frame = await self.socket.receive_bytes()
             except WebSocketDisconnect:
                 raise Unavailable("the connection to the agent was cut") from None
             if frame[:1] == STREAM_END:
@@ -45,11 +46,24 @@ class Streams:
     @asynccontextmanager
     async def open(self, node: str, request: LogsRequest, send: Callable[[OpenStream], None]) -> AsyncIterator[Stream]:
         """Ask the agent of `node`, by `send`, to dial in with a stream. Raises Unavailable when it does not."""
+        async with self._arrived(node, lambda ticket: send(OpenStream(ticket, request))) as stream:
+            yield stream
+
+    @asynccontextmanager
+    async def open_channel(
+        self, node: str, task: str, purpose: Purpose, send: Callable[[OpenChannel], None]
+    ) -> AsyncIterator[WebSocket]:
+        """Ask the agent of `node`, by `send`, to dial in with a channel. Raises Unavailable when it does not."""
+        async with self._arrived(node, lambda ticket: send(OpenChannel(ticket, task, purpose))) as stream:
+            yield stream.socket
+
+    @asynccontextmanager
+    async def _arrived(self, node: str, ask: Callable[[str], None]) -> AsyncIterator[Stream]:
         ticket = secrets.token_urlsafe(24)
         arrival: asyncio.Future[Stream] = asyncio.get_running_loop().create_future()
         self._expected[ticket] = (node, arrival)
         try:
-            send(OpenStream(ticket, request))
+            ask(ticket)
             async with asyncio.timeout(DIAL_TIMEOUT):
                 stream = await arrival
         except TimeoutError:

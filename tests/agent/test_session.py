@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,6 +19,7 @@ from agent.engine import Engine
 from agent.images import Images
 from agent.journal import Journal
 from agent.outbox import Outbox
+from agent.reach import Reach
 from agent.runner import Runner
 from agent.secrets import Secrets
 from agent.session import Session
@@ -67,6 +69,11 @@ class NoNetwork:
         return frozenset()
 
 
+class NoSandboxes:
+    async def in_sandbox(self, task: str, work: Callable[[], socket.socket]) -> socket.socket:
+        raise NotImplementedError
+
+
 class NoContents:
     async def fetch(self, stack: str, digest: str) -> bytes:
         raise NotImplementedError
@@ -91,7 +98,7 @@ class Agent:
             place=Place(NODE, "host-1"),
             secrets=Secrets(folder / "secrets", NoContents()),
         )
-        self._streams = Streams(credentials, engine, self.runner.known)
+        self._streams = Streams(credentials, engine, self.runner.known, Reach(engine, self.runner.known, NoSandboxes()))
         self._images = Images(engine)
         self.session = Session(
             credentials, managers, self.runner, self.outbox, self._streams, self._images, lambda: self.description

@@ -1,0 +1,160 @@
+"""Runs a command in a container for a person at the other end of a channel.
+
+Its end is the command's: the exit code goes down once all output has. When the person's end goes first, the command
+sees the end of its input and SIGHUP, as from a terminal that was closed; the engine would leave it running for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import signal
+from typing import Any
+
+from agent.channel import Channel, while_listening
+from agent.engine import Engine, EngineDown, EngineRefused, EngineTrouble
+from agent.hijack import Hijacked
+from agent.processes import send_signal
+from cluster.channel import SIGNALS, ExecRequest, Kind, read_size
+from cluster.errors import StackyardError
+from cluster.protocol import STDERR
+
+log = logging.getLogger(__name__)
+
+SIZES_AT_START = (1, 42)
+"""From this version on the engine's API takes a terminal's size at its start."""
+
+HANG_UP_TIMEOUT = 5.0
+START_TIMEOUT = 10.0
+_LONGEST_PAUSE = 0.5
+_NOT_STARTED = b"OCI runtime exec failed"
+_MISSING = re.compile(rb"executable file not found|no such file or directory")
+
+NOT_FOUND = 127
+"""The exit code for a command that there is not, as in a shell: some engines tell 126, which is for those that fail."""
+
+
+async def run_command(engine: Engine, container: str, channel: Channel, request: ExecRequest) -> None:
+    """Run a command and tell how it ended. Raises EngineRefused and others when it cannot be started."""
+    command = _Command(engine, container, channel, request)
+    await command.create()
+    finished = False
+    try:
+        finished = await while_listening(channel, command.run()) == "done"
+    finally:
+        if not finished:
+            await command.hang_up()
+    if finished:
+        await channel.over()
+
+
+class _Command:
+    def __init__(self, engine: Engine, container: str, channel: Channel, request: ExecRequest) -> None:
+        self._engine, self._container, self._channel, self._request = engine, container, channel, request
+        self._id = ""
+        self._missing = False
+
+    async def create(self) -> None:
+        wanted = self._request
+        body: dict[str, Any] = {
+            "AttachStdin": wanted.stdin,
+            "AttachStdout": True,
+            "AttachStderr": True,
+            "Tty": wanted.tty,
+            "Cmd": list(wanted.command),
+            "Env": list(wanted.env),
+            "WorkingDir": wanted.workdir,
+            "User": wanted.user,
+            "Privileged": wanted.privileged,
+        }
+        path = f"containers/{self._container}/exec"
+        self._id = str((await self._engine.ask("prepare a command", "POST", path, body))["Id"])
+
+    async def run(self) -> None:
+        wanted = self._request
+        body: dict[str, Any] = {"Detach": False, "Tty": wanted.tty}
+        facts = self._engine.facts
+        size_at_start = wanted.tty and wanted.size is not None and facts is not None and facts.api >= SIZES_AT_START
+        if size_at_start:
+            body["ConsoleSize"] = wanted.size
+        async with self._engine.upgraded("start a command", f"exec/{self._id}/start", body) as stream:
+            self._channel.control = self._steer
+            typing = asyncio.create_task(self._pass_input(stream)) if wanted.stdin else None
+            try:
+                await self._channel.send(Kind.START)
+                if wanted.tty and wanted.size is not None and not size_at_start:
+                    await self._resize(*wanted.size)
+                await self._pass_output(stream)
+            except OSError as error:
+                raise EngineDown(f"lost the engine while a command ran: {error}") from error
+            finally:
+                if typing is not None:
+                    typing.cancel()
+                    await asyncio.gather(typing, return_exceptions=True)
+        await self._channel.end(await self._exit_code())
+
+    async def hang_up(self) -> None:
+        """Tell a command that nobody is there any more. Its input has ended with the engine's stream."""
+        try:
+            async with asyncio.timeout(HANG_UP_TIMEOUT):
+                await self._signal(signal.SIGHUP)
+        except (StackyardError, TimeoutError) as error:
+            log.warning("a command in container %s may go on unattended: %s", self._container[:12], error)
+
+    async def _pass_input(self, stream: Hijacked) -> None:
+        try:
+            async for data in self._channel.input():
+                await stream.write(data)
+            stream.write_end()
+        except OSError:
+            # The command takes no more, which is no error of its; what still comes is thrown away.
+            async for _ in self._channel.input():
+                pass
+
+    async def _pass_output(self, stream: Hijacked) -> None:
+        first = True
+        async for source, data in stream.output(tty=self._request.tty):
+            if first and data.startswith(_NOT_STARTED) and not (await self._inspect()).get("Pid"):
+                source = STDERR  # it is the engine's word, for a person and not for who reads the output
+                self._missing = _MISSING.search(data) is not None
+            first = False
+            await self._channel.send(Kind.ERROR_OUTPUT if source == STDERR else Kind.OUTPUT, data)
+
+    async def _exit_code(self) -> int:
+        """Wait for the exit code: a command may close its output long before it ends."""
+        pause = 0.005
+        while (state := await self._inspect()).get("Running") or state.get("ExitCode") is None:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        return NOT_FOUND if self._missing else int(state["ExitCode"])
+
+    async def _steer(self, kind: Kind, content: bytes) -> None:
+        try:
+            if kind is Kind.RESIZE:
+                await self._resize(*read_size(content))
+            elif (name := content.decode(errors="replace")) in SIGNALS:
+                await self._signal(signal.Signals[f"SIG{name}"])
+        except (EngineRefused, EngineTrouble, TimeoutError) as error:
+            log.info("a command in container %s cannot be steered: %s", self._container[:12], error)
+
+    async def _resize(self, rows: int, columns: int) -> None:
+        await self._begun()
+        await self._engine.ask("resize a terminal", "POST", f"exec/{self._id}/resize", h=str(rows), w=str(columns))
+
+    async def _signal(self, number: signal.Signals) -> None:
+        state = await self._begun()
+        if state.get("Running") and (pid := state.get("Pid")):
+            await asyncio.to_thread(send_signal, self._engine.socket, self._container, pid, number)
+
+    async def _begun(self) -> dict[str, Any]:
+        """Look at the command once it runs, or has run: the engine answers before it has begun to start it."""
+        pause = 0.005
+        async with asyncio.timeout(START_TIMEOUT):
+            while not ((state := await self._inspect()).get("Running") or state.get("ExitCode") is not None):
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+        return state
+
+    async def _inspect(self) -> dict[str, Any]:
+        return await self._engine.ask("look at a command", "GET", f"exec/{self._id}/json")

@@ -1,0 +1,98 @@
+"""`stack exec`: a command in a task's container, as if it ran here."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import ExitStack
+
+import click
+
+from cli.client.channel import Channel
+from cli.client.pump import Pump
+from cli.client.terminal import caught, raw, size
+from cli.commands.session import connect
+from cluster.channel import ExecRequest, Kind, size_frame
+from cluster.errors import StackyardError, UserError
+
+PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
+PATIENCE = 3
+"""Signals after which this command ends, whatever the other one does."""
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@click.option("--interactive", "-i", is_flag=True, help="Pass on what is typed or piped in.")
+@click.option("--tty", "-t", is_flag=True, help="Give the command a terminal; with -i for shells and editors.")
+@click.option(
+    "--env", "-e", "environment", multiple=True, metavar="NAME[=VALUE]", help="A variable; NAME: as it is here."
+)
+@click.option("--workdir", "-w", default="", metavar="DIR", help="Run it in this folder of the container.")
+@click.option("--user", "-u", default="", metavar="USER[:GROUP]", help="Run it as this user of the container.")
+@click.option("--privileged", is_flag=True, help="With all capabilities.")
+@click.argument("task")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def exec_command(
+    interactive: bool,
+    tty: bool,
+    environment: tuple[str, ...],
+    workdir: str,
+    user: str,
+    privileged: bool,
+    task: str,
+    command: tuple[str, ...],
+) -> int:
+    """Run a command in the container of a task, on whichever node that is.
+
+    TASK is web.2, shop_web.2 or the beginning of a task's id; web alone is the first of its tasks that runs. The exit
+    code is the command's (126 and 127: it could not be started). Signals are passed on; when this command is killed,
+    the other one gets SIGHUP, so that nothing is left behind.
+
+    \b
+    stack exec -it web.2 sh
+    stack exec -i db psql shop < dump.sql
+    """
+    if command[0] == "--" and len(command) > 1:
+        command = command[1:]  # as kubectl has it
+    if tty and interactive and not sys.stdin.isatty():
+        raise UserError("the input is not a terminal", hint="Leave -t out when input is piped in.")
+    request = ExecRequest(
+        command, tty, interactive, tuple(_variable(text) for text in environment), workdir, user, privileged,
+        size(sys.stdout.fileno()) if tty else None,
+    )  # fmt: skip
+    with connect() as client, ExitStack() as stack:
+        channel = client.channel(task, "exec")
+        stack.callback(channel.close)
+        return _run(channel, request)
+
+
+def _variable(text: str) -> str:
+    return text if "=" in text else f"{text}={os.environ.get(text, '')}"
+
+
+def _run(channel: Channel, request: ExecRequest) -> int:
+    output, typed = sys.stdout.fileno(), sys.stdin.fileno() if request.stdin else None
+    counted = 0
+    with ExitStack() as stack:
+        if request.tty and typed is not None:
+            stack.enter_context(raw(typed))
+        signals = stack.enter_context(caught((*PASSED_ON, signal.SIGWINCH) if request.tty else PASSED_ON))
+
+        def signalled() -> None:
+            nonlocal counted
+            for number in os.read(signals, 64):
+                if number == signal.SIGWINCH:
+                    if now := size(output):
+                        channel.send_frame(size_frame(*now))
+                    continue
+                counted += 1
+                if number == signal.SIGHUP or counted >= PATIENCE:
+                    raise SystemExit(128 + number)
+                channel.send(Kind.SIGNAL, signal.Signals(number).name.removeprefix("SIG").encode())
+
+        channel.request(request)
+        sinks = {Kind.OUTPUT: output, Kind.ERROR_OUTPUT: sys.stderr.fileno()}
+        try:
+            return Pump(channel, typed, sinks, signals=signals, signalled=signalled).run()
+        except StackyardError as error:
+            raise type(error)(f"{channel.task} on {channel.node}: {error.message}", hint=error.hint) from error

@@ -1,0 +1,257 @@
+"""Channels into tasks: a person's WebSocket and that of the task's agent, each frame of one handed on to the other.
+
+The frames are not looked at: `cluster.channel` says what the two ends say to one another. A task whose agent is
+connected to another manager is reached through that one. What is checked here is who asks, for which purpose.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Protocol
+
+import aiohttp
+from fastapi import APIRouter
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from cluster.channel import Purpose, failure_frame
+from cluster.errors import NotFound, StackyardError, Unavailable, UserError
+from cluster.model.service import ServiceState
+from cluster.model.task import Task, TaskState
+from manager.api import show
+from manager.api.callers import Operator, OtherManager
+from manager.api.core import Core, ReadyCore
+from manager.picture import Change, ClusterState
+from manager.sessions.streams import DIAL_TIMEOUT
+
+log = logging.getLogger(__name__)
+
+router = APIRouter(prefix="/v1/tasks")
+
+TASK_HEADER, NODE_HEADER = "x-stackyard-task", "x-stackyard-node"
+"""How the answer says which task was chosen, and where it is."""
+
+
+class End(Protocol):
+    """One side of a channel."""
+
+    async def receive(self) -> bytes | None:
+        """Wait for a frame; None once the other side has gone."""
+
+    async def send(self, frame: bytes) -> None:
+        """Send a frame as soon as there is room for it; nothing happens when the other side has gone."""
+
+
+class ServerEnd:
+    """The side of someone who has called this manager: a person, another manager, an agent."""
+
+    def __init__(self, socket: WebSocket) -> None:
+        self._socket = socket
+
+    async def receive(self) -> bytes | None:
+        message = await self._socket.receive()
+        frame: bytes | None = message.get("bytes") if message["type"] == "websocket.receive" else None
+        return frame
+
+    async def send(self, frame: bytes) -> None:
+        try:
+            await self._socket.send_bytes(frame)
+        except (RuntimeError, WebSocketDisconnect):
+            return  # `receive` tells it
+
+
+class ManagerEnd:
+    """The side of another manager, which this one has called."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self._socket = socket
+
+    async def receive(self) -> bytes | None:
+        message = await self._socket.receive()
+        return message.data if message.type is aiohttp.WSMsgType.BINARY else None
+
+    async def send(self, frame: bytes) -> None:
+        try:
+            await self._socket.send_bytes(frame)
+        except (aiohttp.ClientError, OSError):
+            return
+
+
+@router.websocket("/{name}/channels/{purpose}")
+async def channel(socket: WebSocket, caller: Operator, core: ReadyCore, name: str, purpose: Purpose) -> None:
+    """Open a channel to a task: `stack_service.slot`, also without the stack or slot, or the beginning of its id.
+
+    Whoever may deploy may do anything to a task: a deploy can run any command as well.
+    """
+    task = find_task(core.state, name, purpose)
+    shown, node = names(core.state, task)
+    log.info("%s opens a channel to %s on %s for %s", caller, shown, node, purpose)
+    try:
+        async with _way_to(core, task, purpose) as end:
+            told = [(TASK_HEADER.encode(), shown.encode()), (NODE_HEADER.encode(), node.encode())]
+            await socket.accept(headers=told)
+            await _pass(core, ServerEnd(socket), end, task)
+            await _close(socket)
+    except Unavailable as error:
+        raise Unavailable(f"{shown} on {node} cannot be reached: {error.message}", hint=error.hint) from error
+
+
+@router.websocket("/{ident}/relayed-channels/{purpose}")
+async def channel_for_another_manager(
+    socket: WebSocket, caller: OtherManager, core: ReadyCore, ident: str, purpose: Purpose
+) -> None:
+    """Open a channel to a task whose agent is connected here; what is wrong is told as a frame."""
+    await socket.accept()
+    end = ServerEnd(socket)
+    try:
+        task = core.state.tasks.get(ident)
+        if task is None or task.node is None:
+            raise Unavailable("another manager does not know this task yet", hint="Ask again.")
+        async with _by_agent(core, task, purpose) as agent:
+            await _pass(core, end, agent, task)
+    except StackyardError as error:
+        await end.send(failure_frame(error))
+    await _close(socket)
+
+
+def find_task(state: ClusterState, name: str, purpose: Purpose) -> Task:
+    """Find the task that is meant: one that runs where there is one, the newest of its slot else.
+
+    Raises NotFound, UserError, and Unavailable when the task is not in a state for that purpose.
+    """
+    found = sorted(_meant(state, name), key=lambda task: (not _runs(state, task), task.slot, -task.n))
+    if not found:
+        raise NotFound(f"there is no task or service {name}", hint="`stack ps` lists the tasks.")
+    task = found[0]
+    status = state.statuses.get(task.id)
+    has_container = task.node is not None and status is not None and bool(status.container)
+    if _runs(state, task) or (purpose == "archive" and has_container):
+        return task
+    shown, _ = names(state, task)
+    if task.node is not None and state.is_lost(task.node):
+        raise _lost(state, task.node)
+    raise Unavailable(
+        f"{shown} is not running: it is {state.state_of(task)}", hint=f"`stack explain {shown}` tells why."
+    )
+
+
+def _runs(state: ClusterState, task: Task) -> bool:
+    return task.node is not None and state.state_of(task) in (TaskState.STARTING, TaskState.RUNNING)
+
+
+def _meant(state: ClusterState, name: str) -> list[Task]:
+    services = _services(state, name)
+    if services:
+        return _tasks(state, services, name)
+    before, dot, slot = name.rpartition(".")
+    if dot and (services := _services(state, before)):
+        return [task for task in _tasks(state, services, before) if str(task.slot) == slot]
+    alike = [task for ident, task in state.tasks.items() if ident.startswith(name)] if len(name) > 2 else []
+    if len(alike) > 1:
+        raise UserError(f"{name} is the beginning of {len(alike)} tasks' ids", hint="Give more of it.")
+    return alike
+
+
+def _services(state: ClusterState, name: str) -> list[ServiceState]:
+    exact = [service for service in state.services.values() if service.full_name == name]
+    return exact or [service for service in state.services.values() if service.name == name]
+
+
+def _tasks(state: ClusterState, services: list[ServiceState], name: str) -> list[Task]:
+    if len(services) > 1:
+        known = ", ".join(sorted(service.full_name for service in services))
+        raise UserError(f"{name} can mean several services: {known}", hint="Give the whole name.")
+    return state.all_of(services[0].uid)
+
+
+def names(state: ClusterState, task: Task) -> tuple[str, str]:
+    """Give a task's name and that of its node, as `stack ps` shows them."""
+    view = show.task(state, task)
+    return view.name, view.node
+
+
+def _way_to(core: Core, task: Task, purpose: Purpose) -> AbstractAsyncContextManager[End]:
+    """Find the way to a task's agent. Raises Unavailable when there is none."""
+    node = task.node or ""
+    session = core.state.sessions.get(node)
+    holder = None if session is None else core.state.managers.get(session.manager)
+    if core.state.is_lost(node):
+        raise _lost(core.state, node)
+    if holder is not None and holder.id != core.presence.manager.id:
+        return _by_manager(core, holder.url, task, purpose)
+    return _by_agent(core, task, purpose)
+
+
+@asynccontextmanager
+async def _by_agent(core: Core, task: Task, purpose: Purpose) -> AsyncIterator[End]:
+    assert task.node is not None
+    async with core.sessions.open_channel(task.node, task.id, purpose) as socket:
+        yield ServerEnd(socket)
+
+
+@asynccontextmanager
+async def _by_manager(core: Core, url: str, task: Task, purpose: Purpose) -> AsyncIterator[End]:
+    where = f"{url}/v1/tasks/{task.id}/relayed-channels/{purpose}"
+    try:
+        async with asyncio.timeout(DIAL_TIMEOUT):
+            socket = await core.others.ws_connect(where)
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        reason = str(error) or "it took too long"
+        raise Unavailable(f"the manager that holds its agent's session does not answer: {reason}") from error
+    async with socket:
+        yield ManagerEnd(socket)
+
+
+async def _pass(core: Core, person: End, agent: End, task: Task) -> None:
+    """Hand frames on both ways until either side goes, the task's node is lost, or this manager stops."""
+    ways = [
+        asyncio.create_task(_hand_on(person.receive, agent.send)),
+        asyncio.create_task(_hand_on(agent.receive, person.send)),
+        asyncio.create_task(core.stopping.wait()),
+        asyncio.create_task(_until_lost(core, task.node or "")),
+    ]
+    try:
+        done, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for way in ways:
+            way.cancel()
+        await asyncio.gather(*ways, return_exceptions=True)
+    if ways[3] in done:
+        await person.send(failure_frame(_lost(core.state, task.node or "")))
+    for way in done:
+        way.result()
+
+
+async def _hand_on(receive: Callable[[], Awaitable[bytes | None]], send: Callable[[bytes], Awaitable[None]]) -> None:
+    while (frame := await receive()) is not None:
+        await send(frame)
+
+
+async def _until_lost(core: Core, node: str) -> None:
+    lost = asyncio.Event()
+
+    def look(changes: list[Change]) -> None:
+        if core.state.is_lost(node):
+            lost.set()
+
+    with core.follower.listening(look):
+        look([])
+        await lost.wait()
+
+
+def _lost(state: ClusterState, node: str) -> Unavailable:
+    known, verdict = state.nodes.get(node), state.node_states.get(node)
+    name = node if known is None else known.name
+    why = f" ({verdict.reason})" if verdict is not None and verdict.reason else ""
+    return Unavailable(
+        f"node {name} is down{why}", hint="`stack node ls` tells when it is back; `stack ps` where else."
+    )
+
+
+async def _close(socket: WebSocket) -> None:
+    try:
+        await socket.close()
+    except (RuntimeError, WebSocketDisconnect):
+        return  # the other side was first
