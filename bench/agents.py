@@ -103,7 +103,8 @@ class SimulatedAgent:
 
     def _state(self, item: TaskItem) -> TaskStatus | None:
         task = item.task
-        state = TaskState.RUNNING if task.desired is Desired.RUNNING else TaskState.SHUTDOWN
+        up = TaskState.READY if task.held else TaskState.RUNNING
+        state = up if task.desired is Desired.RUNNING else TaskState.SHUTDOWN
         if self._told.get(task.id) == (state, task.desired):
             return None
         self._told[task.id] = (state, task.desired)

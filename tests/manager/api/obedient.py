@@ -77,6 +77,8 @@ class ObedientAgent(ToyAgent):
             await self.say(Statuses(self._sequence, tuple(news)))
 
     def _state(self, task: Task) -> TaskState:
+        if task.held and task.desired is Desired.RUNNING:
+            return TaskState.READY
         return self.outcome(task) if task.desired is Desired.RUNNING else TaskState.SHUTDOWN
 
     async def _serve(self, ticket: str, request: LogsRequest) -> None:
