@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -14,8 +16,12 @@ from cluster.errors import UserError
 from cluster.views import ErrorBody
 
 T = TypeVar("T")
+Named = TypeVar("Named")
 
 LARGEST_BODY = 4 * 1024 * 1024
+SLICE = 0.01
+"""Seconds of making a long answer after which others on the event loop have their turn."""
+
 _REFS = "#/components/schemas/{model}"
 _adapters: dict[type[Any], TypeAdapter[Any]] = {}
 
@@ -53,6 +59,22 @@ def takes(model: type[Any]) -> dict[str, Any]:
 def answer(value: Any, status: int = 200) -> Response:
     """Write an answer with the codec that is fast: a list of thousands must not hold up the event loop."""
     return Response(msgspec.json.encode(value), status, media_type="application/json")
+
+
+async def listed(named: Mapping[str, Named], views: Callable[[Named], Iterable[Any]]) -> Response:
+    """Answer with the views of many things, by name. Others on the event loop have their turn in between.
+
+    What goes meanwhile is not in the answer.
+    """
+    made: list[Any] = []
+    began = time.monotonic()
+    for name in tuple(named):
+        if name in named:
+            made += views(named[name])
+        if time.monotonic() - began > SLICE:
+            await asyncio.sleep(0)
+            began = time.monotonic()
+    return answer(sorted(made, key=lambda view: view.name))
 
 
 def line(value: Any) -> bytes:

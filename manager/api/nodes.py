@@ -13,7 +13,7 @@ from cluster.errors import Conflict
 from cluster.model.node import Availability, Node, NodeStatus
 from cluster.views import NodeChange, NodeView
 from manager.api import show
-from manager.api.bodies import answer, body, takes
+from manager.api.bodies import answer, body, listed, takes
 from manager.api.callers import Operator
 from manager.api.core import TRIES, Core, ReadyCore, busy
 from manager.etcd import delete
@@ -27,7 +27,7 @@ DRAIN_DEADLINE = 600.0
 
 @router.get("/nodes", response_model=list[NodeView])
 async def nodes(caller: Operator, core: ReadyCore) -> Response:
-    return answer(show.nodes(core.state))
+    return await listed(core.state.nodes, lambda node: [show.node(core.state, node)])
 
 
 @router.get("/nodes/{name}", response_model=NodeView)

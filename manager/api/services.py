@@ -12,7 +12,7 @@ from starlette.responses import Response, StreamingResponse
 from cluster.errors import Unavailable, UserError
 from cluster.views import ServiceView, TaskView
 from manager.api import show
-from manager.api.bodies import answer
+from manager.api.bodies import listed
 from manager.api.callers import Operator, OtherManager
 from manager.api.core import ReadyCore
 from manager.api.logs import Wanted, one_log, service_logs
@@ -24,9 +24,8 @@ AT_ONCE = 500
 
 @router.get("/services", response_model=list[ServiceView])
 async def services(caller: Operator, core: ReadyCore, stack: str | None = None) -> Response:
-    if stack is not None:
-        show.find_stack(core.state, stack)
-    return answer(show.services(core.state, stack, core.clock()))
+    stacks = core.state.stacks if stack is None else {stack: show.find_stack(core.state, stack)}
+    return await listed(stacks, lambda one: show.services(core.state, one, core.clock()))
 
 
 @router.get("/tasks", response_model=list[TaskView])

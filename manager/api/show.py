@@ -77,10 +77,6 @@ def _manager(manager: Manager, leader: str) -> ManagerView:
     return ManagerView(manager.id, manager.name, manager.url, manager.id == leader, manager.started_at)
 
 
-def nodes(state: ClusterState) -> list[NodeView]:
-    return sorted((node(state, one) for one in state.nodes.values()), key=lambda view: view.name)
-
-
 def node(state: ClusterState, node: Node) -> NodeView:
     verdict = state.node_states.get(node.id)
     session = state.sessions.get(node.id)
@@ -124,10 +120,6 @@ def _network(state: ClusterState, network: Network) -> NetworkView:
     stack = state.stack_names.get(network.stack_uid, "")
     endpoints = len(state.tasks_in.get(network.id, ()))
     return NetworkView(network.id, network.name, stack, network.vni, network.subnets, network.internal, endpoints)
-
-
-def stacks(state: ClusterState, now: float) -> list[StackView]:
-    return sorted((stack(state, one, now) for one in state.stacks.values()), key=lambda view: view.name)
 
 
 def stack(state: ClusterState, stack: Stack, now: float) -> StackView:
@@ -176,19 +168,14 @@ def revisions(state: ClusterState, stack: Stack) -> list[RevisionView]:
     return views
 
 
-def services(state: ClusterState, stack_name: str | None, now: float) -> list[ServiceView]:
-    """List services: those of the stacks' newest revisions, and those that are on their way out."""
-    views = []
-    for stack in state.stacks.values():
-        if stack_name is not None and stack.name != stack_name:
-            continue
-        head = state.revisions[stack.uid][stack.head]
-        for spec in head.spec.services.values():
-            views.append(_service(state, stack, head, spec, now))
-        wanted = {version.uid for version in head.services.values()}
-        for uid in state.services_of.get(stack.uid, set()) - wanted:
-            views.append(_leaving(state, state.services[uid]))
-    return sorted(views, key=lambda view: view.name)
+def services(state: ClusterState, stack: Stack, now: float) -> Iterator[ServiceView]:
+    """List a stack's services: those of its newest revision, and those that are on their way out."""
+    head = state.revisions[stack.uid][stack.head]
+    for spec in head.spec.services.values():
+        yield _service(state, stack, head, spec, now)
+    wanted = {version.uid for version in head.services.values()}
+    for uid in state.services_of.get(stack.uid, set()) - wanted:
+        yield _leaving(state, state.services[uid])
 
 
 def _service(state: ClusterState, stack: Stack, head: StackRevision, spec: ServiceSpec, now: float) -> ServiceView:

@@ -30,7 +30,7 @@ from cluster.views import (
     UpdateRequest,
 )
 from manager.api import revise, show
-from manager.api.bodies import answer, body, line, takes
+from manager.api.bodies import answer, body, line, listed, takes
 from manager.api.callers import Caller, Operator
 from manager.api.contents import take_in
 from manager.api.core import TRIES, Core, ReadyCore, busy
@@ -52,7 +52,7 @@ KEEP_ALIVE = 10.0
 
 @router.get("", response_model=list[StackView])
 async def list_stacks(caller: Operator, core: ReadyCore) -> Response:
-    return answer(show.stacks(core.state, core.clock()))
+    return await listed(core.state.stacks, lambda stack: [show.stack(core.state, stack, core.clock())])
 
 
 @router.get("/{name}", response_model=StackView)
