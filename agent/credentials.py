@@ -37,6 +37,9 @@ _LOOK = 3600.0
 _TRY_AGAIN = 600.0
 """Seconds after which a renewal that failed is tried again."""
 
+_LIFE = "life"
+"""The file that says in which life of the cluster this node has joined; another one begins with each restore."""
+
 _TIMEOUT = aiohttp.ClientTimeout(total=15, connect=5)
 
 
@@ -50,6 +53,7 @@ class Credentials:
     directory: Path
     identity: pki.Identity
     tls: ssl.SSLContext = field(repr=False, compare=False)
+    life: str = ""
 
     def context(self) -> ssl.SSLContext:
         return self.tls
@@ -68,7 +72,8 @@ def load(directory: Path) -> Credentials | None:
         der = ssl.PEM_cert_to_DER_cert(certificate.read_text())
         identity = pki.identity(der)
         tls = pki.client_context(ca.read_text(), str(certificate), str(key))
-        return Credentials(directory, identity, tls)
+        life = directory / _LIFE
+        return Credentials(directory, identity, tls, life.read_text() if life.exists() else "")
     except (OSError, ValueError, StackyardError) as error:
         raise Failed(
             f"the certificate {certificate} cannot be used: {error}",
@@ -110,6 +115,7 @@ async def join(
             tried += 1
             reply = await _ask(url, token, JoinRequest(str(token), csr, name, role))
     _write(ca_file, reply.ca)
+    _write(directory / _LIFE, reply.life)
     _write(certificate_file, reply.certificate)
     log.info("joined the cluster %s as node %s", reply.cluster, reply.node)
     credentials = load(directory)

@@ -42,17 +42,22 @@ class _File(msgspec.Struct, frozen=True):
     managers: tuple[str, ...]
     pages: tuple[Page, ...]
     outcomes: tuple[TaskStatus, ...]
+    life: str = ""
 
 
-def encode(entry: Entry) -> bytes:
-    """Write an entry to the bytes of the file."""
+def encode(entry: Entry, life: str = "") -> bytes:
+    """Write an entry to the bytes of the file, with the life of the cluster that it is from."""
     given = entry.assignments
     pages = paginate(given.epoch, given.revision, tuple(given.items.values()), full=True)
-    return msgspec.json.encode(_File(SCHEMA, entry.cluster, entry.managers, tuple(pages), entry.outcomes))
+    return msgspec.json.encode(_File(SCHEMA, entry.cluster, entry.managers, tuple(pages), entry.outcomes, life))
 
 
-def decode(data: bytes) -> Entry:
-    """Read the bytes of the file. Raises ValueError when they are none that this version can read."""
+def decode(data: bytes, life: str = "") -> Entry:
+    """Read the bytes of the file. Raises ValueError when they are none that this version can read.
+
+    What is from another life of the cluster than `life` is what runs here, and no more: its managers are gone, and its
+    epoch and revision say nothing of the new ones.
+    """
     file = msgspec.json.decode(data, type=_File)
     if file.schema > SCHEMA:
         raise ValueError(f"it has schema {file.schema}, this agent reads up to {SCHEMA}")
@@ -64,14 +69,17 @@ def decode(data: bytes) -> Entry:
                 assignments = assembler.feed(page)
         except OutOfOrder as error:
             raise ValueError(error.message) from error
-    return Entry(file.cluster, file.managers, assignments or Assignments(), file.outcomes)
+    given = assignments or Assignments()
+    if file.life != life:
+        return Entry(file.cluster, (), Assignments(items=given.items), file.outcomes)
+    return Entry(file.cluster, file.managers, given, file.outcomes)
 
 
 class Journal:
     """Keeps the newest entry in a file. A disk that fails is logged and costs nothing but the memory."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, life: str = "") -> None:
+        self._path, self._life = path, life
         self._changed = asyncio.Event()
         self._lock = asyncio.Lock()
         self._entry: Callable[[], Entry] | None = None
@@ -79,7 +87,7 @@ class Journal:
     def read(self, cluster: str) -> Entry:
         """Give what the last agent left for this cluster, or an empty entry."""
         try:
-            entry = decode(self._path.read_bytes())
+            entry = decode(self._path.read_bytes(), self._life)
         except FileNotFoundError:
             return Entry(cluster)
         except (OSError, ValueError) as error:
@@ -114,7 +122,7 @@ class Journal:
             await self.flush()
 
     def _write(self, entry: Entry) -> None:
-        data = encode(entry)  # here, as thousands of items take longer than the event loop can be spared
+        data = encode(entry, self._life)  # here, as thousands of items take longer than the event loop can be spared
         fresh = self._path.with_suffix(".new")
         with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(data)

@@ -63,6 +63,7 @@ class Settings:
     only_join: bool = False
     role: Role | None = None
     only_leave: bool = False
+    again: bool = False
 
 
 def main() -> None:
@@ -95,6 +96,7 @@ def read_settings(arguments: Sequence[str]) -> Settings:
         help="join token, used while there is no certificate yet (or in STACKYARD_JOIN_TOKEN)",
     )
     parser.add_argument("--only-join", action="store_true", help="get the certificate with the token, and end")
+    parser.add_argument("--again", action="store_true", help="join with the token though there is a certificate")
     parser.add_argument("--only-leave", action="store_true", help="remove this node's containers and networks, and end")
     parser.add_argument("--role", choices=get_args(Role), help="refuse a token that gives another one")
     parser.add_argument("--advertise", required=True, help="address under which the other nodes reach this one")
@@ -116,6 +118,7 @@ def read_settings(arguments: Sequence[str]) -> Settings:
         given.only_join,
         given.role,
         given.only_leave,
+        given.again,
     )
 
 
@@ -154,7 +157,7 @@ async def run(settings: Settings, store: FdStore) -> None:
             await depart(Engine(settings.engine), wiring, who.identity.cluster)
             Secrets(SECRETS, Contents(who, lambda: settings.managers)).close()
         return
-    if who is None:
+    if who is None or settings.again:
         who = await _unless(stop, _join(settings))
         if who is None:
             return
@@ -167,7 +170,7 @@ async def run(settings: Settings, store: FdStore) -> None:
     def managers() -> set[str]:
         return {*settings.managers, *runner.managers}
 
-    outbox, journal = Outbox(), Journal(settings.data_dir / "journal.json")
+    outbox, journal = Outbox(), Journal(settings.data_dir / "journal.json", who.life)
     runner = Runner(
         engine,
         networks,

@@ -74,7 +74,7 @@ class Session:
         images: Images,
         describe: Callable[[], NodeDescription],
     ) -> None:
-        self._identity = credentials.identity
+        self._identity, self._life = credentials.identity, credentials.life
         self._context = credentials.context()
         self._configured = managers
         self._runner, self._outbox, self._streams, self._describe = runner, outbox, streams, describe
@@ -152,7 +152,8 @@ class Session:
         given = self._runner.known.assignments
         self._described = self._describe()
         epoch = max(self._epoch, given.epoch)
-        hello = Hello(OLDEST_VERSION, VERSION, self._described, self._identity.cluster, epoch, given.revision)
+        cluster = self._identity.cluster
+        hello = Hello(OLDEST_VERSION, VERSION, self._described, cluster, epoch, given.revision, self._life)
         await self._send(socket, hello)
         try:
             async with asyncio.timeout(WELCOME_TIMEOUT):
@@ -167,6 +168,8 @@ class Session:
                 f"{self._identity.name} of cluster {self._identity.cluster}",
                 hint="Nothing was touched. To move the node, empty its data directory and join again.",
             )
+        if welcome.life != self._life:
+            raise RefusedForGood("it is of another life of this cluster", hint="`stack join` moves this node there.")
         return welcome
 
     async def _receive(self, socket: aiohttp.ClientWebSocketResponse, welcome: Welcome, url: str) -> NoReturn:

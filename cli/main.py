@@ -34,6 +34,8 @@ COMMANDS = {
     "join": ("cli.commands.host", "join", "Make this host a node of a cluster."),
     "leave": ("cli.commands.host", "leave", "Take this host out of its cluster."),
     "token": ("cli.commands.token", "token", "With what hosts may join."),
+    "backup": ("cli.commands.backup", "backup", "Write all that the cluster knows into a file."),
+    "restore": ("cli.commands.backup", "restore", "Make this host the first of a cluster that is in a backup."),
     "rebalance": ("cli.commands.rebalance", "rebalance", "Move tasks for a better spread over the nodes."),
     "context": ("cli.commands.context", "context", "The clusters that this command can talk to."),
     "lab": ("cli.commands.lab", "lab", "A cluster of several hosts on this machine."),

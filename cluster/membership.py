@@ -63,13 +63,14 @@ class JoinRequest:
 
 @dataclass(frozen=True, slots=True)
 class JoinReply:
-    """`certificate` and `ca` are PEM; `node` is the id that the certificate carries."""
+    """`certificate` and `ca` are PEM; `node` is the id that the certificate carries, `life` the cluster's."""
 
     node: str
     cluster: str
     role: Role
     certificate: str
     ca: str
+    life: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,7 +200,7 @@ class Page(msgspec.Struct, tag="assignments", omit_defaults=True, frozen=True):
 
 
 class Hello(msgspec.Struct, tag="hello", frozen=True):
-    """The agent's first message. `cluster` is the cluster that it acted for (empty on a fresh node)."""
+    """The agent's first message. `cluster` is the cluster that it acted for (empty on a fresh node), in its `life`."""
 
     oldest_version: int
     newest_version: int
@@ -208,6 +208,7 @@ class Hello(msgspec.Struct, tag="hello", frozen=True):
     cluster: str = ""
     epoch: int = 0
     revision: int = 0
+    life: str = ""
 
 
 class Welcome(msgspec.Struct, tag="welcome", frozen=True):
@@ -219,6 +220,7 @@ class Welcome(msgspec.Struct, tag="welcome", frozen=True):
     epoch: int
     beat_interval: float
     managers: tuple[str, ...] = ()
+    life: str = ""
 
 
 class Refused(msgspec.Struct, tag="refused", frozen=True):

@@ -16,7 +16,7 @@ from typing import Any, TypeVar, get_args
 import msgspec
 
 from cluster import codec, pki
-from cluster.errors import Inconsistent
+from cluster.errors import Failed, Inconsistent
 from cluster.membership import CertificateReply, ClientRole, JoinReply
 from cluster.model.cluster import Cluster
 from cluster.model.node import Node, Role
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 CA_KEY = "/stackyard/pki/ca"
 TOKEN_PREFIX = "/stackyard/pki/token/"
+RESTORING = "/stackyard/restoring"
+"""Is there while a restore fills etcd: what is beside it is not whole."""
 ROLES: tuple[Role, ...] = get_args(Role)
 
 
@@ -56,10 +58,12 @@ class Authority:
 
     cluster: str
     ca: pki.Authority = field(repr=False)
+    life: str = ""
 
     def node_reply(self, node: Node, csr: str, *, now: float) -> JoinReply:
         """Sign the certificate of a node that joins."""
-        return JoinReply(node.id, self.cluster, node.role, self._of_node(node, csr, now), self.ca.certificate)
+        certificate = self._of_node(node, csr, now)
+        return JoinReply(node.id, self.cluster, node.role, certificate, self.ca.certificate, self.life)
 
     def renewal_reply(self, node: Node, csr: str, *, now: float) -> CertificateReply:
         """Sign the next certificate of a node."""
@@ -88,7 +92,8 @@ async def found(etcd: Etcd, *, now: float) -> Authority:
     puts += [put(token_key(role), written(TokenRecord(rotation=1))) for role in ROLES]
     while True:
         try:
-            result = await etcd.txn([absent(cluster_key), absent(CA_KEY)], puts, [get(cluster_key), get(CA_KEY)])
+            found_nothing = [absent(key) for key in (cluster_key, CA_KEY, RESTORING)]
+            result = await etcd.txn(found_nothing, puts, [get(cluster_key), get(CA_KEY), get(RESTORING)])
         except UnknownOutcome as error:
             log.info("reading the cluster's record again: %s", error.message)
             await asyncio.sleep(0.1)
@@ -97,7 +102,11 @@ async def found(etcd: Etcd, *, now: float) -> Authority:
     if result.succeeded:
         log.info("founded the cluster %s", cluster.id)
         return Authority(cluster.id, ca)
-    cluster_kv, ca_kv = result.responses
+    cluster_kv, ca_kv, restoring = result.responses
+    if restoring is not None:
+        raise Failed(
+            "a restore into this etcd has not come to its end", hint="Run `stack restore` again, with the same backup."
+        )
     if not isinstance(cluster_kv, KeyValue) or not isinstance(ca_kv, KeyValue):
         raise Inconsistent(
             "etcd holds only one of the cluster's record and its CA: it was restored or emptied in part",
@@ -105,7 +114,7 @@ async def found(etcd: Etcd, *, now: float) -> Authority:
         )
     known: Any = codec.decode(cluster_key, cluster_kv.value)
     record = read(ca_kv, _CaRecord)
-    return Authority(known.id, pki.Authority(record.certificate, record.key))
+    return Authority(known.id, pki.Authority(record.certificate, record.key), known.life)
 
 
 def read(stored: KeyValue, record_type: type[Stored]) -> Stored:

@@ -21,7 +21,7 @@ import aiohttp
 import uvloop
 from starlette.types import ASGIApp
 
-from cluster import pki
+from cluster import backup, pki
 from cluster.errors import StackyardError, UserError
 from cluster.model.cluster import ClockMark
 from cluster.model.node import Manager
@@ -31,6 +31,7 @@ from manager.api.callers import Caller, of_certificate
 from manager.api.core import Core
 from manager.api.server import serving_local, serving_tls
 from manager.authority import Authority, found
+from manager.backup import restore
 from manager.clock import ClusterClock
 from manager.etcd import Etcd
 from manager.files import write_private
@@ -70,7 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # its other news are ours as well, told better
     try:
-        uvloop.run(run(_settings(parsed)))
+        settings = _settings(parsed)
+        uvloop.run(run(settings) if parsed.restore is None else restoring(settings, parsed.restore))
     except StackyardError as error:
         return _tell(error)
     except BaseExceptionGroup as group:
@@ -92,16 +94,31 @@ async def run(settings: Settings) -> None:
         log.info("manager %s stops", settings.name)
 
 
+async def restoring(settings: Settings, file: Path) -> None:
+    """Fill this manager's etcd from a backup whose passphrase the environment has."""
+    async with AsyncExitStack() as stack:
+        etcd = await stack.enter_async_context(_etcd(settings))
+        source = stack.enter_context(open(file, "rb"))  # noqa: ASYNC230 (nothing else is done meanwhile)
+        await restore(etcd, backup.frames(source, os.environ.get(backup.PASSPHRASE, "")), settings.data)
+
+
+@asynccontextmanager
+async def _etcd(settings: Settings) -> AsyncIterator[Etcd]:
+    """Connect to the etcd that is given, or to one of this manager's own, which is started first."""
+    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    async with AsyncExitStack() as stack:
+        endpoints, tls = settings.etcd, None
+        if not endpoints:
+            own = await stack.enter_async_context(etcd_server.running(settings.data / "etcd", settings.etcd_port))
+            endpoints, tls = (own.endpoint,), own.tls
+        yield await stack.enter_async_context(Etcd.connect(endpoints, tls))
+
+
 @asynccontextmanager
 async def managing(settings: Settings) -> AsyncIterator[Core]:
     """Run all parts of a manager until the end of the block."""
-    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     async with AsyncExitStack() as stack:
-        endpoints, etcd_tls = settings.etcd, None
-        if not endpoints:
-            own = await stack.enter_async_context(etcd_server.running(settings.data / "etcd", settings.etcd_port))
-            endpoints, etcd_tls = (own.endpoint,), own.tls
-        etcd = await stack.enter_async_context(Etcd.connect(endpoints, etcd_tls))
+        etcd = await stack.enter_async_context(_etcd(settings))
         authority = await found(etcd, now=time.time())
         follower = Follower(etcd)
         clock = stack.enter_context(_cluster_time(follower))
@@ -114,7 +131,13 @@ async def managing(settings: Settings) -> AsyncIterator[Core]:
         )
         presence = Presence(etcd, follower, manager, clock)
         sessions = Sessions(
-            etcd, follower, cluster=authority.cluster, manager=manager.id, clock=clock, lease=lambda: presence.lease
+            etcd,
+            follower,
+            cluster=authority.cluster,
+            manager=manager.id,
+            clock=clock,
+            lease=lambda: presence.lease,
+            life=authority.life,
         )
         core = Core(
             etcd=etcd,
@@ -216,6 +239,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--etcd-port", type=int, default=ETCD_PORT, metavar="PORT", help="loopback port of its own etcd"
     )
+    parser.add_argument("--restore", type=Path, metavar="FILE", help="fill an empty etcd from a backup, and end")
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     return parser
 

@@ -232,6 +232,10 @@ class Client:
         opened, read, headers = self._transport.upgrade(path)
         return Channel(opened, read, headers["x-stackyard-task"] or task, headers["x-stackyard-node"] or "")
 
+    def backup(self) -> Iterator[bytes]:
+        """Give the frames of a backup (cluster/backup.py), in the clear; it is whole with its End."""
+        return self._transport.blocks("/v1/backup")
+
     def _get(self, answer: type[T], path: str, **query: Any) -> T:
         return self._ask(answer, "GET", path, query)
 

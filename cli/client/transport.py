@@ -100,6 +100,18 @@ class Transport:
             read = b""
         return opened, read, response.headers
 
+    def blocks(self, path: str) -> Iterator[bytes]:
+        """Read a stream of blocks, as cluster/backup.py has them. Raises Unavailable when the connection is lost."""
+        from cluster import backup
+
+        response = self._send("GET", path, None, None)
+        try:
+            yield from backup.blocks(response)
+        except (OSError, EOFError, http.client.HTTPException) as error:
+            raise errors.Unavailable(f"the connection to the manager was lost: {error}") from error
+        finally:
+            self.close()
+
     def _send(
         self, method: str, path: str, query: dict[str, Any] | None, body: Any, headers: dict[str, str] | None = None
     ) -> http.client.HTTPResponse:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
 import click
 
@@ -13,6 +14,8 @@ from cluster.errors import UserError
 
 if TYPE_CHECKING:
     from cli.host.member import Outcome
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 _data = click.option(
     "--data-dir", type=click.Path(path_type=Path), default=DATA, show_default=True, help="For all of a member's files."
@@ -31,37 +34,64 @@ def _say(line: str) -> None:
     click.echo(line, err=True)
 
 
+class InitOptions(TypedDict):
+    """What `init_options` adds to a command."""
+
+    name: str | None
+    advertise: str | None
+    port: int
+    etcd: tuple[str, ...]
+    context: str | None
+    engine: Path | None
+    systemd: bool | None
+    data_dir: Path
+
+
+def init_options(command: Command) -> Command:
+    """Add the options of a command that makes this host a cluster's first."""
+    port = click.option(
+        "--port", type=click.IntRange(1, 65535), default=2377, show_default=True, help="The manager's TCP port."
+    )
+    etcd = click.option(
+        "--etcd", multiple=True, metavar="URL", help="An etcd that runs; again for each member (one of its own)."
+    )
+    context = click.option("--context", "context", help="What `stack context` calls the cluster (as --name).")
+    for option in (_data, _systemd, _engine, context, etcd, port, _advertise, _name):
+        command = option(command)
+    return command
+
+
 @click.command()
-@_name
-@_advertise
-@click.option("--port", type=click.IntRange(1, 65535), default=2377, show_default=True, help="The manager's TCP port.")
-@click.option("--etcd", multiple=True, metavar="URL", help="An etcd that runs; again for each member (one of its own).")
-@click.option("--context", "context", help="What `stack context` calls the cluster (as --name).")
-@_engine
-@_systemd
-@_data
-def init(
-    name: str | None,
-    advertise: str | None,
-    port: int,
-    etcd: tuple[str, ...],
-    context: str | None,
-    engine: Path | None,
-    systemd: bool | None,
-    data_dir: Path,
-) -> None:
+@init_options
+def init(**options: Unpack[InitOptions]) -> None:
     """Make this host the first of a new cluster: manager and node.
 
     With --etcd the cluster is the one that this etcd holds, if it holds one: so it gets more managers.
     """
+    init_host(options)
+
+
+def init_host(options: InitOptions, done: str = "", backup: tuple[Path, str] | None = None) -> None:
+    """Do `stack init`, out of a backup if one is given with its passphrase; `done` is said first, once it is."""
     from cli.host import init as host
 
-    called = name or os.uname().nodename
-    for url in etcd:
+    called = options["name"] or os.uname().nodename
+    for url in options["etcd"]:
         if not url.startswith(("http://", "https://")):
             raise UserError(f"--etcd: {url!r} is no URL", hint="Give one such as http://192.0.2.1:2379.")
-    wanted = host.Wanted(called, advertise, port, etcd, engine, systemd, context or called)
-    outcome = host.init(Home(data_dir), wanted, _say)
+    wanted = host.Wanted(
+        called,
+        options["advertise"],
+        options["port"],
+        options["etcd"],
+        options["engine"],
+        options["systemd"],
+        options["context"] or called,
+        backup,
+    )
+    outcome = host.init(Home(options["data_dir"]), wanted, _say)
+    if done:
+        click.echo(done)
     _tell(outcome, f"this host is already a manager of its cluster, as {outcome.record.name}; nothing was changed")
     if outcome.again:
         click.echo("\nand then run `stack init` again with the same options.")
@@ -91,7 +121,8 @@ def join(
 ) -> None:
     """Make this host a node of the cluster that MANAGER (HOST or HOST:PORT) manages.
 
-    On a manager `stack token show` gives the TOKEN.
+    On a manager `stack token show` gives the TOKEN. A host that is a node already, and whose cluster was restored from
+    a backup, goes on in the restored one: what runs here is not touched.
     """
     from cli.host import join as host
 

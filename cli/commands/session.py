@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from cli.client import Client
-from cli.client.contexts import chosen
+from cli.client.contexts import DEFAULT_SOCKET, Context, chosen
 from cluster.errors import NotFound, UserError
 from cluster.views import ServiceView
 
@@ -13,6 +15,13 @@ from cluster.views import ServiceView
 def connect() -> Client:
     """Give the client of the cluster that was chosen with --context, STACK_CONTEXT or STACK_HOST."""
     return Client(chosen(click.get_current_context().find_root().obj))
+
+
+def connect_as_root() -> Client:
+    """Give the client of this host's own manager, by its socket, unless a context was named."""
+    name = click.get_current_context().find_root().obj
+    asked = name is not None or os.environ.get("STACK_HOST") or os.environ.get("STACK_CONTEXT")
+    return Client(chosen(name) if asked else Context(socket=str(DEFAULT_SOCKET)))
 
 
 def find_service(client: Client, name: str, kind: str = "service") -> ServiceView:

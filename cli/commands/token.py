@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import click
 
-from cli.client import Client
-from cli.client.contexts import DEFAULT_SOCKET, Context, chosen
+from cli.commands.session import connect_as_root
 from cli.output import Form, age, format_option, show
 from cluster.errors import UserError
 from cluster.membership import TokenView
@@ -24,7 +23,7 @@ def token() -> None:
 @click.argument("role", type=_ROLES, default="worker")
 def show_(role: Role) -> None:
     """Print the standing token of a role (worker)."""
-    with _connect() as client:
+    with connect_as_root() as client:
         tokens = client.join_tokens()
     click.echo(tokens.manager if role == "manager" else tokens.worker)
 
@@ -33,7 +32,7 @@ def show_(role: Role) -> None:
 @format_option
 def ls(form: Form) -> None:
     """List the tokens, without their secrets."""
-    with _connect() as client:
+    with connect_as_root() as client:
         tokens = client.tokens()
     show(
         tokens,
@@ -71,7 +70,7 @@ def _instant(instant: float) -> str:
 def create(role: Role, expires: str | None, once: bool) -> None:
     """Make a token that ends, or is for one node, and print it: it is shown this once."""
     seconds = None if expires is None else _seconds(expires)
-    with _connect() as client:
+    with connect_as_root() as client:
         click.echo(client.create_token(role, expires_in=seconds, once=once).token)
 
 
@@ -79,7 +78,7 @@ def create(role: Role, expires: str | None, once: bool) -> None:
 @click.argument("role", type=_ROLES)
 def rotate(role: Role) -> None:
     """Make the standing token of a role worthless, and print the new one. Nodes that have joined stay."""
-    with _connect() as client:
+    with connect_as_root() as client:
         click.echo(client.rotate_token(role).token)
 
 
@@ -87,7 +86,7 @@ def rotate(role: Role) -> None:
 @click.argument("ident", metavar="ID")
 def revoke(ident: str) -> None:
     """Take back a token that was made with `create`. Nodes that have joined with it stay."""
-    with _connect() as client:
+    with connect_as_root() as client:
         client.revoke_token(ident)
     click.echo(f"revoked {ident}")
 
@@ -97,11 +96,3 @@ def _seconds(text: str) -> float:
     if unit not in _UNITS or not number.isascii() or not number.isdigit() or int(number) == 0:
         raise UserError(f"--expires: {text!r} is no time", hint="Give one such as 30m, 12h, 7d.")
     return float(int(number) * _UNITS[unit])
-
-
-def _connect() -> Client:
-    import os
-
-    name = click.get_current_context().find_root().obj
-    asked = name is not None or os.environ.get("STACK_HOST") or os.environ.get("STACK_CONTEXT")
-    return Client(chosen(name) if asked else Context(socket=str(DEFAULT_SOCKET)))

@@ -15,6 +15,7 @@ from cli.client.contexts import DEFAULT_SOCKET
 from cli.host import checks, local, member, services, units
 from cli.host.member import Outcome, Say
 from cli.host.record import Home, Record
+from cluster.backup import PASSPHRASE
 from cluster.errors import Conflict, Failed, StackyardError, Unavailable
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class Wanted:
     engine: Path | None
     systemd: bool | None
     context: str
+    backup: tuple[Path, str] | None = None
+    """A file to restore the cluster from, and its passphrase."""
 
 
 def init(home: Home, wanted: Wanted, say: Say) -> Outcome:
@@ -45,6 +48,11 @@ def init(home: Home, wanted: Wanted, say: Say) -> Outcome:
     checks.root_on_linux()
     programs = checks.programs()
     known = home.read()
+    if known is not None and wanted.backup and (known.complete or not known.manager):
+        raise Conflict(
+            f"this host is a member of a cluster already, as {known.name}",
+            hint="`stack leave --force` ends that here; or restore on another host, and join this one to that.",
+        )
     if known is not None and not known.manager and home.is_node():
         raise Conflict(
             f"this host has joined a cluster as {known.name}, without being a manager",
@@ -71,6 +79,9 @@ def init(home: Home, wanted: Wanted, say: Say) -> Outcome:
     home.write(record)
     record = msgspec.structs.replace(record, configuration=member.ready_engine(home, engine, info, say))
     home.write(record)
+    if wanted.backup is not None and _trouble() is not None:
+        say(f"restoring {wanted.backup[0]}")
+        _restore(home, record, programs, *wanted.backup)
     by_hand = _start_manager(home, record, programs, say)
     if by_hand:
         return Outcome(record, "the engine is ready", by_hand, again=True)
@@ -95,6 +106,13 @@ def manager_command(home: Home, record: Record, programs: Path) -> list[str]:
         *("--name", record.name, "--data-dir", str(home.manager)),
         *("--listen", anywhere, "--advertise", record.manager, *etcd),
     ]
+
+
+def _restore(home: Home, record: Record, programs: Path, backup: Path, passphrase: str) -> None:
+    """Fill this manager's etcd from a backup, before it first starts; nothing is done when that was done before."""
+    member.run_program(
+        [*manager_command(home, record, programs), "--restore", str(backup)], {PASSPHRASE: passphrase}, "stack-manager"
+    )
 
 
 def _start_manager(home: Home, record: Record, programs: Path, say: Say) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from cli.host import checks, member
+from cli.host import checks, member, services, units
 from cli.host.member import Outcome, Say
 from cli.host.record import Home, Record
 from cluster import pki
@@ -42,6 +42,8 @@ def join(home: Home, wanted: Wanted, say: Say) -> Outcome:
             "a `stack init` of this host has not come to its end",
             hint="Run it again, or undo it with `stack leave --force`.",
         )
+    if known is not None and not known.manager and _overtaken(home, known, managers):
+        return _join_again(home, msgspec.structs.replace(known, managers=managers), wanted.token, programs, say)
     if known is not None and known.complete:
         return Outcome(known, "")
     towards = urlsplit(managers[0]).hostname or ""
@@ -67,6 +69,30 @@ def join(home: Home, wanted: Wanted, say: Say) -> Outcome:
     record = msgspec.structs.replace(record, complete=True)
     home.write(record)
     return Outcome(record, f"{record.name} is a node of this cluster", by_hand)
+
+
+def _overtaken(home: Home, known: Record, managers: Sequence[str]) -> bool:
+    """Whether the managers that were named are of another life of the cluster than the one that this node is in."""
+    if not home.is_node() or (known.complete and set(managers) <= set(known.managers)):
+        return False
+    life = home.agent / "life"
+    return member.call(home, managers, "GET", "/v1/life").decode() != (life.read_text() if life.exists() else "")
+
+
+def _join_again(home: Home, record: Record, token: str, programs: Path, say: Say) -> Outcome:
+    """Go on in a cluster that was restored. It is not to be undone halfway: the agent starts when it has all."""
+    by_hand: tuple[str, ...] = ()
+    home.write(msgspec.structs.replace(record, complete=False))
+    if record.systemd:
+        services.stop(units.AGENT)
+    member.join_again(home, record, token, programs, say)
+    if record.systemd:
+        member.start_agent(home, record, programs, say)
+        member.await_ready(lambda: member.own_view(home, record), say)
+    else:
+        by_hand = (shlex.join(member.agent_command(home, record, programs)),)
+    home.write(record)
+    return Outcome(record, f"{record.name} goes on as a node of the restored cluster", by_hand)
 
 
 def _refuse_other_cluster(home: Home, token: pki.JoinToken) -> None:

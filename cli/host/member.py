@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 READY_WITHIN = 60.0
 _PAUSE = 0.2
-_AGENT_TIMEOUT = 600  # seconds; removing hundreds of containers takes minutes
+_LONGEST = 600  # seconds; removing hundreds of containers takes minutes
 
 Say = Callable[[str], None]
 
@@ -75,23 +75,35 @@ def enrol(home: Home, record: Record, token: str, role: str, programs: Path, say
     run_agent(home, record, programs, "--only-join", "--role", role, token=token)
 
 
+def join_again(home: Home, record: Record, token: str, programs: Path, say: Say) -> None:
+    """Get a certificate anew, for the same key, and with it the life that the cluster is in. The agent may not run."""
+    say(f"joining again as {record.name} by {', '.join(record.managers)}; what runs here is not touched")
+    run_agent(home, record, programs, "--only-join", "--again", token=token)
+
+
 def run_agent(home: Home, record: Record, programs: Path, *words: str, token: str = "") -> None:
     """Have the agent's program do one thing and end. Raises what it says when it cannot."""
+    environment = {"STACKYARD_JOIN_TOKEN": token, "STACKYARD_LOG": "ERROR"}
+    run_program([*agent_command(home, record, programs), *words], environment, "stack-agent")
+
+
+def run_program(command: Sequence[str], environment: Mapping[str, str], name: str) -> None:
+    """Have a program do one thing and end. Raises what it says when it cannot."""
     try:
         done = subprocess.run(
-            [*agent_command(home, record, programs), *words],
-            env=os.environ | {"STACKYARD_JOIN_TOKEN": token, "STACKYARD_LOG": "ERROR"},
+            command,
+            env={**os.environ, **environment},
             capture_output=True,
             text=True,
             check=False,
-            timeout=_AGENT_TIMEOUT,
+            timeout=_LONGEST,
         )
     except subprocess.TimeoutExpired as error:
-        raise Failed(f"the agent's {words[0]} takes longer than {_AGENT_TIMEOUT} s", hint="Run it again.") from error
+        raise Failed(f"{name} takes longer than {_LONGEST} s", hint="Run it again.") from error
     if done.returncode:
-        message, _, hint = done.stderr.strip().rpartition("stack-agent: ")[2].partition("\n")
+        message, _, hint = done.stderr.strip().rpartition(f"{name}: ")[2].partition("\n")
         kinds: dict[int, type[StackyardError]] = {UserError.exit_code: UserError, Unavailable.exit_code: Unavailable}
-        raise kinds.get(done.returncode, Failed)(message or f"the agent failed at {words[0]}", hint=hint)
+        raise kinds.get(done.returncode, Failed)(message or f"{name} failed", hint=hint)
 
 
 def start_agent(home: Home, record: Record, programs: Path, say: Say) -> None:

@@ -36,6 +36,12 @@ def runs(unit: str) -> bool:
     return _ask("is-active", "--quiet", unit).returncode == 0
 
 
+def stop(unit: str) -> None:
+    """Stop a unit until it is started again; no error when there is none."""
+    if (DIRECTORY / unit).exists():
+        _systemctl("stop", unit)
+
+
 def remove(unit: str) -> None:
     """Stop a unit and take it away; no error when there is none."""
     if not (DIRECTORY / unit).exists():

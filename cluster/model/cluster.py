@@ -20,6 +20,8 @@ class Cluster:
     subnet_prefix: int = 20
     ingress_subnet: str = "10.192.0.0/16"
     agent_grace: float = 30.0
+    life: str = ""
+    """Another one after each restore, "" in the first: see manager/backup.py."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,12 @@ async def ca(caller: Anyone, core: AnyCore) -> str:
     return core.authority.ca.certificate
 
 
+@router.get("/life", response_class=PlainTextResponse)
+async def life(caller: Anyone, core: AnyCore) -> str:
+    """Which life the cluster is in: another one begins whenever it is restored from a backup."""
+    return core.authority.life
+
+
 @router.get("/version", response_model=VersionView)
 async def version_of_manager(caller: Operator) -> Response:
     return answer(VersionView(version("stackyard"), API_VERSION, VERSION))

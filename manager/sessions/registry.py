@@ -58,6 +58,7 @@ class Sessions:
         manager: str,
         clock: Callable[[], float],
         lease: Callable[[], int] = lambda: 0,
+        life: str = "",
     ) -> None:
         self.streams = Streams()
         self._images = Images()
@@ -65,7 +66,7 @@ class Sessions:
         self._follower = follower
         self._board = Board(follower.state)
         self._withdrawals = Withdrawals(etcd, follower.state, manager, clock, lease)
-        self._cluster = cluster
+        self._cluster, self._life = cluster, life
         self._manager = manager
         self._clock = clock
         self._held: dict[str, AgentSession] = {}
@@ -161,7 +162,7 @@ class Sessions:
             raise Unavailable("this manager's picture of the cluster does not come up to date") from None
         managers = tuple(manager.url for manager in state.managers.values())
         log.info("node %s: session %d from %s", node, ledger.record.epoch, hello.description.address)
-        welcome = Welcome(version, self._cluster, node, ledger.record.epoch, BEAT_INTERVAL, managers)
+        welcome = Welcome(version, self._cluster, node, ledger.record.epoch, BEAT_INTERVAL, managers, self._life)
         await socket.send_bytes(encode(welcome))
         newest = state.sessions.get(node)
         if newest is None or newest.epoch > ledger.record.epoch:
@@ -176,6 +177,11 @@ class Sessions:
             raise UserError(
                 f"this agent belongs to the cluster {hello.cluster}, this manager to {self._cluster}",
                 hint="If the cluster was restored or made anew, remove the agent's data directory and join again.",
+            )
+        if hello.cluster and hello.life != self._life:
+            raise UserError(
+                "this cluster was restored from a backup since the agent joined it",
+                hint="`stack join` on its host makes it go on; its containers run on until then, and after.",
             )
         version = min(VERSION, hello.newest_version)
         if version < max(OLDEST_VERSION, hello.oldest_version):
