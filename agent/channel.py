@@ -47,15 +47,15 @@ class Channel:
         self._room.set()
         self._input: asyncio.Queue[bytes | None] = asyncio.Queue()  # no more than the window lets in
 
-    async def request(self) -> Request:
-        """Wait for what is wanted. Raises BrokenChannel when nothing is."""
+    async def request(self) -> Request | None:
+        """Wait for what is wanted: None when it was only to be seen that there is a way. Raises BrokenChannel."""
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT):
                 message = await self._socket.receive()
         except TimeoutError:
             raise BrokenChannel("nothing was requested in time") from None
         if message.type is not aiohttp.WSMsgType.BINARY:
-            raise BrokenChannel("the channel closed before anything was requested")
+            return None
         kind, content = read_frame(message.data)
         if kind is not Kind.REQUEST:
             raise BrokenChannel(f"the first frame is {kind.name}, not a request")

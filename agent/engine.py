@@ -15,7 +15,7 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -304,13 +304,29 @@ class Engine:
         finally:
             answer.close()
 
-    async def ask(self, what: str, method: str, path: str, body: Json | None = None, **params: str) -> Json:
+    async def ask(self, what: str, method: str, path: str, body: Json | None = None, /, **params: str) -> Json:
         """Make a call that has no name of its own here; gives the answer's object, {} where there is none."""
         with self._sorted(what):
             sent = None if body is None else json.dumps(body)
             async with self._api._query(path, method=method, data=sent, params=params) as answer:
                 data = await answer.read()
         return dict(json.loads(data)) if data.lstrip().startswith(b"{") else {}
+
+    @asynccontextmanager
+    async def streaming(
+        self, what: str, method: str, path: str, body: AsyncIterable[bytes] | None = None, /, **params: str
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Make a call with bodies of any length, which take the time that they take."""
+        with self._sorted(what):
+            session = self._api.session
+            answer = await session.request(method, self._url(path), params=params, data=body, timeout=_ENDLESS)
+        try:
+            with self._sorted(what):
+                if answer.status >= 400:
+                    raise DockerError(answer.status, await _message(answer))
+            yield answer
+        finally:
+            answer.close()
 
     @asynccontextmanager
     async def upgraded(self, what: str, path: str, body: Json) -> AsyncIterator[Hijacked]:

@@ -8,13 +8,23 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Protocol
 
+from agent.archive import pass_archive
 from agent.channel import Channel
 from agent.container import Observed, Phase
 from agent.engine import Engine
 from agent.exec import run_command
 from agent.known import Known
 from agent.ports import pass_connection
-from cluster.channel import PURPOSES, BrokenChannel, ExecRequest, OpenChannel, PortRequest
+from cluster.channel import (
+    PURPOSES,
+    BrokenChannel,
+    ExecRequest,
+    OpenChannel,
+    PortRequest,
+    ReadArchive,
+    StatArchive,
+    WriteArchive,
+)
 from cluster.errors import NotFound, StackyardError, Unavailable
 
 log = logging.getLogger(__name__)
@@ -42,12 +52,15 @@ class Reach:
             await channel.over()
 
     async def _do(self, channel: Channel, wanted: OpenChannel) -> None:
-        request = await channel.request()
+        if (request := await channel.request()) is None:
+            return
         if PURPOSES[type(request)] != wanted.purpose:
             raise BrokenChannel(f"the channel was opened for {wanted.purpose}, not for what is requested")
         match request:
             case ExecRequest():
                 await run_command(self._engine, self._running(wanted.task).id, channel, request)
+            case ReadArchive() | WriteArchive() | StatArchive():
+                await pass_archive(self._engine, self._container(wanted.task).id, channel, request)
             case PortRequest():
                 self._running(wanted.task)
                 await pass_connection(

@@ -25,6 +25,8 @@ COMMANDS = {
     "logs": ("cli.commands.logs", "logs", "Show what the tasks of a service print."),
     "wait": ("cli.commands.stacks", "wait", "Wait until a stack has come to its newest revision, or is gone."),
     "exec": ("cli.commands.exec", "exec_command", "Run a command in a task's container, with a terminal or a pipe."),
+    "port-forward": ("cli.commands.port_forward", "port_forward", "Lead local ports to ports of a task."),
+    "cp": ("cli.commands.cp", "cp", "Copy files into or out of a task's container."),
     "rm": ("cli.commands.stacks", "rm", "Remove stacks, and wait until all of them is gone."),
     "service": ("cli.commands.services", "service", "The commands on services, by Docker's longer names."),
     "secret": ("cli.commands.secrets", "secrets", "Secrets made apart from stacks."),

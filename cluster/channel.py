@@ -84,11 +84,10 @@ class ReadArchive(msgspec.Struct, tag="archive-read", frozen=True):
     path: str
 
 
-class WriteArchive(msgspec.Struct, tag="archive-write", frozen=True, omit_defaults=True):
-    """Unpack the tar archive that follows into a folder; with `own` the owners in the archive are kept."""
+class WriteArchive(msgspec.Struct, tag="archive-write", frozen=True):
+    """Unpack the tar archive that follows into a folder, with the owners and modes that it tells."""
 
     path: str
-    own: bool = False
 
 
 class StatArchive(msgspec.Struct, tag="archive-stat", frozen=True):

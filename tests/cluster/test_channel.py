@@ -49,7 +49,7 @@ REQUESTS: st.SearchStrategy[Request] = st.one_of(
     st.builds(PortRequest, st.integers(1, 65535)),
     st.builds(ReadArchive, TEXTS),
     st.builds(StatArchive, TEXTS),
-    st.builds(WriteArchive, TEXTS, st.booleans()),
+    st.builds(WriteArchive, TEXTS),
 )
 
 
