@@ -142,14 +142,14 @@ class Lab:
     def leftovers(self) -> list[str]:
         """What of the lab is on the machine now, for a check that `down` has left nothing."""
         mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-        places = (str(self.layout.run_dir), str(self.layout.data_dir))
+        places = (self.layout.run_dir, self.layout.data_dir)
         return [
             *(f"process {p.pid} {p.command} {p.node}/{p.program}" for p in processes.census(self.layout.name)),
             *(f"namespace {path.name}" for path in Path("/run/netns").glob(self.layout.prefix + "*")),
             *(f"link {link.name}" for link in Path("/sys/class/net").glob(self.layout.machine_link)),
-            *(f"mount {point}" for point in mounts if point.startswith(places)),
+            *(f"mount {point}" for point in mounts if any(map(Path(point).is_relative_to, places))),
             *(f"cgroup {path}" for path in cgroups(self.layout.prefix + "*")),
-            *(f"directory {place}" for place in places if Path(place).exists()),
+            *(f"directory {place}" for place in places if place.exists()),
         ]
 
     # -- images

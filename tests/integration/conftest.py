@@ -98,14 +98,18 @@ class Cluster:
 
 
 def eventually(what: Callable[[], Answer], why: str, *, within: float = 30) -> Answer:
-    """Ask until the answer is true; the cluster's own events are not to be had through the commands under test."""
+    """Ask until the answer is true; the cluster's own events are not to be had through the commands under test.
+
+    What takes long to ask is asked less often: who asks without pause takes the processor from who is asked.
+    """
     end = time.monotonic() + within
     while True:
+        began = time.monotonic()
         answer = what()
         if answer:
             return answer
         assert time.monotonic() < end, f"not within {within} s: {why}; last answer {answer!r}"
-        time.sleep(0.1)
+        time.sleep(min(max(0.1, time.monotonic() - began), 1.0))
 
 
 @pytest.fixture(scope="session")
@@ -135,7 +139,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     cluster.programs.begin()
     try:
         if before:
-            pytest.fail(f"before this test:\n{before}", pytrace=False)
+            pytest.fail(f"{before}\n(seen before this test)", pytrace=False)
         yield
     except BaseException:
         item.add_report_section("call", "warnings of the lab's programs", cluster.programs.said())
@@ -143,7 +147,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
             item.add_report_section("call", "the lab after this test", after)
         raise
     if after := cluster.made_whole():
-        pytest.fail(f"after this test:\n{after}", pytrace=False)
+        pytest.fail(f"{after}\n(seen after this test)", pytrace=False)
 
 
 @pytest.fixture
