@@ -13,12 +13,14 @@ from cluster.errors import Inconsistent, StackyardError
 # Command -> (module, attribute, short help): the help of the whole program needs no module.
 COMMANDS = {
     "deploy": ("cli.commands.deploy", "deploy", "Run a Compose file as a stack, or bring a running one up to date."),
+    "plan": ("cli.commands.plan", "plan", "Show what a deploy would do, and touch nothing."),
     "config": ("cli.commands.config", "config", "Print Compose files as one, and what becomes of each key in them."),
     "ls": ("cli.commands.stacks", "ls", "List the stacks."),
     "services": ("cli.commands.services", "services", "List the services."),
     "ps": ("cli.commands.services", "ps", "List the tasks."),
     "explain": ("cli.commands.explain", "explain", "Tell why a service or task does not run, and what would mend it."),
     "history": ("cli.commands.revisions", "history", "List the revisions of a stack and what each changed."),
+    "diff": ("cli.commands.plan", "diff", "Show how a revision of a stack differs from an earlier one."),
     "rollback": ("cli.commands.revisions", "rollback", "Bring a stack or service back to what it was."),
     "update": ("cli.commands.revisions", "update", "Go on with a paused update, or replace tasks."),
     "scale": ("cli.commands.services", "scale", "Run another number of tasks of services."),

@@ -42,6 +42,15 @@ class Change(NamedTuple):
     new: Record | None
 
 
+class Snapshot(NamedTuple):
+    """All that a picture shows, apart from it: later changes of the picture do not change it."""
+
+    records: dict[str, Record]
+    revisions: dict[str, int]
+    newest: dict[str, tuple[int, int]]
+    revision: int
+
+
 class ClusterState:
     """All records at `revision`. The public mappings are read-only for everyone outside this class.
 
@@ -160,6 +169,21 @@ class ClusterState:
             self._revisions[key] = event.revision
         self._index[type(old if new is None else new)](old, new)
         changes.append(Change(key, old, new))
+
+    # Copying
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(dict(self._records), dict(self._revisions), dict(self.newest), self.revision)
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> ClusterState:
+        """Make a picture of its own, to try things on; of a large cluster that takes a while."""
+        state = cls()
+        state._records, state._revisions = dict(snapshot.records), dict(snapshot.revisions)
+        for record in snapshot.records.values():
+            state._index[type(record)](None, record)
+        state.newest, state.revision = dict(snapshot.newest), snapshot.revision
+        return state
 
     # Reading
 

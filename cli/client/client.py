@@ -16,7 +16,7 @@ import msgspec
 from cli.client import logs
 from cli.client.contexts import Context
 from cli.client.transport import Transport
-from cluster import membership, views
+from cluster import membership, plans, views
 from cluster.errors import Failed, NotFound, Unavailable
 from cluster.model.node import Role
 from cluster.model.secret import FileKind
@@ -124,15 +124,27 @@ class Client:
 
         `contents` are those of its secrets and configs, by ("secret" or "config", key). An `atomic` deploy is undone
         whole when the new tasks of one service fail. `resolve_image` tells which images are looked up in registries.
+        `base_revision` refuses it when the stack is at another revision (0: not there yet).
         """
-        sent = {place: base64.b64encode(data).decode() for place, data in (contents or {}).items()}
-        secrets = {key: text for (kind, key), text in sent.items() if kind == "secret"}
-        configs = {key: text for (kind, key), text in sent.items() if kind == "config"}
-        request = views.DeployRequest(
-            spec, _operation(), reason, base_revision, secrets, configs, force=force, atomic=atomic,
-            resolve_image=resolve_image,
-        )  # fmt: skip
+        request = _deploy_request(spec, contents, reason, base_revision, atomic, force, resolve_image)
         return self._ask(views.RevisionReply, "PUT", f"/stacks/{spec.name}", body=request)
+
+    def plan(
+        self,
+        spec: StackSpec,
+        base_revision: int | None = None,
+        contents: dict[tuple[str, str], bytes] | None = None,
+        *,
+        force: tuple[str, ...] = (),
+        resolve_image: views.ResolveImage = "always",
+    ) -> plans.PlanView:
+        """Tell what `deploy` would do as things stand. Raises what it would."""
+        request = _deploy_request(spec, contents, "", base_revision, False, force, resolve_image)
+        return self._ask(plans.PlanView, "POST", f"/stacks/{spec.name}/plan", body=request)
+
+    def diff(self, stack: str, base: int | None = None, revision: int | None = None) -> plans.DiffView:
+        """Tell how a revision (None: the newest) differs from `base` (None: the one before it)."""
+        return self._get(plans.DiffView, f"/stacks/{stack}/diff", base=base, revision=revision)
 
     def externals(self, kind: FileKind) -> list[views.ExternalView]:
         return self._get(list[views.ExternalView], f"/{kind}s")
@@ -241,6 +253,24 @@ class Client:
 
     def _ask(self, answer: type[T], method: str, path: str, query: dict[str, Any] | None = None, body: Any = None) -> T:
         return _read(answer, self._transport.call(method, f"/v1{path}", query, body))
+
+
+def _deploy_request(
+    spec: StackSpec,
+    contents: dict[tuple[str, str], bytes] | None,
+    reason: str,
+    base_revision: int | None,
+    atomic: bool,
+    force: tuple[str, ...],
+    resolve_image: views.ResolveImage,
+) -> views.DeployRequest:
+    sent = {place: base64.b64encode(data).decode() for place, data in (contents or {}).items()}
+    secrets = {key: text for (kind, key), text in sent.items() if kind == "secret"}
+    configs = {key: text for (kind, key), text in sent.items() if kind == "config"}
+    return views.DeployRequest(
+        spec, _operation(), reason, base_revision, secrets, configs, force=force, atomic=atomic,
+        resolve_image=resolve_image,
+    )  # fmt: skip
 
 
 def _operation() -> str:

@@ -14,7 +14,20 @@ from starlette.websockets import WebSocket
 
 from cluster.errors import StackyardError
 from cluster.views import ErrorBody
-from manager.api import agents, backup, explain, members, nodes, reach, rebalance, secrets, services, stacks, system
+from manager.api import (
+    agents,
+    backup,
+    explain,
+    members,
+    nodes,
+    plans,
+    reach,
+    rebalance,
+    secrets,
+    services,
+    stacks,
+    system,
+)
 from manager.api.bodies import add_schemas, answer
 from manager.api.core import Core
 
@@ -41,7 +54,10 @@ def create_app(core: Core) -> FastAPI:
         openapi_url="/v1/openapi.json",
     )
     app.state.core = core
-    for router in (r.router for r in (backup, system, members, nodes, stacks, secrets, services, reach, explain, rebalance, agents)):
+    for router in (
+        r.router
+        for r in (backup, system, members, nodes, stacks, plans, secrets, services, reach, explain, rebalance, agents)
+    ):
         app.include_router(router)
     app.add_exception_handler(StackyardError, _known)  # type: ignore[arg-type]  # it takes both kinds of connection
     app.add_exception_handler(RequestValidationError, _invalid)

@@ -9,7 +9,7 @@ from typing import Any
 from cluster.model.service import ServiceMode, ServiceSpec
 from cluster.model.stack import StackRevision
 
-_WORDS = {"update": "update_config", "rollback": "rollback_config", "restart": "restart_policy"}
+WORDS = {"update": "update_config", "rollback": "rollback_config", "restart": "restart_policy"}
 """Fields that Compose calls by another name."""
 
 _TOLD = {"replicas", "container", "name"}
@@ -58,7 +58,7 @@ def _words(old: ServiceSpec, new: ServiceSpec) -> Iterator[str]:
     if old.replicas != new.replicas and new.mode is not ServiceMode.GLOBAL:
         yield f"replicas {old.replicas} -> {new.replicas}"
     yield from (name for name in _differing(old.container, new.container) if name != "image")
-    yield from (_WORDS.get(name, name) for name in _differing(old, new) if name not in _TOLD)
+    yield from (WORDS.get(name, name) for name in _differing(old, new) if name not in _TOLD)
 
 
 def _differing(old: Any, new: Any) -> Iterator[str]:

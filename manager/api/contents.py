@@ -28,8 +28,8 @@ _MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
 _Digests = dict[tuple[FileKind, str], str]
 
 
-async def take_in(core: Core, request: DeployRequest) -> StackSpec:
-    """Store what the services of a deploy use, and give its spec with the digests in it.
+async def take_in(core: Core, request: DeployRequest, *, only_named: bool = False) -> StackSpec:
+    """Store what the services of a deploy use, unless it is `only_named`, and give its spec with the digests in it.
 
     Raises UserError, and Unavailable when nobody in reach has the key to seal with.
     """
@@ -51,12 +51,19 @@ async def take_in(core: Core, request: DeployRequest) -> StackSpec:
     digests: _Digests = {}
     for kind, said, given in used:
         if (kind, said.key) not in digests:
-            digests[kind, said.key] = await _stored(core, spec.name, kind, said, given, keys)
+            digests[kind, said.key] = await _stored(core, spec.name, kind, said, given, keys, only_named=only_named)
     return replace(spec, services={name: _named(spec, service, digests) for name, service in spec.services.items()})
 
 
 async def _stored(
-    core: Core, stack: str, kind: FileKind, said: SecretSpec | ConfigSpec, given: str | None, keys: Keys
+    core: Core,
+    stack: str,
+    kind: FileKind,
+    said: SecretSpec | ConfigSpec,
+    given: str | None,
+    keys: Keys,
+    *,
+    only_named: bool,
 ) -> str:
     """See to it that the stack has this content, and give its digest."""
     where, owner = f"{kind}s.{said.key}", stack_owner(stack)
@@ -67,7 +74,7 @@ async def _stored(
                 f"{where}: the external {kind} {said.name} does not exist",
                 hint=f"Make it with `stack {kind}s create {said.name} FILE`, or take `external` off.",
             )
-        if external.digest not in core.state.contents.get(owner, {}):
+        if not only_named and external.digest not in core.state.contents.get(owner, {}):
             await store(core, owner, await core.vault.open(external.owner, external.digest), keys)
         return external.digest
     if given is None:
@@ -79,7 +86,7 @@ async def _stored(
         except (TemplateError, UnicodeDecodeError) as error:
             raise UserError(f"{where}: it is no template: {error}") from None
     digest = core.vault.digest(data, keys)
-    if digest not in core.state.contents.get(owner, {}):
+    if not only_named and digest not in core.state.contents.get(owner, {}):
         await store(core, owner, data, keys)
     return digest
 

@@ -77,7 +77,7 @@ def deploy(
     if request.base_revision is not None and request.base_revision != (0 if stack is None else stack.head):
         raise Conflict(
             f"the stack {name} is at revision {0 if stack is None else stack.head}, not {request.base_revision}",
-            hint="Look at what was changed meanwhile, then deploy again.",
+            hint=f"`stack diff {name}` shows what was changed last. Look at it, then deploy again.",
         )
     if unknown := sorted(set(request.force) - request.spec.services.keys()):
         raise UserError(f"the stack {name} has no service {', '.join(unknown)} to force")

@@ -73,19 +73,25 @@ async def deploy(
     request: Annotated[DeployRequest, Depends(body(DeployRequest, LARGEST_DEPLOY))],
 ) -> Response:
     """Make a stack be as the spec says: a new revision of it, unless it is like that already."""
-
-    if name != request.spec.name:
-        raise UserError(f"the spec is for the stack {request.spec.name}, the request for {name}")
-    given = replace(request, spec=await take_in(core, request), secrets={}, configs={})
-    revise.check(given.spec)
-    images = images_to_resolve(core.state, given)
-    found = await core.sessions.resolve(images) if images else NOTHING_ASKED
+    given, found = await prepared(core, name, request)
 
     def decide(state: ClusterState) -> revise.Write | RevisionReply:
-        return revise.deploy(state, name, given, caller.author, core.clock(), _new_uid, resolved(found))
+        return revise.deploy(state, name, given, caller.author, core.clock(), new_uid, resolved(found))
 
     reply = await _write(core, name, decide)
     return answer(replace(reply, notes=unresolved(core.state, reply, found.problems)))
+
+
+async def prepared(
+    core: Core, name: str, request: DeployRequest, *, only_named: bool = False
+) -> tuple[DeployRequest, ImagesResolved]:
+    """Take in what a deploy needs before it can be decided: its contents (`take_in`), and what its images mean."""
+    if name != request.spec.name:
+        raise UserError(f"the spec is for the stack {request.spec.name}, the request for {name}")
+    given = replace(request, spec=await take_in(core, request, only_named=only_named), secrets={}, configs={})
+    revise.check(given.spec)
+    images = images_to_resolve(core.state, given)
+    return given, await core.sessions.resolve(images) if images else NOTHING_ASKED
 
 
 @router.post("/{name}/scale", response_model=RevisionReply, openapi_extra=takes(ScaleRequest))
@@ -121,7 +127,7 @@ async def remove(caller: Operator, core: ReadyCore, name: str, volumes: bool = F
 
 async def _change(caller: Caller, core: Core, name: str, request: revise.Change) -> Response:
     def decide(state: ClusterState) -> revise.Write | RevisionReply:
-        return revise.change(state, name, request, caller.author, core.clock(), _new_uid)
+        return revise.change(state, name, request, caller.author, core.clock(), new_uid)
 
     return answer(await _write(core, name, decide))
 
@@ -138,7 +144,8 @@ async def _write(
     raise busy(f"the stack {name}")
 
 
-def _new_uid() -> str:
+def new_uid() -> str:
+    """Name a stack or service as no other is named."""
     return secrets.token_hex(12)
 
 

@@ -63,7 +63,11 @@ class Terminal:
         return await self.end(process, stdin)
 
     async def start(
-        self, *arguments: str, environment: Mapping[str, str] | None = None, stderr: int = asyncio.subprocess.PIPE
+        self,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        stdin: int = asyncio.subprocess.PIPE,
+        stderr: int = asyncio.subprocess.PIPE,
     ) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
             "env",
@@ -74,7 +78,7 @@ class Terminal:
             *arguments,
             cwd=self.folder,
             env=self.environment | dict(environment or {}),
-            stdin=asyncio.subprocess.PIPE,
+            stdin=stdin,
             stdout=asyncio.subprocess.PIPE,
             stderr=stderr,
         )
@@ -82,7 +86,7 @@ class Terminal:
     async def end(self, process: asyncio.subprocess.Process, stdin: bytes = b"") -> Said:
         try:
             async with asyncio.timeout(PATIENCE):
-                out, err = await process.communicate(stdin)
+                out, err = await process.communicate(stdin if process.stdin is not None else None)
         finally:
             if process.returncode is None:
                 process.kill()

@@ -1,0 +1,156 @@
+"""`stack plan` and `stack diff`: what a deploy would do, and what others did."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from cli.commands.deploy import stack_options, wanted
+from cli.commands.session import connect
+from cli.output import Form, format_option, table
+from cluster.errors import StackyardError, UserError
+from cluster.plans import FieldChange, ItemChange, PlanView
+
+if TYPE_CHECKING:
+    from cluster.model.stack import StackSpec
+    from cluster.views import ResolveImage
+
+MOST_STEPS = 40
+WIDEST_VALUE = 60
+
+_SIGNS = {"add": "+", "change": "~", "remove": "-"}
+_CHANGES = 2
+_REFUSED = 1
+
+
+@click.command()
+@stack_options
+@format_option
+@click.pass_context
+def plan(
+    context: click.Context,
+    files: tuple[str, ...],
+    project_name: str | None,
+    profiles: tuple[str, ...],
+    env_files: tuple[str, ...],
+    name: str | None,
+    forced: tuple[str, ...],
+    resolve_image: ResolveImage,
+    if_revision: int | None,
+    form: Form,
+) -> None:
+    """Show what `stack deploy` of the same files would do, and touch nothing.
+
+    Each thing that would be added (+), changed (~) or removed (-) is listed with the fields that differ, secrets only
+    as digests; then which tasks would stop and start, in what order and where, as if all new ones came up; and those
+    that would find no place, with the reason.
+
+    Exit codes: 0 nothing would change, 2 something would, 1 the deploy would be refused, 3 no manager answers.
+    """
+    try:
+        spec, contents, force = wanted(files, project_name, profiles, env_files, name, forced)
+    except StackyardError as error:
+        _refuse(context, error, "", form)
+        return
+    tell(context, spec, contents, force, resolve_image, if_revision, form)
+
+
+def tell(
+    context: click.Context,
+    spec: StackSpec,
+    contents: dict[tuple[str, str], bytes],
+    force: tuple[str, ...],
+    resolve_image: ResolveImage,
+    if_revision: int | None,
+    form: Form,
+) -> None:
+    """Print what a deploy would do, and end with the exit code that says whether it is anything."""
+    with connect() as client:
+        try:
+            found = client.plan(spec, if_revision, contents, force=force, resolve_image=resolve_image)
+        except StackyardError as error:
+            _refuse(context, error, spec.name, form)
+            return
+    if form == "json":
+        _print_json(found)
+    else:
+        for note in found.notes:
+            click.echo(f"note: {note}", err=True)
+        click.echo(in_words(found))
+    context.exit(_CHANGES if found.changed else 0)
+
+
+def _refuse(context: click.Context, error: StackyardError, stack: str, form: Form) -> None:
+    """Tell of a refusal, which is an answer here; other errors go on."""
+    if error.exit_code != UserError.exit_code:
+        raise error
+    if form == "json":
+        _print_json(PlanView(stack, 0, changed=False, refused=error.message))
+    else:
+        click.echo(f"it would be refused: {error.message}", err=True)
+        if error.hint:
+            click.echo(error.hint, err=True)
+    context.exit(_REFUSED)
+
+
+def _print_json(value: object) -> None:
+    import msgspec
+
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
+
+
+def in_words(found: PlanView) -> str:
+    if not found.changed:
+        return f"{found.stack} is like that already (revision {found.base}): nothing would change"
+    what = "would be a new stack" if not found.base else f"would go from revision {found.base} to the next"
+    lines = [f"{found.stack} {what}", "", *_changes(found.changes)]
+    if found.tasks:
+        lines += ["", "In this order, if all new tasks come up:"]
+        rows = [[f"{step.step:5}.", step.action, step.task, step.node] for step in found.tasks[:MOST_STEPS]]
+        lines += table(rows).splitlines()
+        if len(found.tasks) > MOST_STEPS:
+            lines.append(f"       and {len(found.tasks) - MOST_STEPS} more: --format json has all")
+    if found.waiting:
+        lines += ["", "These would wait:"]
+        lines += [f"  {trouble.about}: {trouble.why}" for trouble in found.waiting]
+    lines += ["", "Nothing was touched; `stack deploy` does it."]
+    return "\n".join(lines)
+
+
+def _changes(changes: Iterable[ItemChange]) -> Iterator[str]:
+    for change in changes:
+        effect = f": {change.effect}" if change.effect else ""
+        yield f"{_SIGNS[change.action]} {change.kind} {change.name}{effect}"
+        for field in change.fields:
+            yield f"    {_field(field)}"
+
+
+def _field(field: FieldChange) -> str:
+    if not field.before:
+        return f"{field.path}: {_shortened(field.after)}"
+    return f"{field.path}: {_shortened(field.before)} -> {_shortened(field.after) or 'nothing'}"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= WIDEST_VALUE else f"{text[: WIDEST_VALUE - 3]}..."
+
+
+@click.command()
+@click.argument("stack")
+@click.argument("revision", type=click.IntRange(min=1), required=False)
+@click.argument("other", type=click.IntRange(min=1), required=False)
+@format_option
+def diff(stack: str, revision: int | None, other: int | None, form: Form) -> None:
+    """Show how the newest revision of a stack differs from an earlier one, field by field.
+
+    Without REVISION that is the one before it. With OTHER, show how that one differs from REVISION.
+    """
+    with connect() as client:
+        found = client.diff(stack, revision, other)
+    if form == "json":
+        _print_json(found)
+        return
+    click.echo(f"{found.stack}: from {f'revision {found.base}' if found.base else 'nothing'} to {found.revision}")
+    click.echo("\n".join(_changes(found.changes)) or "they are alike")
