@@ -290,6 +290,7 @@ def main() -> None:
             for turn in range(words.rounds):
                 shift = turn % len(rivals)
                 for rival in rivals[shift:] + rivals[:shift]:
+                    began = time.perf_counter()
                     rival.take_charge()
                     try:
                         for what, seconds in Course(lab, rival).run(words.only.split(",")):
@@ -300,6 +301,7 @@ def main() -> None:
                         rival.remove()
                     finally:
                         rival.step_down()
+                    print(f"round {turn + 1}: {rival.name:13} took {time.perf_counter() - began:.0f} s in all")
         finally:
             lab.down()
     print()
