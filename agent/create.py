@@ -20,6 +20,7 @@ from agent.container import (
     Image,
     Json,
 )
+from agent.network.lookups import RESOLVER
 from agent.resolv_conf import ResolvConf, for_container
 from cluster.errors import Failed
 from cluster.model.container import BlockIO, ContainerSpec, DeviceRequest, Healthcheck, Mount
@@ -30,7 +31,6 @@ from cluster.model.volume import VolumeSpec
 from cluster.protocol import ServiceItem
 from cluster.templates import Place, expand_service, expand_volume, values_of
 
-RESOLVER = "127.0.0.11"
 _LOCAL_HOSTS = (
     "127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback", "fe00::\tip6-localnet",
     "ff00::\tip6-mcastprefix", "ff02::1\tip6-allnodes", "ff02::2\tip6-allrouters",

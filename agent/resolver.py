@@ -22,6 +22,7 @@ from agent import dns
 from agent.dns import Query, Rcode
 from agent.fdstore import FdStore
 from agent.names import NetworkNames, Verdict, resolve
+from agent.network import lookups
 from agent.node_dns import PLACE, NodeDns
 from cluster.model.network import INGRESS
 from cluster.protocol import Item, NetworkItem, PeerItem, ServiceItem, TaskItem, VipItem
@@ -30,7 +31,7 @@ Asker = tuple[str, int]
 
 log = logging.getLogger(__name__)
 
-ADDRESS = ("127.0.0.11", 53)
+ADDRESS = (lookups.RESOLVER, lookups.LISTENING)
 TTL = 1
 """Seconds. Endpoints come and go at any time and asking here costs less than a cache; some clients take 0 for never."""
 VIRTUAL_TTL = 5
@@ -142,6 +143,7 @@ class Resolver:
         kept = {each.type: each for each in self._store.take(task)}
         try:
             ours = len(kept) == 2 and all(self._sandboxes.holds(task, each) for each in kept.values())
+            ours &= all(each.getsockname() == ADDRESS for each in kept.values())
         except OSError as error:
             log.info("what was kept for the names of task %s is of no use: %s", task, error)
             ours = False

@@ -18,7 +18,18 @@ from agent.network.namespaces import Namespaces, write_sysctl
 from agent.network.netlink import Link, Request
 from agent.network.netlink_socket import NETLINK_NETFILTER, Netlink, NetlinkError
 from agent.network.nftmessages import get_generation, read_generation
-from agent.network.plan import BRIDGE, BRIDGE_INDEX, NODE_OUTER, OUTER, VXLAN, VXLAN_INDEX, VXLAN_PORT, Overlay, Wire
+from agent.network.plan import (
+    BRIDGE,
+    BRIDGE_INDEX,
+    NODE_LINKS,
+    NODE_OUTER,
+    OUTER,
+    VXLAN,
+    VXLAN_INDEX,
+    VXLAN_PORT,
+    Overlay,
+    Wire,
+)
 from agent.network.watch import LINKS, ROWS, listener
 from cluster.errors import Failed
 from cluster.model.network import INGRESS
@@ -27,6 +38,8 @@ log = logging.getLogger(__name__)
 
 NETWORKS = "sn-"
 SANDBOXES = "sy-"
+MARK = "stackyard"
+"""The alias of the node's own links into networks: without it a link is somebody else's, whatever its name."""
 
 _IDLE_SESSIONS = str(5 * 24 * 3600)
 """Seconds that a connection to a virtual address may be silent: the kernel's own default, which hosts often lower."""
@@ -333,6 +346,8 @@ def wire_node(wire: Wire, home: Netlink, namespace: int, network: Network) -> No
         home.send(netlink.delete_link(wire.inner))
         network.attach(wire, namespace)
         inner = next(link for link in home.links().values() if link.name == wire.inner)
+    if inner.alias != MARK:
+        home.send(netlink.set_alias(inner.index, inner.name, MARK))
     held = {(address, prefix) for index, address, prefix in home.addresses() if index == inner.index}
     home.send(*(netlink.add_address(inner.index, *pair) for pair in wire.addresses if pair not in held))
     if not inner.up:
@@ -345,6 +360,14 @@ def wire_node(wire: Wire, home: Netlink, namespace: int, network: Network) -> No
         write_sysctl(f"ipv4/conf/{wire.inner}/route_localnet", "1")
     if wire.has_ipv6:
         write_sysctl("ipv6/conf/all/forwarding", "1")
+
+
+def remove_stale_links(home: Netlink, kept: Collection[str]) -> None:
+    """Remove the node's own links into networks other than these, which one that ended half-way has left."""
+    for link in home.links().values():
+        if link.name.startswith(NODE_LINKS) and link.alias == MARK and link.name not in kept:
+            log.info("removing the link %s, which leads into no network of this node", link.name)
+            home.send(netlink.delete_link(link.name, link.index))
 
 
 def underlay_mtu(home: Netlink, vtep: str) -> int:

@@ -29,7 +29,7 @@ NTF_SELF, NTF_MASTER = 0x02, 0x04
 IFA_F_NODAD, IFA_F_PERMANENT = 0x02, 0x80
 
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER = 1, 3, 4, 10
-IFLA_OPERSTATE, IFLA_LINKINFO, IFLA_NET_NS_FD, IFLA_EXT_MASK = 16, 18, 28, 29
+IFLA_OPERSTATE, IFLA_LINKINFO, IFLA_IFALIAS, IFLA_NET_NS_FD, IFLA_EXT_MASK = 16, 18, 20, 28, 29
 OPERSTATE_UP = 6
 INFO_KIND, INFO_DATA, INFO_SLAVE_KIND, INFO_SLAVE_DATA = 1, 2, 4, 5
 VETH_INFO_PEER = 1
@@ -83,6 +83,7 @@ class Link:
     vxlan: tuple[int, str, int, bool] | None = None
     locked: bool = False
     running: bool = False
+    alias: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +193,11 @@ def set_master(index: int, name: str, master: int) -> Request:
 
 def link_up(index: int, name: str) -> Request:
     return Request(RTM_NEWLINK, 0, _LINK.pack(0, 0, index, IFF_UP, IFF_UP), f"link {name}")
+
+
+def set_alias(index: int, name: str, alias: str) -> Request:
+    """Mark a link with a text; in the message that makes one the kernel passes over it."""
+    return Request(RTM_NEWLINK, 0, _LINK.pack(0, 0, index, 0, 0) + _text(IFLA_IFALIAS, alias), f"link {name}")
 
 
 def delete_link(name: str, index: int = 0) -> Request:
@@ -333,6 +339,7 @@ def read_link(body: bytes) -> Link:
         index, found.get(IFLA_IFNAME, b"").rstrip(b"\0").decode(), bool(flags & IFF_UP), _number(found.get(IFLA_MTU)),
         _mac(found.get(IFLA_ADDRESS)), _number(found.get(IFLA_MASTER)), kind, vxlan,
         bool(_number(slave.get(BRPORT_LOCKED))), found.get(IFLA_OPERSTATE) == bytes((OPERSTATE_UP,)),
+        found.get(IFLA_IFALIAS, b"").rstrip(b"\0").decode(errors="replace"),
     )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ REG_VERDICT, REG_1, REG_2, REG32_01, REG32_03 = 0, 1, 2, 9, 11
 DROP, ACCEPT = 0, 1
 CT_STATE, CT_MARK = 0, 3
 
-META_MARK, META_IIF, META_IIFNAME, META_NFPROTO, META_L4PROTO = 3, 4, 6, 15, 16
+META_MARK, META_IIF, META_OIF, META_IIFNAME, META_NFPROTO, META_L4PROTO = 3, 4, 5, 6, 15, 16
 TYPE_IPV4, TYPE_IPV6, TYPE_MARK, TYPE_VERDICT = 7, 8, 19, 0xFFFFFF00
 """nft's own numbers for types, by which it shows maps that it did not make."""
 
@@ -176,10 +176,11 @@ def differs(value: bytes, register: int = REG_1) -> Expression:
     return _expression("cmp", (1, register), (2, 1), more=_nested(3, attribute(1, value)))
 
 
-def store(header: str, offset: int, length: int, register: int = REG_1) -> Expression:
-    """Write bytes into a packet; its checksums are left alone."""
+def store(header: str, offset: int, length: int, register: int = REG_1, checksum: int | None = None) -> Expression:
+    """Write bytes into a packet, and mend the internet checksum at an offset in the same header (None: leave it)."""
     base = ("link", "network", "transport").index(header)
-    return _expression("payload", (5, register), (2, base), (3, offset), (4, length), (6, 0), (7, 0), (8, 0))
+    mend = (6, int(checksum is not None)), (7, checksum or 0), (8, 0)
+    return _expression("payload", (5, register), (2, base), (3, offset), (4, length), *mend)
 
 
 def set_meta(key: int, register: int = REG_1) -> Expression:
@@ -241,6 +242,11 @@ def translate(family: int, address: int = REG_1, port: int | None = None) -> Exp
 
 def immediate(value: bytes, register: int = REG_1) -> Expression:
     return _expression("immediate", (1, register), more=_nested(2, attribute(1, value)))
+
+
+def untracked() -> Expression:
+    """Keep a packet out of the tracking of connections, and so from being translated."""
+    return _expression("notrack")
 
 
 def refuse_tcp() -> Expression:

@@ -18,6 +18,7 @@ VXLAN_PORT = 4789
 BRIDGE, BRIDGE_INDEX = "br0", 2
 VXLAN, VXLAN_INDEX = "vxlan0", 3
 OUTER, NODE_OUTER = "v-", "node"
+NODE_LINKS = "sy-"
 
 _OUTER_INDEXES = 0x01000000
 _FIRST_INNER_INDEX = 2
@@ -164,7 +165,7 @@ def outer_name(task: str) -> str:
 
 def node_link(network: str) -> str:
     """The node's own link into a network that it has an address in."""
-    return f"sy-{network[:12]}"
+    return NODE_LINKS + network[:12]
 
 
 def _overlay(

@@ -1,4 +1,6 @@
-"""Keeps the table of virtual addresses in every sandbox of this node. Blocks; safe to be called from several threads.
+"""Keeps the table of virtual addresses and of the way to the resolver in every sandbox of this node.
+
+It blocks, and is safe to be called from several threads.
 
 A sandbox's netlink socket, opened inside it once, carries its rules and its tracked flows. It also keeps the kernel
 from ending the namespace, so it has to be closed when the sandbox goes.
@@ -11,7 +13,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from agent.network import nftmessages, returns, vips
+from agent.network import lookups, nftmessages, returns, vips
 from agent.network.conntrack import end_stale, flows_tracked
 from agent.network.netlink import Request
 from agent.network.netlink_socket import Netlink
@@ -26,14 +28,14 @@ log = logging.getLogger(__name__)
 class _Door:
     """One sandbox: its networks, what was programmed (None: nothing, by this process), and the kernel's count then.
 
-    A `bare` one has no table of ours in the kernel.
+    In a `bare` one nothing is translated, and so no connection tracked: its table leads look-ups to the resolver only.
     """
 
     socket: Netlink
     wires: tuple[Wire, ...]
     networks: tuple[str, ...]
-    bare: bool
     held: Table | None = None
+    bare: bool = False
     generation: int = 0
 
 
@@ -46,15 +48,12 @@ class Translation:
         self._services: Mapping[str, Services] = {}
         self._tables: dict[tuple[str, ...], Table] = {}
 
-    def open(self, task: str, wires: Iterable[Wire], socket: Netlink, *, fresh: bool) -> None:
-        """Take over a sandbox by a netfilter socket from inside of it, and program it.
-
-        One that is not `fresh` may hold a table of an earlier process.
-        """
+    def open(self, task: str, wires: Iterable[Wire], socket: Netlink) -> None:
+        """Take over a sandbox by a netfilter socket from inside of it, and program it."""
         with self._lock:
             self._close(task)
             wires = tuple(wires)
-            door = self._doors[task] = _Door(socket, wires, tuple(sorted(wire.network for wire in wires)), fresh)
+            door = self._doors[task] = _Door(socket, wires, tuple(sorted(wire.network for wire in wires)))
             self._program(door)
 
     def close(self, task: str) -> None:
@@ -106,12 +105,15 @@ class Translation:
 
     def _program(self, door: _Door) -> None:
         wanted = self._table(door.networks)
-        if door.held is None:
+        if door.held is None or (door.bare and wanted.elements):
             gate = next((wire for wire in door.wires if wire.gate), None)
-            if wanted.elements or gate is not None or not door.bare:
-                besides = returns.rules(vips.TABLE, gate, door.wires) if gate is not None else ()
-                self._load(door, lambda: vips.whole(wanted, besides), wanted)
-        elif door.held is not wanted:
+            door.bare = not wanted.elements and gate is None
+            if door.bare:
+                self._load(door, lambda: lookups.whole(vips.TABLE), wanted)
+            else:
+                answers = returns.rules(vips.TABLE, gate, door.wires) if gate is not None else ()
+                self._load(door, lambda: vips.whole(wanted, (*lookups.rules(vips.TABLE), *answers)), wanted)
+        elif door.held is not wanted and not door.bare:
             held = door.held
             kept = Table(held.chains | wanted.chains, wanted.elements)
             self._load(door, lambda: vips.changes(held, wanted), kept)
@@ -120,7 +122,7 @@ class Translation:
         batch = requests()
         if batch:
             # Should it be refused, the next time begins from nothing.
-            before, door.held, door.bare = door.held, None, False
+            before, door.held = door.held, None
             door.socket.transact(batch)
             generation = _generation(door.socket)
             expected = door.generation + 1

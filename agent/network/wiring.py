@@ -28,6 +28,7 @@ from agent.network.kernel import (
     make_sandbox,
     mend_sandbox,
     remove_network,
+    remove_stale_links,
     underlay_mtu,
     wire_node,
 )  # fmt: skip
@@ -220,6 +221,8 @@ class Wiring:
     async def clean(self, tasks: Collection[str], containers: Collection[str]) -> None:
         """Remove what nobody wants: sandboxes of other tasks, links of other containers, networks not applied last.
 
+        Links of the node's own that are left of such networks go, too; nothing goes that is not known to be ours.
+
         Only for a caller who holds a full set.
         """
         for task in self.sandboxes().difference(tasks):
@@ -296,7 +299,7 @@ class Wiring:
             if laid is None or task in self._busy:
                 continue  # it went meanwhile, or is being made, and programs itself
             try:
-                self._in_sandbox(task, partial(self._translate, task, laid, False))
+                self._in_sandbox(task, partial(self._translate, task, laid))
             except NotFound:
                 continue
 
@@ -400,11 +403,12 @@ class Wiring:
             log.warning("network %s has lost its namespace, making it again", overlay.network)
             network.abandon()
             network = self._networks[overlay.network] = Network(self._namespaces, self._home, overlay)
-        missing = network.audit(overlay, local, self._outer_names)
+        own = [] if overlay.node is None else [overlay.node]
+        missing = network.audit(overlay, [*local, *own], self._outer_names)
         network.audit_guard()
         if overlay.node is not None:
             wire_node(overlay.node, self._home, self._namespaces.home, network)
-        return missing
+        return [wire for wire in missing if wire not in own]
 
     def _outer_names(self) -> frozenset[str]:
         return frozenset(map(outer_name, self.sandboxes()))
@@ -412,14 +416,14 @@ class Wiring:
     def _create_sandbox(self, task: str, laid: tuple[Wire, ...]) -> None:
         self._delete_sandbox(task)
         try:
-            make_sandbox(self._namespaces, task, laid, self._networks, lambda: self._translate(task, laid, True))
+            make_sandbox(self._namespaces, task, laid, self._networks, lambda: self._translate(task, laid))
         except BaseException:
             self._translation.close(task)
             raise
         self._laid[task] = laid
 
-    def _translate(self, task: str, laid: tuple[Wire, ...], fresh: bool) -> None:
-        self._translation.open(task, laid, Netlink(NETLINK_NETFILTER), fresh=fresh)
+    def _translate(self, task: str, laid: tuple[Wire, ...]) -> None:
+        self._translation.open(task, laid, Netlink(NETLINK_NETFILTER))
 
     def _delete_sandbox(self, task: str) -> None:
         self._translation.close(task)
@@ -444,5 +448,6 @@ class Wiring:
             if held is not None:
                 held.close()
             remove_network(self._namespaces, name)
+        remove_stale_links(self._home, set(map(node_link, self._wanted)))
         if INGRESS not in self._wanted:
             self._unpublish(node_link(INGRESS))

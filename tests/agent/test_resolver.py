@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -300,8 +302,35 @@ async def test_a_fresh_sandbox_is_answered_after_open_and_a_closed_one_no_more(n
 
     node.resolver.close(task)
 
-    with pytest.raises(ConnectionRefusedError):
-        await node.ask(task, "web")
+    def dial() -> int:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as asking:
+            return asking.connect_ex(SERVER)
+
+    assert await node.wiring.in_sandbox(task, dial) == errno.ECONNREFUSED
+
+
+async def test_a_container_may_be_a_dns_server_itself(node: Node) -> None:
+    def bind(address: str) -> list[socket.socket]:
+        kinds = (socket.SOCK_DGRAM, socket.SOCK_STREAM)
+        opened = [socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind) for kind in kinds]
+        for each in opened:
+            each.bind((address, 53))
+        opened[1].listen()
+        opened[0].setblocking(False)
+        return opened
+
+    task = node.cluster.task(1, "h1", BACK)
+    await node.start(task)
+    for address in ("0.0.0.0", "::"):
+        own = await node.wiring.in_sandbox(task, partial(bind, address))
+        try:
+            for tcp in (False, True):
+                assert len((await node.ask(task, "web", tcp=tcp)).rr) == 1
+            with pytest.raises(BlockingIOError):
+                own[0].recv(1)
+        finally:
+            for each in own:
+                each.close()
 
 
 async def test_wiring_and_resolver_as_one(node: Node) -> None:

@@ -234,7 +234,7 @@ async def test_a_service_in_a_network_that_a_sandbox_is_not_in_is_not_in_its_tab
     stage = Stage(wirings, "h1")
     stranger = stage.cluster.task(8, "h3", FRONT)
     await stage.cluster.start(wirings)
-    assert "stackyard" not in inside(stage.path(stranger), "nft", "list", "ruleset")
+    assert "type nat" not in inside(stage.path(stranger), "nft", "list", "ruleset")
     stage.cluster.vips[0] = replace(stage.cluster.vips[0], addresses=())
     await stage.cluster.apply(wirings)
     assert "goto" not in inside(stage.path(stage.client), "nft", "list", "ruleset")
