@@ -16,6 +16,7 @@ import json
 import multiprocessing
 import os
 import resource
+import shutil
 import signal
 import statistics
 import subprocess
@@ -47,9 +48,14 @@ BESIDE = 2
 
 
 def be_manager(directory: Path, figures: Path) -> None:
+    """Manage until told to stop, or until the benchmark is killed: then nobody else clears up."""
+    benchmark = multiprocessing.parent_process()
+    assert benchmark is not None
+
     async def run() -> None:
         stop = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+        asyncio.get_running_loop().add_reader(benchmark.sentinel, stop.set)
         where = (HOST, PORT)
         settings = Settings("m1", directory / "data", directory / "m.sock", where, where, etcd_port=ETCD_PORT)
         async with managing(settings) as core, asyncio.TaskGroup() as group:
@@ -87,7 +93,11 @@ def be_manager(directory: Path, figures: Path) -> None:
                         + "\n"
                     )
 
-    uvloop.run(run())
+    try:
+        uvloop.run(run())
+    finally:
+        if not benchmark.is_alive():
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 class Figures:
@@ -122,7 +132,9 @@ class Figures:
 
 class Client:
     def __init__(self, directory: Path) -> None:
-        self._http = aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(directory / "m.sock")))
+        # A connection for each request: on a machine this busy, the server's end of an idle one closes at bad moments.
+        path = str(directory / "m.sock")
+        self._http = aiohttp.ClientSession(connector=aiohttp.UnixConnector(path, force_close=True))
 
     async def ask(self, method: str, path: str, body: Any = None) -> Any:
         data = None if body is None else msgspec.json.encode(body)
@@ -168,7 +180,8 @@ async def join(client: Client, directory: Path, agents: int) -> None:
 def agents_at_work(directory: Path, agents: int) -> Iterator[list[subprocess.Popen[bytes]]]:
     share = -(-agents // BESIDE)
     certificates = str(directory / "certificates")
-    program = [sys.executable, "-m", "bench.agents", "--url", f"https://{HOST}:{PORT}/v1/agent/session"]
+    program = ["setpriv", "--pdeathsig", "TERM", sys.executable, "-m", "bench.agents"]
+    program += ["--url", f"https://{HOST}:{PORT}/v1/agent/session"]
     processes = [
         subprocess.Popen(
             [
@@ -179,7 +192,8 @@ def agents_at_work(directory: Path, agents: int) -> Iterator[list[subprocess.Pop
                 str(min(share, agents - first)),
                 "--certificates",
                 certificates,
-            ]
+            ],
+            start_new_session=True,  # apart from the manager, as on hosts of their own: the kernel is fair to sessions
         )
         for first in range(0, agents, share)
     ]
@@ -291,6 +305,7 @@ def main() -> None:
     parsed = parser.parse_args()
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # all is cleared up, as after Ctrl-C
     with tempfile.TemporaryDirectory(prefix="stackyard-bench-") as home:
         directory = Path(home)
         (directory / "figures").touch()
