@@ -29,8 +29,8 @@ services:
     healthcheck: {{test: ["CMD", "bash", "-c", "</dev/tcp/127.0.0.1/8000"], interval: 1s}}
     deploy:
       replicas: {replicas}
-      update_config: {{parallelism: 2, monitor: 2s, order: {order}}}
-      rollback_config: {{parallelism: 2, monitor: 2s, order: {order}}}
+      update_config: {{parallelism: 2, monitor: 500ms, order: {order}}}
+      rollback_config: {{parallelism: 2, monitor: 500ms, order: {order}}}
   client:
     image: "stackyard-probe:1"
     deploy: {{placement: {{constraints: ["node.hostname == n2"]}}}}
