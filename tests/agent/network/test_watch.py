@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from agent.network.wiring import Wiring
 from cluster.protocol import NetworkItem, VipItem
-from tests.agent.network.underlay import BACK, INGRESS_NETWORK, ROOT, Cluster, host, inside, rows, run
+from tests.agent.network.underlay import BACK, INGRESS_NETWORK, ROOT, SUBNET, Cluster, host, inside, reaches, rows, run
 
 pytestmark = pytest.mark.root
 
@@ -45,44 +48,93 @@ async def mended(wanted: object, found: Callable[[], object], command: str) -> N
     assert await asyncio.to_thread(found) == wanted, command
 
 
-async def test_damage_is_mended_without_being_asked(wirings: Wirings) -> None:
-    cluster = Cluster()
-    one = cluster.task(1, "h1", BACK)
-    cluster.task(2, "h2", BACK)
-    cluster.task(3, "h1", INGRESS_NETWORK)
-    cluster.vips.append(VipItem(BACK.id, "uid", "stack", "web", ("10.102.255.1",)))
-    cluster.publish(8080, 80)
-    await cluster.start(wirings)
-    sandbox = wirings["h1"].namespace(one)
+class Site:
+    """Three tasks on two hosts, and what the first one's kernel holds of them."""
 
-    def rules(path: Path) -> list[str]:
-        return sorted(inside(path, "nft", "list", "ruleset").replace(",", " ").split())
+    def __init__(self, wirings: Wirings) -> None:
+        self.cluster, self.wirings = Cluster(), wirings
+        self.one = self.cluster.task(1, "h1", BACK)
+        self.cluster.task(2, "h2", BACK)
+        self.published = self.cluster.task(3, "h1", INGRESS_NETWORK)
+        self.cluster.vips.append(VipItem(BACK.id, "uid", "stack", "web", ("10.102.255.1",)))
+        self.cluster.publish(8080, 80)
+        self.sandbox = wirings["h1"].namespace(self.one)
 
-    def all_of_it() -> tuple[object, ...]:
+    def whole(self) -> tuple[object, ...]:
         # Not what the kernel chooses anew: MACs of outer ends, numbers of links, link-local addresses.
         own = {row for row in rows(NETWORK) if "@if" not in row and ": vxlan0" not in row}
         own = {row for row in own if not row.endswith("br0 permanent")}
         here = {row.partition(": ")[2] for row in rows(host("h1")) if "sy-" in row and "@if" not in row}
         here = {row for row in here if "inet6" not in row}
-        return own, here, rules(NETWORK), rules(sandbox), rules(host("h1"))
+        return own, here, *map(_rules, (NETWORK, self.sandbox, host("h1")))
 
+
+def _rules(path: Path) -> list[str]:
+    listed = inside(path, "nft", "list", "ruleset").replace(",", " ")
+    return sorted(re.sub(r"counter packets \d+ bytes \d+", "counter", listed).split())
+
+
+async def test_damage_is_mended_without_being_asked(wirings: Wirings) -> None:
+    site = Site(wirings)
+    await site.cluster.start(wirings)
     async with watching(wirings["h1"]):
         await asyncio.sleep(1)
-        before = all_of_it()
+        before = site.whole()
         for where, command in (
             (NETWORK, "ip link del vxlan0"),
             (NETWORK, "bridge fdb del 02:42:0a:66:01:02 dev vxlan0 self"),
             (NETWORK, "ip neigh del 10.102.1.2 dev vxlan0"),
             (NETWORK, "nft flush ruleset"),
-            (sandbox, "nft flush ruleset"),
+            (site.sandbox, "nft flush ruleset"),
             (host("h1"), "nft delete table inet stackyard-egress"),
             (host("h1"), "nft flush chain inet stackyard published"),
             (host("h1"), f"ip link del sy-{BACK.id}"),
         ):
             inside(where, *command.split())
-            await mended(before, all_of_it, command)
+            await mended(before, site.whole, command)
         run("umount", "-l", str(NETWORK))
-        await mended(True, lambda: is_namespace(NETWORK) and all_of_it() == before, "umount")
+        await mended(True, lambda: is_namespace(NETWORK) and site.whole() == before, "umount")
+
+
+DAMAGE: dict[str, tuple[str, ...]] = {
+    "network": (
+        "ip link del vxlan0", "ip link del br0", "ip link del node", "ip link del {outer}", "ip link set vxlan0 down",
+        "ip link set {outer} nomaster", "bridge fdb del 02:42:0a:66:01:02 dev vxlan0 self",
+        "bridge fdb del 02:42:0a:66:01:02 dev vxlan0 master", "bridge fdb del 02:42:0a:66:01:01 dev {outer} master",
+        "bridge fdb append 02:42:0a:66:00:77 dev vxlan0 self dst 10.79.0.3", "ip neigh flush nud permanent",
+        "ip neigh replace 10.102.1.2 dev vxlan0 lladdr 02:42:0a:66:00:09 nud permanent", "nft flush ruleset",
+        "nft delete table inet stackyard", "umount -l {network}",
+    ),
+    "sandbox": ("nft flush ruleset", "nft delete table inet stackyard", "ip link del eth0"),
+    "host": (
+        "nft delete table inet stackyard", "nft delete table inet stackyard-egress", "ip link del sy-{id}",
+        "ip link set sy-{id} down", "ip addr flush dev sy-{id}", "nft flush chain inet stackyard published",
+        "iptables -F FORWARD", "ip link del sy-ingress",
+    ),
+}  # fmt: skip
+ROUNDS, BLOWS = 10, 4
+
+
+@pytest.mark.timeout(300)
+async def test_whatever_is_damaged_is_mended_and_nothing_else_is_touched(wirings: Wirings) -> None:
+    site, random = Site(wirings), Random(5379)
+    await site.cluster.start(wirings)
+    words = {"outer": "v-" + site.one[:13], "id": BACK.id, "network": str(NETWORK)}
+    places = {"network": NETWORK, "sandbox": site.sandbox, "host": host("h1")}
+    blows = [(place, command.format(**words)) for place, commands in DAMAGE.items() for command in commands]
+    inside(host("h1"), "ip", "link", "add", "sy-mine", "type", "bridge")
+    inside(host("h1"), "nft", "add", "table", "inet", "mine")
+    async with watching(wirings["h1"]):
+        await asyncio.sleep(1)
+        before = site.whole()
+        for _ in range(ROUNDS):
+            chosen = random.sample(blows, BLOWS)
+            for place, command in chosen:
+                if is_namespace(places[place]):  # what an earlier blow took away cannot be hit any more
+                    inside(places[place], *command.split(), check=False)
+            await mended(True, lambda: is_namespace(NETWORK) and site.whole() == before, str(chosen))
+            for address in ("10.102.1.2", f"{SUBNET}.4", "fd00:102::1:2"):
+                await mended(True, partial(reaches, site.sandbox, address), f"{chosen}, {address}")
 
 
 async def test_where_nothing_happens_nothing_is_compared(wirings: Wirings, monkeypatch: pytest.MonkeyPatch) -> None:
