@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from agent.disk import Disk, shortage
@@ -30,6 +32,23 @@ async def test_a_directory_that_is_not_there_is_no_trouble_of_the_disk() -> None
     disk = Disk()
     await disk._look("/no/such/directory")
     assert disk.trouble == ""
+
+
+async def test_a_disk_that_fills_up_is_told_with_its_figures_until_there_is_room_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    disk, told = Disk(), []
+    for free in (50, 4, 6, 7):
+        found = os.statvfs_result((4096, 4096, 100 * GIB // 4096, 0, free * GIB // 4096, 0, 0, 0, 0, 255))
+        monkeypatch.setattr(os, "statvfs", lambda path, found=found: found)
+        await disk._look("/var/lib/docker")
+        told.append(disk.trouble)
+    assert told == [
+        "",
+        "4.0 of 100 GiB are free in /var/lib/docker",
+        "6.0 of 100 GiB are free in /var/lib/docker",
+        "",
+    ]
 
 
 def test_generic_resources_of_the_engine_are_counted_by_kind() -> None:

@@ -120,6 +120,15 @@ async def test_a_task_is_running_only_when_its_health_check_says_so(node: Node) 
     assert states(node, task) == [S.PREPARING, S.STARTING, S.RUNNING]
 
 
+async def test_what_fails_its_health_check_within_the_start_period_is_not_sick(node: Node) -> None:
+    check = Healthcheck(("CMD-SHELL", "cat /tmp/ready"), interval=0.2, timeout=1.0, retries=1, start_period=60.0)
+    item = an_item(command=("sh", "-c", "sleep 1; echo > /tmp/ready; sleep 1000"), healthcheck=check)
+    task = a_task(item)
+    node.assign(item, task)
+    await node.reach(task, S.RUNNING)
+    assert states(node, task) == [S.PREPARING, S.STARTING, S.RUNNING]
+
+
 async def test_a_sick_container_is_stopped_and_has_failed(node: Node) -> None:
     check = Healthcheck(("CMD", "false"), interval=0.2, timeout=1.0, retries=1)
     item = an_item(command=("sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"), healthcheck=check)

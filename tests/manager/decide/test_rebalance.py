@@ -139,6 +139,27 @@ def test_constraints_and_spread_preferences_are_kept() -> None:
     assert lab.tasks() == before, "six on four nodes are uneven, and even over the zones"
 
 
+def test_automatic_mode_waits_for_its_cool_down_after_a_node_came_back() -> None:
+    lab = Lab("n1", "n2")
+    lab.deploy(a_stack("app", a_service("web", replicas=4)))
+    lab.run_all()
+    rebalance(lab, automatic_after=300.0)
+    carried_out(lab)
+    lab.fall_silent("n2")
+    lab.wait(10.0)
+    lab.run_all()
+    assert lab.places() == {"n1": 4}
+    lab.wait(1000.0)
+    lab.return_("n2")
+    lab.run_all()
+    lab.wait(299.0)
+    lab.run_all()
+    assert lab.places() == {"n1": 4}
+    lab.wait(1.0)
+    carried_out(lab)
+    assert lab.places() == {"n1": 2, "n2": 2}
+
+
 def test_automatic_mode_waits_for_its_cool_down_after_a_node_came() -> None:
     lab = Lab("n1", "n2")
     lab.deploy(a_stack("app", a_service("web", replicas=6)))
