@@ -33,6 +33,7 @@ import msgspec
 import uvloop
 
 from cluster import pki
+from cluster.errors import Unavailable
 from cluster.model.container import ContainerSpec
 from cluster.model.network import NetworkSpec
 from cluster.model.service import NetworkAttachment, ServiceSpec
@@ -140,18 +141,37 @@ class Client:
         data = None if body is None else msgspec.json.encode(body)
         async with self._http.request(method, f"http://manager/v1{path}", data=data) as response:
             content = await response.read()
+            if response.status == 503:
+                raise Unavailable(content.decode())
             assert response.status < 300, content
             return msgspec.json.decode(content) if content else None
+
+    async def change(self, method: str, path: str, body: Any) -> None:
+        """Ask until it is done; `body` has the id of an operation, which is carried out once."""
+
+        async def done() -> bool:
+            await self.ask(method, path, body)
+            return True
+
+        await until(done)
 
     async def close(self) -> None:
         await self._http.close()
 
 
 async def until(true: Callable[[], Any], pause: float = 0.25, within: float = 900.0) -> None:
+    """Wait for something to come true, also over times in which the manager has lost its lease: the figures tell."""
     end = time.monotonic() + within
-    while not await true():
+    while not await _holds(true):
         assert time.monotonic() < end, "it did not come true in time"
         await asyncio.sleep(pause)
+
+
+async def _holds(true: Callable[[], Any]) -> bool:
+    try:
+        return bool(await true())
+    except Unavailable:
+        return False
 
 
 async def join(client: Client, directory: Path, agents: int) -> None:
@@ -218,7 +238,7 @@ async def deploy(client: Client, specs: list[StackSpec]) -> None:
 
     async def some() -> None:
         for spec in left:
-            await client.ask("PUT", f"/stacks/{spec.name}", {"spec": spec, "operation": os.urandom(8).hex()})
+            await client.change("PUT", f"/stacks/{spec.name}", {"spec": spec, "operation": os.urandom(8).hex()})
 
     async with asyncio.TaskGroup() as group:
         for _ in range(4):
@@ -250,7 +270,7 @@ async def measure(directory: Path, agents: int, tasks: int, stack_tasks: int, *,
     async def answers() -> bool:
         try:
             return bool(await client.ask("GET", "/version"))
-        except (aiohttp.ClientError, AssertionError):
+        except aiohttp.ClientError:
             return False
 
     await until(answers)
@@ -275,7 +295,7 @@ async def measure(directory: Path, agents: int, tasks: int, stack_tasks: int, *,
         for n in range(20):
             began = time.monotonic()
             body = {"replicas": {"web": stack_tasks + 1 + n}, "operation": os.urandom(8).hex()}
-            await client.ask("POST", "/stacks/s0001/scale", body)
+            await client.change("POST", "/stacks/s0001/scale", body)
 
             async def grown(wanted: int = stack_tasks + 1 + n) -> bool:
                 [service] = await client.ask("GET", "/services?stack=s0001")
