@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import sys
+from functools import cache
 
 from agent.network import nftmessages as nft
 from agent.network.netlink import Request
@@ -24,11 +25,13 @@ _RAW = -300
 _CHECKSUMS = {6: 16, 17: 6}  # of TCP and UDP, as an offset in the header
 
 
+@cache
 def whole(table: str) -> tuple[Request, ...]:
     """The table of a sandbox that needs nothing else, from nothing."""
     return nft.batch(*nft.fresh_table(INET, table), *rules(table))
 
 
+@cache
 def rules(table: str) -> tuple[Request, ...]:
     """What the table of a sandbox needs besides."""
     elsewhere = nft.meta(nft.META_OIF), nft.differs(_LOOPBACK), nft.verdict(nft.ACCEPT)
