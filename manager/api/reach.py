@@ -130,8 +130,9 @@ def find_task(state: ClusterState, name: str, purpose: Purpose) -> Task:
     if _runs(state, task) or (purpose == "archive" and has_container):
         return task
     shown, _ = names(state, task)
-    if task.node is not None and state.is_lost(task.node):
-        raise _lost(state, task.node)
+    for one in found:
+        if one.slot == task.slot and one.node is not None and state.is_lost(one.node) and not state.has_ended(one):
+            raise _lost(state, one.node)
     raise Unavailable(
         f"{shown} is not running: it is {state.state_of(task)}", hint=f"`stack explain {shown}` tells why."
     )
