@@ -194,10 +194,7 @@ def _image(state: ClusterState, platforms: Sequence[str]) -> Filter:
         return any((description.os, machine) in wanted for machine in (has, *_RUNS_TOO.get(has, ())))
 
     def remedy(node: Node) -> str:
-        here = _platform_of(state, node)
-        return (
-            f"use an image that is made for {here} too, or deploy with `--resolve-image never` if {node.name} emulates"
-        )
+        return f"use an image that is made for {_platform_of(state, node)} too, which {node.name} is"
 
     text = f"not of the image's platform: image is for {told} only"
     return Filter(passes, f"is {text}", f"are {text}", remedy)
