@@ -33,6 +33,8 @@ COMMANDS = {
     "service": ("cli.commands.services", "service", "The commands on services, by Docker's longer names."),
     "secret": ("cli.commands.secrets", "secrets", "Secrets made apart from stacks."),
     "configs": ("cli.commands.secrets", "configs", "Configs made apart from stacks; not `config`, which shows files."),
+    "network": ("cli.commands.networks", "network", "The networks of the stacks."),
+    "volume": ("cli.commands.networks", "volume", "The volumes of the stacks, and where their data is."),
     "node": ("cli.commands.node", "node", "The nodes of the cluster."),
     "init": ("cli.commands.host", "init", "Make this host the first of a new cluster."),
     "join": ("cli.commands.host", "join", "Make this host a node of a cluster."),
@@ -48,6 +50,9 @@ COMMANDS = {
 
 ALIASES = {"secrets": "secret"}
 
+MEANT = {"up": "deploy", "down": "rm", "undeploy": "rm", "apply": "deploy", "rollout": "wait", "describe": "explain"}
+"""What other programs call our commands."""
+
 
 class _Commands(click.Group):
     def list_commands(self, context: click.Context) -> list[str]:
@@ -61,6 +66,19 @@ class _Commands(click.Group):
         command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command)
         return command
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(context, args)
+        except click.UsageError as error:
+            import difflib
+
+            alike = [MEANT[args[0]]] if args[0] in MEANT else difflib.get_close_matches(args[0], COMMANDS, 3)
+            if not alike:
+                raise
+            raise click.UsageError(f"{error.message} Did you mean {' or '.join(alike)}?", context) from error
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -66,6 +66,16 @@ class Client:
         """Explain a service, or a task by its name or the beginning of its id."""
         return self._get(views.Explanation, f"/explain/{name}")
 
+    def networks(self) -> list[views.NetworkView]:
+        return self._get(list[views.NetworkView], "/networks")
+
+    def volumes(self) -> list[views.VolumeView]:
+        """List the volumes whose data is on one node."""
+        return self._get(list[views.VolumeView], "/volumes")
+
+    def volume(self, name: str) -> views.VolumeView:
+        return self._get(views.VolumeView, f"/volumes/{name}")
+
     def nodes(self) -> list[views.NodeView]:
         return self._get(list[views.NodeView], "/nodes")
 

@@ -27,6 +27,7 @@ from manager.api import (
     services,
     stacks,
     system,
+    volumes,
 )
 from manager.api.bodies import add_schemas, answer
 from manager.api.core import Core
@@ -54,11 +55,10 @@ def create_app(core: Core) -> FastAPI:
         openapi_url="/v1/openapi.json",
     )
     app.state.core = core
-    for router in (
-        r.router
-        for r in (backup, system, members, nodes, stacks, plans, secrets, services, reach, explain, rebalance, agents)
-    ):
-        app.include_router(router)
+    about_all = (backup, system, members, nodes)
+    about_stacks = (stacks, plans, volumes, secrets, services, reach, explain, rebalance)
+    for module in (*about_all, *about_stacks, agents):
+        app.include_router(module.router)
     app.add_exception_handler(StackyardError, _known)  # type: ignore[arg-type]  # it takes both kinds of connection
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)

@@ -12,6 +12,7 @@ from cluster.model.task import Desired, Task, TaskState
 from cluster.model.update import UpdateState, UpdateStatus
 from cluster.views import Progress, ServiceProgress
 from manager.api.show import last_words, problem
+from manager.api.volumes import removal_trouble
 from manager.decide import dependencies
 from manager.decide.slots import slots_of
 from manager.decide.tally import tally
@@ -116,13 +117,9 @@ def _volumes_leaving(state: ClusterState, stack: Stack) -> Iterator[str]:
     for name, volume in sorted(state.volumes.items()):
         verdict = state.node_states.get(volume.node)
         down = verdict is not None and verdict.status is NodeStatus.DOWN
-        if not volume.removing or volume.stack_uid != stack.uid or volume.node not in state.nodes or down:
-            continue
-        session = state.sessions.get(volume.node)
-        trouble = "" if session is None else session.conditions.get("volumes", "")
-        _, begun, rest = f"; {trouble}".partition(f"; volume {name} ")
-        why = rest.partition("; volume ")[0] if begun else "is being removed"
-        yield f"volume {name} on node {state.nodes[volume.node].name} {why}"
+        if volume.removing and volume.stack_uid == stack.uid and volume.node in state.nodes and not down:
+            why = removal_trouble(state, volume) or "is being removed"
+            yield f"volume {name} on node {state.nodes[volume.node].name} {why}"
 
 
 def _stays(state: ClusterState, spec: ServiceSpec, task: Task) -> bool:

@@ -43,7 +43,9 @@ async def test_each_command_has_help(person: Terminal, name: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("depoly",), "No such command 'depoly'"),
+        (("depoly",), "No such command 'depoly'. Did you mean deploy?"),
+        (("down", "shop"), "No such command 'down'. Did you mean rm?"),
+        (("xyzzy",), "No such command 'xyzzy'.\n"),
         (("ls", "--format", "xml"), "'xml' is not one of"),
         (("rm",), "Missing argument 'STACK...'"),
         (("scale", "web"), "web does not say how many"),

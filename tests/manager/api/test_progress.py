@@ -7,6 +7,7 @@ import pytest
 from cluster.model.task import TaskState
 from cluster.views import Progress
 from manager.api.progress import progress
+from manager.api.volumes import volumes
 from tests.manager.decide.builders import Lab, a_service, a_stack
 
 HELD = "cannot be removed: volume is in use - [0123abcd]"
@@ -53,6 +54,19 @@ def test_tasks_that_have_yet_to_end_are_told_first() -> None:
     stack = lab.state.stacks["app"]
     told = progress(lab.state, "app", stack.uid, stack.head, lab.now)
     assert told.waits == () and told.services[0].leaving == 1
+
+
+def test_volumes_tell_who_uses_them_and_what_is_wrong() -> None:
+    lab = Lab("n1", "n2")
+    db = a_service("db", volumes=("app_data",), constraints=("node.hostname == n1",))
+    lab.deploy(a_stack("app", db, a_service("job", volumes=("app_data",))))
+    lab.run_all()
+    (told,) = volumes(lab.state)
+    assert (told.name, told.node, told.stack) == ("app_data", "n1", "app")
+    assert (told.used_by, told.problem) == (("app_db", "app_job"), "")
+    lab.fall_silent("n1")
+    lab.wait(60.0)
+    assert volumes(lab.state)[0].problem == "its node is down"
 
 
 def test_what_has_gone_waits_for_nothing() -> None:

@@ -1,0 +1,80 @@
+"""`stack network` and `stack volume`: what stacks made of them."""
+
+from __future__ import annotations
+
+import click
+
+from cli.commands.session import connect
+from cli.output import Form, age, format_option, joined, show
+from cluster.errors import NotFound
+
+_NETWORK = {
+    "NAME": lambda n: n.name,
+    "STACK": lambda n: n.stack or "-",
+    "SUBNETS": lambda n: joined(n.subnets),
+    "VNI": lambda n: str(n.vni),
+    "INTERNAL": lambda n: "yes" if n.internal else "no",
+    "TASKS": lambda n: str(n.endpoints),
+}
+
+_VOLUME = {
+    "NAME": lambda v: v.name,
+    "NODE": lambda v: v.node,
+    "STACK": lambda v: v.stack or "-",
+    "USED BY": lambda v: joined(v.used_by) or "-",
+    "CREATED": lambda v: age(v.created_at) + " ago",
+    "PROBLEM": lambda v: v.problem,
+}
+
+
+@click.group()
+def network() -> None:
+    """The networks between containers, over all nodes. They come and go with the stacks that define them."""
+
+
+@network.command("ls")
+@format_option
+def list_networks(form: Form) -> None:
+    """List the networks."""
+    with connect() as client:
+        found = client.networks()
+    show(found, _NETWORK, form)
+
+
+@network.command("inspect")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@format_option
+def inspect_networks(names: tuple[str, ...], form: Form) -> None:
+    """Tell all of networks, by their whole names."""
+    with connect() as client:
+        known = {network.name: network for network in client.networks()}
+    if missing := [name for name in names if name not in known]:
+        raise NotFound(f"there is no network {', '.join(missing)}", hint="`stack network ls` lists them.")
+    show([known[name] for name in names], _NETWORK | {"ID": lambda n: n.id}, form)
+
+
+@click.group()
+def volume() -> None:
+    """The volumes whose data is on one node, where the tasks that use it run.
+
+    They outlive their stack, and are found again by a later one of the same name; `stack rm --volumes` removes them.
+    """
+
+
+@volume.command("ls")
+@format_option
+def list_volumes(form: Form) -> None:
+    """List the volumes and where they are: not those of global services, nor those that all nodes reach."""
+    with connect() as client:
+        found = client.volumes()
+    show(found, _VOLUME, form)
+
+
+@volume.command("inspect")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@format_option
+def inspect_volumes(names: tuple[str, ...], form: Form) -> None:
+    """Tell all of volumes, by their whole names."""
+    with connect() as client:
+        found = [client.volume(name) for name in names]
+    show(found, _VOLUME, form)
