@@ -28,6 +28,8 @@ class Rcode(IntEnum):
     SERVFAIL = 2
     NXDOMAIN = 3
     NOTIMP = 4
+    BADVERS = 16
+    """A newer EDNS is spoken; its upper bits go where only EDNS has room for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +65,13 @@ def read_query(data: bytes) -> Query | None:
     kind, klass = struct.unpack_from("!HH", data, end)
     question = data[_HEADER.size : end + 4]
     limit, edns = _PLAIN_LIMIT, False
+    problem = None if klass in (_IN, ANY) else Rcode.NOTIMP
     if additional and len(data) >= end + 15 and data[end + 4] == 0:  # the root's name, as an OPT record has
         record, size = struct.unpack_from("!HH", data, end + 5)
         if record == _OPT:
             limit, edns = min(max(size, _PLAIN_LIMIT), _OUR_LIMIT), True
-    return Query(ident, flags, name, kind, question, limit, edns, None if klass in (_IN, ANY) else Rcode.NOTIMP)
+            problem = Rcode.BADVERS if data[end + 10] else problem
+    return Query(ident, flags, name, kind, question, limit, edns, problem)
 
 
 def answer(
@@ -85,11 +89,11 @@ def answer(
         if room < 0:
             break
         fitting.append(record)
-    flags = _RESPONSE | _AUTHORITATIVE | _RECURSION_HERE | query.flags & (_OPCODES | _RECURSION_WANTED) | rcode
+    flags = _RESPONSE | _AUTHORITATIVE | _RECURSION_HERE | query.flags & (_OPCODES | _RECURSION_WANTED) | rcode & 0xF
     if len(fitting) < len(records):
         flags |= _TRUNCATED
     header = _HEADER.pack(query.id, flags, bool(query.question), len(fitting), 0, query.edns)
-    options = b"\0" + struct.pack("!HHIH", _OPT, _OUR_LIMIT, 0, 0) if query.edns else b""
+    options = b"\0" + struct.pack("!HHIH", _OPT, _OUR_LIMIT, rcode >> 4 << 24, 0) if query.edns else b""
     return header + query.question + b"".join(fitting) + options
 
 

@@ -58,6 +58,15 @@ def test_what_is_not_a_plain_query_is_refused(data: bytes, problem: Rcode) -> No
     assert dnslib.DNSRecord.parse(dns.answer(query, rcode=problem)).header.rcode == problem
 
 
+def test_a_newer_edns_is_refused_as_such() -> None:
+    assert read(ask(version=0)).problem is None
+    query = read(ask(version=1))
+    assert query.problem is Rcode.BADVERS
+    told = dnslib.DNSRecord.parse(dns.answer(query, rcode=Rcode.BADVERS))
+    [edns] = told.ar
+    assert (told.header.rcode, edns.edns_rcode, edns.edns_ver) == (0, 1, 0)
+
+
 @pytest.mark.parametrize(
     "data", [b"", b"short", ask()[:2] + b"\x81\x80" + ask()[4:]], ids=["nothing", "short", "answer"]
 )
