@@ -37,7 +37,7 @@ class Cluster:
     def __init__(self, lab: Lab, config: Path) -> None:
         self.lab = lab
         self.programs = Programs(lab)
-        self._environment = os.environ | {"XDG_CONFIG_HOME": str(config), "STACKYARD_LAB": lab.layout.name}
+        self.environment = os.environ | {"XDG_CONFIG_HOME": str(config), "STACKYARD_LAB": lab.layout.name}
 
     def anew(self) -> None:
         """Make the lab from nothing, with the probe's image."""
@@ -55,7 +55,7 @@ class Cluster:
     def stack(self, *words: str, code: int | None = 0, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Run `stack WORDS`; its exit code must be `code` (None: any)."""
         done = subprocess.run(
-            [STACK, *words], env=self._environment, capture_output=True, text=True, timeout=timeout, check=False
+            [STACK, *words], env=self.environment, capture_output=True, text=True, timeout=timeout, check=False
         )
         assert "Traceback" not in done.stdout + done.stderr, done.stderr
         if code is not None:

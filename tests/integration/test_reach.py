@@ -1,0 +1,277 @@
+"""Reaching into tasks from a terminal: exec, port-forward and cp, on any node, and what becomes of what is cut."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import pty
+import select
+import signal
+import socket
+import struct
+import subprocess
+import tarfile
+import termios
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from tests.integration.conftest import STACK, Cluster, eventually
+
+pytestmark = [pytest.mark.lab, pytest.mark.root]
+
+PATIENCE = 60.0
+BIG = 100_000_000
+
+
+@pytest.fixture
+def web(cluster: Cluster, probe: str) -> str:
+    """A service with a task on each node."""
+    cluster.deploy("reach.yml", probe)
+    return f"{probe}_web"
+
+
+@contextmanager
+def started(
+    cluster: Cluster,
+    *words: str,
+    stdin: int | IO[bytes] = subprocess.DEVNULL,
+    stdout: int | IO[bytes] = subprocess.PIPE,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `stack WORDS` beside the test; at the end of the block it is killed if it is still there."""
+    with subprocess.Popen(
+        ["env", "--default-signal=INT", STACK, *words],
+        env=cluster.environment, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def heard(stream: IO[bytes], text: bytes) -> bytes:
+    """Read lines until one has that text."""
+    read = b""
+    while text not in read:
+        line = stream.readline()
+        assert line, read
+        read += line
+    return read
+
+
+def runs(cluster: Cluster, task: str, what: str) -> bool:
+    return what in cluster.stack("exec", task, "ps", "-o", "args").stdout
+
+
+class Person:
+    """Someone at a terminal in which `stack` runs."""
+
+    def __init__(self, cluster: Cluster, *words: str) -> None:
+        self._mine, theirs = pty.openpty()
+        self.resize(31, 101)
+        self.before = termios.tcgetattr(theirs)
+        self._theirs = theirs
+        self.process = subprocess.Popen(
+            ["env", "--default-signal=INT", STACK, *words], env=cluster.environment, stdin=theirs, stdout=theirs,
+            stderr=theirs, start_new_session=True,
+        )  # fmt: skip
+        self._seen = b""
+
+    def resize(self, rows: int, columns: int) -> None:
+        fcntl.ioctl(self._mine, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def types(self, text: bytes) -> None:
+        os.write(self._mine, text)
+
+    def sees(self, text: bytes) -> None:
+        end = time.monotonic() + PATIENCE
+        while text not in self._seen:
+            readable, _, _ = select.select([self._mine], [], [], max(0.0, end - time.monotonic()))
+            assert readable, self._seen
+            self._seen += os.read(self._mine, 4096)
+        self._seen = self._seen[self._seen.index(text) + len(text) :]
+
+    def settings(self) -> list[object]:
+        return termios.tcgetattr(self._theirs)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        os.close(self._mine)
+        os.close(self._theirs)
+
+
+@contextmanager
+def at_terminal(cluster: Cluster, *words: str) -> Iterator[Person]:
+    person = Person(cluster, *words)
+    try:
+        yield person
+    finally:
+        person.close()
+
+
+def test_a_shell_at_a_terminal(cluster: Cluster, web: str) -> None:
+    with at_terminal(cluster, "exec", "-it", f"{web}.2", "sh") as person:
+        person.sees(b"# ")
+        person.types(b"stty size\r")
+        person.sees(b"31 101")
+        person.resize(40, 120)
+        os.kill(person.process.pid, signal.SIGWINCH)
+        person.types(b"while ! stty size | grep -q '40 120'; do sleep 0.1; done; echo wi''der\r")
+        person.sees(b"wider")
+        person.types(b"echo be''gun; sleep 1000\r")
+        person.sees(b"begun")
+        person.types(b"\x03")
+        person.sees(b"# ")
+        assert person.settings() != person.before
+        person.types(b"exit 42\r")
+        assert person.process.wait(PATIENCE) == 42
+        assert person.settings() == person.before
+
+
+def test_codes_streams_and_settings(cluster: Cluster, web: str) -> None:
+    task = f"{web}.1"
+    done = cluster.stack("exec", "-e", "A=b", "-w", "/tmp", "-u", "1000", task, "sh", "-c",
+                         "echo $A; pwd; id -u; echo bad >&2; exit 7", code=7)  # fmt: skip
+    assert (done.stdout, done.stderr) == ("b\n/tmp\n1000\n", "bad\n")
+    missing = cluster.stack("exec", task, "--", "no-such-command", code=127)
+    assert (missing.stdout, "no-such-command" in missing.stderr) == ("", True)
+    assert "permission denied" in cluster.stack("exec", task, "/etc", code=126).stderr
+    assert "there is no task" in cluster.stack("exec", f"{web}.9", "true", code=2).stderr
+
+
+def test_much_is_piped_through_without_loss(cluster: Cluster, web: str, tmp_path: Path) -> None:
+    file = tmp_path / "big"
+    file.write_bytes(os.urandom(2**20) * (BIG // 2**20))
+    with file.open("rb") as stream:
+        with started(cluster, "exec", "-i", f"{web}.3", "cat", stdin=stream) as process:
+            digest = hashlib.file_digest(process.stdout, "md5").hexdigest()  # type: ignore[arg-type]
+            assert process.wait(PATIENCE) == 0
+    assert digest == hashlib.md5(file.read_bytes()).hexdigest()
+
+
+def test_a_signal_reaches_the_command(cluster: Cluster, web: str) -> None:
+    with started(
+        cluster, "exec", f"{web}.2", "sh", "-c", "trap 'exit 9' INT; echo ready; sleep 1000 & wait"
+    ) as process:
+        assert process.stdout is not None
+        heard(process.stdout, b"ready")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 9
+
+
+def test_what_is_abandoned_ends(cluster: Cluster, web: str) -> None:
+    task = f"{web}.2"
+    with started(cluster, "exec", task, "sh", "-c", "echo ready; sleep 4321") as process:
+        assert process.stdout is not None
+        heard(process.stdout, b"ready")
+        process.kill()
+        process.wait()
+    eventually(lambda: not runs(cluster, task, "sleep 4321"), "the command of a killed exec ends")
+
+
+def test_a_manager_that_restarts_cuts_what_went_through_it(cluster: Cluster, web: str) -> None:
+    task = f"{web}.2"
+    with started(cluster, "exec", task, "sh", "-c", "echo ready; sleep 4322") as process:
+        assert process.stdout is not None and process.stderr is not None
+        heard(process.stdout, b"ready")
+        cluster.lab.stop("n1", "manager")
+        try:
+            assert process.wait(PATIENCE) == 3
+            assert b"was cut" in process.stderr.read()
+        finally:
+            cluster.lab.start("n1", "manager")
+    eventually(lambda: cluster.stack("exec", task, "true", code=None).returncode == 0, "exec works again")
+    eventually(lambda: not runs(cluster, task, "sleep 4322"), "the command of a cut exec ends")
+
+
+def test_ports_for_many_connections_each_with_ends_of_its_own(cluster: Cluster, web: str) -> None:
+    with started(cluster, "port-forward", f"{web}.3", ":80", ":9000", ":99") as process:
+        assert process.stdout is not None and process.stderr is not None
+        ports = [int(process.stdout.readline().split()[0].rpartition(b":")[2]) for _ in range(3)]
+
+        def fetched(number: int) -> int:
+            with socket.create_connection(("127.0.0.1", ports[0]), PATIENCE) as connection:
+                connection.sendall(b"GET /zeros HTTP/1.0\r\n\r\n")
+                with connection.makefile("rb") as answer:
+                    return len(answer.read().partition(b"\r\n\r\n")[2])
+
+        def echoed(number: int) -> bool:
+            data = os.urandom(2_000_000)
+            with socket.create_connection(("127.0.0.1", ports[1]), PATIENCE) as connection:
+
+                def send() -> None:
+                    connection.sendall(data)
+                    connection.shutdown(socket.SHUT_WR)
+
+                sending = threading.Thread(target=send)
+                sending.start()
+                with connection.makefile("rb") as answer:
+                    back = answer.read()
+                sending.join()
+            return back == data
+
+        with ThreadPoolExecutor(12) as pool:
+            assert set(pool.map(fetched, range(24))) == {300_000}
+            assert all(pool.map(echoed, range(6)))
+        with socket.create_connection(("127.0.0.1", ports[2]), PATIENCE) as connection:
+            assert connection.recv(1) == b""
+        assert b"nothing listens there" in process.stderr.readline()
+
+
+def test_files_out_and_in(cluster: Cluster, web: str, tmp_path: Path) -> None:
+    task = f"{web}.2"
+    tree = tmp_path / "tree"
+    (tree / "below").mkdir(parents=True)
+    (tree / "script").write_text("echo hello\n")
+    (tree / "script").chmod(0o751)
+    (tree / "below/open").write_bytes(os.urandom(1_000_000))
+    (tree / "below/open").chmod(0o666)
+    (tree / "link").symlink_to("script")
+    cluster.stack("cp", str(tree), f"{task}:/tmp")
+    assert cluster.stack("exec", task, "/tmp/tree/link").stdout == "hello\n"
+    cluster.stack("cp", f"{task}:/tmp/tree", str(tmp_path / "back"))
+    for file in ("script", "below/open"):
+        assert (tmp_path / "back" / file).read_bytes() == (tree / file).read_bytes()
+        assert (tmp_path / "back" / file).stat().st_mode == (tree / file).stat().st_mode
+    assert (tmp_path / "back/link").readlink() == Path("script")
+    cluster.stack("cp", "-L", f"{task}:/tmp/tree/link", str(tmp_path / "followed"))
+    assert (tmp_path / "followed").read_text() == "echo hello\n"
+    cluster.stack("cp", str(tree / "script"), f"{task}:/tmp/renamed")
+    cluster.stack("cp", f"{tree}/.", f"{task}:/tmp/contents")
+    assert cluster.stack("exec", task, "cat", "/tmp/renamed", "/tmp/contents/script").stdout == "echo hello\n" * 2
+    archive = tmp_path / "archive.tar"
+    with archive.open("wb") as stream:
+        with started(cluster, "cp", f"{task}:/tmp/tree", "-", stdout=stream) as process:
+            assert process.wait(PATIENCE) == 0
+    with tarfile.open(archive) as read:
+        assert "tree/below/open" in read.getnames()
+    with archive.open("rb") as stream:
+        with started(cluster, "cp", "-", f"{web}.3:/tmp", stdin=stream) as process:
+            assert process.wait(PATIENCE) == 0
+    assert cluster.stack("exec", f"{web}.3", "ls", "/tmp/tree").stdout.split() == ["below", "link", "script"]
+    assert "there is no /none" in cluster.stack("cp", f"{task}:/none", str(tmp_path), code=2).stderr
+
+
+def test_a_node_that_dies_is_named(cluster: Cluster, web: str) -> None:
+    [task] = [t["name"] for t in cluster.tasks(web) if t["node"] == "n3"]
+    with started(cluster, "exec", task, "sh", "-c", "echo ready; sleep 1000") as process:
+        assert process.stdout is not None and process.stderr is not None
+        heard(process.stdout, b"ready")
+        cluster.lab.kill("n3")
+        try:
+            assert process.wait(PATIENCE) == 3
+            assert b"node n3 is down" in process.stderr.read()
+            said = cluster.stack("exec", task, "true", code=3).stderr
+            assert "node n3 is down" in said
+        finally:
+            cluster.lab.start("n3")
+    eventually(lambda: any(n["name"] == "n3" and n["status"] == "ready" for n in cluster.listing("node", "ls")), "back")
