@@ -18,6 +18,7 @@ COMMANDS = {
     "ls": ("cli.commands.stacks", "ls", "List the stacks."),
     "services": ("cli.commands.services", "services", "List the services."),
     "ps": ("cli.commands.services", "ps", "List the tasks."),
+    "inspect": ("cli.commands.inspect", "inspect", "Show all that is known of anything that has a name, as JSON."),
     "explain": ("cli.commands.explain", "explain", "Tell why a service or task does not run, and what would mend it."),
     "history": ("cli.commands.revisions", "history", "List the revisions of a stack and what each changed."),
     "diff": ("cli.commands.plan", "diff", "Show how a revision of a stack differs from an earlier one."),

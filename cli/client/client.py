@@ -20,7 +20,7 @@ from cluster import membership, plans, views
 from cluster.errors import Failed, NotFound, Unavailable
 from cluster.model.node import Role
 from cluster.model.secret import FileKind
-from cluster.model.stack import StackSpec
+from cluster.model.stack import StackRevision, StackSpec
 
 if TYPE_CHECKING:
     from cli.client.channel import Channel
@@ -176,6 +176,10 @@ class Client:
     def revisions(self, stack: str) -> list[views.RevisionView]:
         """List the revisions of a stack that are kept, newest first."""
         return self._get(list[views.RevisionView], f"/stacks/{stack}/revisions")
+
+    def revision(self, stack: str, n: int | None = None) -> StackRevision:
+        """Give a whole revision of a stack (None: the newest); secrets and configs are digests in it."""
+        return self._get(StackRevision, f"/stacks/{stack}/revisions/{'head' if n is None else n}")
 
     def roll_back(
         self, stack: str, revision: int | None = None, services: tuple[str, ...] = (), reason: str = ""

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query
 from starlette.responses import Response
@@ -61,6 +61,13 @@ async def diff(
         base = max((n for n in known if n < after.n), default=0)
     before = _kept(known, name, base) if base else None
     return answer(DiffView(name, base, after.n, tuple(differences(before, after))))
+
+
+@router.get("/{name}/revisions/{n}", response_model=StackRevision)
+async def revision(caller: Operator, core: ReadyCore, name: str, n: int | Literal["head"]) -> Response:
+    """Give a whole revision, as it was converted; secrets and configs are digests in it."""
+    stack = show.find_stack(core.state, name)
+    return answer(_kept(core.state.revisions[stack.uid], name, stack.head if n == "head" else n))
 
 
 def _kept(known: Mapping[int, StackRevision], name: str, n: int) -> StackRevision:

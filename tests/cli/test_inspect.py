@@ -1,0 +1,45 @@
+"""`stack inspect`: whatever has a name."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cli.terminal import Terminal
+from tests.manager.api.obedient import obedient
+from tests.manager.managers import RunningManager
+
+pytestmark = pytest.mark.etcd
+
+APP = """
+name: app
+services: {db: {image: postgres, volumes: ["data:/data"], networks: [back], secrets: [key]}}
+networks: {back: {}}
+volumes: {data: {}}
+secrets: {key: {file: key.txt}}
+"""
+
+
+async def test_whatever_has_a_name_is_told(person: Terminal, manager: RunningManager) -> None:
+    person.write("compose.yml", APP)
+    person.write("key.txt", "the very words")
+    person.write("same.yml", "name: n1\nservices: {db: {image: x}}")
+    async with obedient(manager):
+        assert (await person.stack("deploy")).code == 0
+        (task,) = manager.core.state.tasks
+        names = ("app", "app_db", "app_db.1", task[:8], "n1", "app_back", "app_data")
+        said = await person.stack("inspect", *names)
+        assert said.code == 0, said
+        stack, service, named, by_id, *others = said.json
+        assert stack["kind"] == "stack" and stack["revision"]["spec"]["services"].keys() == {"db"}
+        assert (service["kind"], service["spec"]["container"]["image"]) == ("service", "postgres")
+        assert named == by_id and (named["id"], named["node"]) == (task, "n1")
+        assert [one["kind"] for one in others] == ["node", "network", "volume"]
+        assert "very words" not in said.out
+        assert (await person.stack("deploy", "-f", "same.yml", "--detach")).code == 0
+        said = await person.stack("inspect", "n1")
+        assert (said.code, said.out) == (2, "")
+        assert "n1 can mean several things: node and stack" in said.err and "--type" in said.err
+        assert (await person.stack("inspect", "n1", "--type", "node")).json[0]["kind"] == "node"
+    said = await person.stack("inspect", "app", "moon")
+    assert (said.code, said.out) == (2, "")
+    assert "there is no stack, service, task, node, network or volume moon" in said.err
