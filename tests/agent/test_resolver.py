@@ -237,6 +237,19 @@ async def test_other_names_are_passed_on_to_a_server_of_the_node_that_knows(node
     assert (await node.ask(task, "example.org")).header.rcode == dnslib.RCODE.SERVFAIL  # none is there
 
 
+async def test_the_node_may_have_a_resolver_of_its_own_on_loopback_or_none_in_reach(node: Node, tmp_path: Path) -> None:
+    task = node.cluster.task(1, "h1", FRONT)
+    await node.start(task)
+    (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.53\noptions edns0 trust-ad\nsearch .\n")
+    async with serving("127.0.0.53", Upstream("192.0.2.1")):
+        for tcp in (False, True):
+            assert str((await node.ask(task, "example.org", tcp=tcp)).rr[0].rdata) == "192.0.2.1"
+    for text in (f"nameserver {OWN}\n", "", "nameserver\n"):
+        (tmp_path / "resolv.conf").write_text(text)
+        assert (await node.ask(task, "example.org")).header.rcode == dnslib.RCODE.SERVFAIL
+        assert await node.addresses(task, "web") == {"10.101.1.1"}
+
+
 async def test_servers_of_a_service_are_asked_in_place_of_the_nodes(node: Node) -> None:
     task = node.cluster.task(1, "h1", FRONT)
     node.cluster.dns = (DEAF, OWN)
