@@ -23,6 +23,7 @@ def happenings(world: World) -> list[tuple[float, Act]]:
     chance, people, rng = Chance(world), world.people, world.rng
     work: list[tuple[float, Act]] = [
         (30, chance.everything_works),
+        (12, chance.a_while_passes_in_peace),
         (20, chance.managers_work),
         (20, chance.agents_work),
         (8, chance.sessions_are_judged),
@@ -30,13 +31,15 @@ def happenings(world: World) -> list[tuple[float, Act]]:
         (1, chance.a_decision_is_made_again),
         (2, people.deploy),
         (8, people.change),
-        (1, people.roll_back),
+        (5, people.roll_out),
+        (2, chance.a_node_is_maintained),
+        (2, people.roll_back),
     ]
     troubles: list[tuple[float, Act]] = [
         (1, people.remove),
-        (2, people.drain),
+        (4, people.drain),
         (1, people.label),
-        (1, people.rebalance),
+        (3, people.rebalance),
         (1, people.take_out),
         (8, chance.container_ends),
         (2, chance.agent_crashes),
@@ -109,6 +112,24 @@ class Chance:
             self.world.work(agent, 3)
             self.world.report(agent)
         self.world.beat(1.0)
+
+    def a_while_passes_in_peace(self) -> None:
+        """Updates, drains and moves take many rounds to come to their end."""
+        for _ in range(6):
+            self.everything_works()
+            self.world.check_hosts()
+            self.world.steps += 1
+
+    def a_node_is_maintained(self) -> None:
+        """All that is on a node goes elsewhere, as far as there is room, and then it gets its share again."""
+        people = self.world.people
+        people.deploy_plain()
+        self.a_while_passes_in_peace()
+        node = people.drain_any()
+        self.a_while_passes_in_peace()
+        people.activate(node)
+        people.rebalance_now()
+        self.a_while_passes_in_peace()
 
     def a_decision_is_made_again(self) -> None:
         """The same picture gives the same plan, whatever the order in which its records came."""

@@ -67,7 +67,7 @@ def takes_too_many(state: ClusterState, plan: Plan, now: float) -> str:
     }
     services = {record.uid: record for step in plan.steps for record in step.puts if isinstance(record, ServiceState)}
     for uid in taken:
-        service = services.get(uid, state.services[uid])  # going back, or on, may begin with this very plan
+        service = services.get(uid, state.services[uid])  # going back, or on, may begin or end with this very plan
         wanted, head = state.wanted(service), state.head(service.stack_uid)
         if wanted is None or head is None or wanted[0].mode.is_job:
             continue
@@ -79,8 +79,9 @@ def takes_too_many(state: ClusterState, plan: Plan, now: float) -> str:
         out = [slot for slot in replaced if not any(state.is_ready(t) and t.yields for t in slot.tasks)]
         before = [[state.tasks[task.id] for task in slot.tasks if task.id in state.tasks] for slot in out]
         served = [tasks for tasks in before if any(state.is_ready(t) and not _is_overdue(state, t, now) for t in tasks)]
-        most = config_of(picture, service.update).parallelism
-        if most and len(served) > most:
+        allowed = [config_of(picture, update).parallelism for update in (state.services[uid].update, service.update)]
+        most = max(allowed)
+        if all(allowed) and len(served) > most:
             return f"{len(served)} slots of {service.full_name} that serve are taken away at once, {most} may be"
     return ""
 

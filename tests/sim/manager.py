@@ -16,6 +16,7 @@ from cluster.model.update import Withdrawn
 from cluster.model.volume import Volume
 from manager.clock import ClusterClock
 from manager.commit import Commit, Transaction
+from manager.decide.volumes import volumes_of
 from manager.etcd.records import Compare, Put, absent, created_at, delete, exists, put, unchanged
 from manager.leader import Leader
 from manager.picture import Change, ClusterState, Event
@@ -182,7 +183,11 @@ class Manager:
             return None
         tasks = {ident: self.state.tasks[ident] for ident in sorted(self.state.tasks_on.get(agent.node, ()))}
         specs = {ident: self.state.spec_of(task) for ident, task in tasks.items()}
-        mounts = {ident: spec.volume_names for ident, spec in specs.items() if spec is not None}
+        mounts = {
+            ident: volumes_of(self.state, tasks[ident]) or spec.volume_names
+            for ident, spec in specs.items()
+            if spec is not None
+        }
         leaving = frozenset(self.state.volumes_leaving.get(agent.node, ()))
         return Assignment(opened[0], self.state.revision, tasks, mounts, leaving)
 

@@ -59,11 +59,16 @@ RESERVATIONS = (
     Reservations(nano_cpus=500_000_000),
     Reservations(generic={"gpu": 1}),
 )
-WISHES = (OnDisconnect(), OnDisconnect(), OnDisconnect(replace_after=20.0), OnDisconnect(replace=False))
+BAD = "bad:"
+"""How the images begin of which containers fail soon after they run."""
+
+VOLUMES = ("_data", "_data-{{.Task.Slot}}", "_data-{{.Node.Hostname}}")
+WISHES = (OnDisconnect(), OnDisconnect(replace=False), OnDisconnect(replace_after=20.0), OnDisconnect(replace=False))
 
 
 UPDATES = (
     UpdateConfig(),
+    UpdateConfig(monitor=20.0),
     UpdateConfig(parallelism=2, order="start-first"),
     UpdateConfig(parallelism=0, failure_action=FailureAction.CONTINUE),
     UpdateConfig(failure_action=FailureAction.ROLLBACK, delay=3.0),
@@ -83,6 +88,12 @@ class People:
             return
         services = [self._service(name, key) for key in ("web", "db", "job") if self.rng.random() < 0.6]
         self._write(self._networks(a_stack(name, *self._in_order(services))))
+
+    def deploy_plain(self) -> None:
+        """Deploy a stack that runs wherever there is a node at all."""
+        stack = self.world.truth.stacks.get("c")
+        if stack is None:
+            self._write(a_stack("c", a_service("plain", replicas=4)))
 
     def change(self) -> None:
         """Change one thing in a stack that is there."""
@@ -112,6 +123,20 @@ class People:
         services = {**head.spec.services, key: service}
         self._write(self._networks(a_stack(head.spec.name, *services.values())), forced)
 
+    def roll_out(self) -> None:
+        """Give a service a new image, now and then one that does not run for long, and nothing else."""
+        found = [(spec, one) for spec in self._specs() for one in spec.services.values() if one.replicas > 1]
+        if found:
+            spec, service = self.rng.choice(found)
+            name = BAD if self.rng.random() < 0.3 else "app:"
+            services = {**spec.services, service.name: _with_image(service, f"{name}{self.rng.randrange(10, 99)}")}
+            self._write(dataclasses.replace(spec, services=services), atomic=self.rng.random() < 0.2)
+
+    def _specs(self) -> list[StackSpec]:
+        """Give what people want now."""
+        stacks = sorted((s for s in self.world.truth.stacks.values() if not s.removing), key=lambda s: s.name)
+        return [head.spec for stack in stacks if (head := self.world.truth.head(stack.uid)) is not None]
+
     def roll_back(self) -> None:
         """Make a stack what one of its revisions was."""
         stacks = sorted((s for s in self.world.truth.stacks.values() if not s.removing), key=lambda s: s.name)
@@ -135,10 +160,26 @@ class People:
 
     def drain(self) -> None:
         node = self._node()
-        availability = self.rng.choice(list(Availability))
+        availability = self.rng.choice([Availability.DRAIN, *Availability])
         until = self.world.time + self.rng.choice([0.0, 5.0, 600.0]) if availability is Availability.DRAIN else None
         self.world.tell(f"{node.name} is to {availability}")
         self._put(dataclasses.replace(node, availability=availability, drain_until=self.rng.choice([until, None])))
+
+    def drain_any(self) -> str:
+        """Drain a node for as long as it takes, and tell which."""
+        node = self._node()
+        self.world.tell(f"{node.name} is drained")
+        self._put(dataclasses.replace(node, availability=Availability.DRAIN, drain_until=None))
+        return node.id
+
+    def activate(self, ident: str) -> None:
+        node = self.world.truth.nodes.get(ident)
+        if node is not None:
+            self.world.tell(f"{node.name} takes tasks again")
+            self._put(dataclasses.replace(node, availability=Availability.ACTIVE, drain_until=None))
+
+    def rebalance_now(self) -> None:
+        self._put(RebalanceWish(f"w{self.rng.randrange(10**6)}", self.world.time, max_unavailable=2))
 
     def rebalance(self) -> None:
         """Ask for a better spread, now or from now on after nodes came."""
@@ -147,7 +188,7 @@ class People:
             self.world.time,
             include_single=self.rng.random() < 0.5,
             max_unavailable=self.rng.choice([1, 3]),
-            automatic_after=self.rng.choice([None, None, 5.0]),
+            automatic_after=self.rng.choice([None, 5.0, 5.0]),
         )
         self.world.tell(f"rebalance: {wish}")
         self._put(wish)
@@ -174,6 +215,13 @@ class People:
         for node in list(self.world.truth.nodes.values()):
             if node.availability is not Availability.ACTIVE:
                 self._put(dataclasses.replace(node, availability=Availability.ACTIVE, drain_until=None))
+        for spec in self._specs():
+            services = {
+                key: _with_image(service, "app:mended") if service.container.image.startswith(BAD) else service
+                for key, service in spec.services.items()
+            }
+            if services != spec.services:
+                self._write(dataclasses.replace(spec, services=services))
 
     def _put(self, *records: object) -> None:
         keys = [key_of(record) for record in records]  # type: ignore[arg-type]
@@ -214,7 +262,9 @@ class People:
         rng = self.rng
         if rng.random() < 0.4:  # one that is updated without obstacles
             plain = a_service(key, replicas=rng.randrange(1, 5), image=f"app:{rng.randrange(9)}", networks=("default",))
-            return dataclasses.replace(plain, update=rng.choice(UPDATES), rollback=rng.choice(UPDATES))
+            return dataclasses.replace(
+                plain, update=rng.choice(UPDATES), rollback=rng.choice(UPDATES), on_disconnect=rng.choice(WISHES)
+            )
         constraints: tuple[str, ...] = ()
         if rng.random() < 0.2:
             constraints = (rng.choice(["node.hostname == n1", "node.hostname != n1", "node.labels.zone == 2"]),)
@@ -225,7 +275,7 @@ class People:
             image=f"app:{rng.randrange(9)}",
             networks=networks,
             ports=self._ports(),
-            volumes=(f"{stack}_data",) if key == "db" and rng.random() < 0.8 else (),
+            volumes=(stack + rng.choice(VOLUMES),) if key == "db" and rng.random() < 0.8 else (),
             constraints=constraints,
             restart=rng.choice(POLICIES),
             mode=rng.choice(MODES),
@@ -254,3 +304,7 @@ class People:
                 case 1 if spec.name == "b":
                     networks["back"] = NetworkSpec("back", "a_back", external=True)
         return dataclasses.replace(spec, networks=networks)
+
+
+def _with_image(service: ServiceSpec, image: str) -> ServiceSpec:
+    return dataclasses.replace(service, container=dataclasses.replace(service.container, image=image))

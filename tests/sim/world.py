@@ -45,8 +45,9 @@ from manager.picture import Change, ClusterState, Event
 from manager.roster import needs_of
 from tests.sim.agent import Agent, Container
 from tests.sim.manager import ELECTION, Manager
-from tests.sim.people import People
+from tests.sim.people import BAD, People
 from tests.sim.rules import RULES
+from tests.sim.seen import Seen
 from tests.sim.settled import unsettled
 from tests.sim.store import Store
 
@@ -83,9 +84,11 @@ class World:
         self.late: list[tuple[Sequence[Compare], Sequence[Operation]]] = []
         self.unheard_since: dict[str, float] = {}
         self.orphaned: set[str] = set()
+        self.steps = 0
         self.ended: set[str] = set()
         self.managers: list[Manager] = []
-        self.rules = [make(self) for make in RULES]
+        self.seen = Seen(self)
+        self.rules = [*(make(self) for make in RULES), self.seen]
         self._made = 0
         small = self.rng.random() < 0.25
         pool = {"address_pool": "10.128.0.0/26", "subnet_prefix": 29} if small else {}
@@ -334,6 +337,11 @@ class World:
         while agent.inbox:
             agent.take(agent.inbox.pop(0))
         agent.converge(self.time, step)
+        for ident, container in agent.containers.items():
+            spec = self.truth.spec_of(container.task)
+            if spec is not None and spec.container.image.startswith(BAD) and not container.ended:
+                if container.state is TaskState.RUNNING and self.rng.random() < 0.5:
+                    agent.fail(ident, self.time, 1)
 
     def finish(self, agent: Agent) -> None:
         """What is there to complete does so."""
