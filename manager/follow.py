@@ -56,10 +56,11 @@ class Follower:
 
     async def _take_in(self, news: Batch) -> None:
         """Go on some transactions at a time: after a stall or an outage thousands of changes come together."""
-        for some in _slices(news.events):
+        for number, some in enumerate(_slices(news.events)):
+            if number:
+                await asyncio.sleep(0)
             events = (Event(e.key, e.current.value if e.current else None, e.revision) for e in some)
             self._tell(self.state.apply(events, some[-1].revision))
-            await asyncio.sleep(0)
 
     async def reached(self, revision: int) -> None:
         """Wait until the picture shows everything up to a revision, such as that of a txn of one's own."""

@@ -33,8 +33,9 @@ PACE = 0.03
 MOST_SETS = 1000.0
 """Sets a second that all sessions together send when everything changes for everybody."""
 
-EACH_ROUND = 4
-"""Sessions that send or record in one round of the event loop: so many can wake together that it would stand still."""
+EACH_ROUND = 12
+"""Sessions that send or record, each for a millisecond at most, in one round of the event loop: all at once, they would
+hold it for seconds. Not fewer, as rounds are long on a host that is short of CPU."""
 
 SPARE = 100
 """Marks of changes that a topic keeps beyond two for each of its items."""
