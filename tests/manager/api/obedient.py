@@ -9,6 +9,7 @@ from datetime import datetime
 
 import aiohttp
 
+from cluster.channel import OpenChannel
 from cluster.model.task import Desired, Task, TaskState, TaskStatus
 from cluster.protocol import (
     STDOUT,
@@ -42,6 +43,8 @@ class ObedientAgent(ToyAgent):
         self.log = b"hello\nworld\n"
         self.follows = True
         self.digests: dict[str, str] = {}
+        self.channels = 0
+        """Those that are open."""
         self._client = client
         self._sequence = 0
         self._told: dict[str, TaskState] = {}
@@ -60,6 +63,8 @@ class ObedientAgent(ToyAgent):
                     await self.say(ImagesResolved(message.id, known, problems))
                 elif isinstance(message, OpenStream):
                     streams.create_task(self._serve(message.ticket, message.request))
+                elif isinstance(message, OpenChannel):
+                    streams.create_task(self._echo(message))
 
     async def _act(self) -> None:
         news = []
@@ -95,6 +100,17 @@ class ObedientAgent(ToyAgent):
             if not reading.done():
                 await socket.send_bytes(STREAM_END)
             await reading
+
+    async def _echo(self, wanted: OpenChannel) -> None:
+        """Say what was opened for which task, and give back whatever comes, until the other side goes or says bye."""
+        async with self._client.http.ws_connect(f"{self._client.base}/v1/agent/streams/{wanted.ticket}") as socket:
+            self.channels += 1
+            await socket.send_bytes(f"{wanted.task} {wanted.purpose}".encode())
+            async for message in socket:
+                if message.data == b"bye":
+                    break
+                await socket.send_bytes(message.data)
+            self.channels -= 1
 
     def _since(self, since: float | None) -> bytes:
         """Give what was printed from an instant on, of lines that have theirs before them."""
