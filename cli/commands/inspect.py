@@ -48,7 +48,7 @@ def _one(client: Client, name: str, kind: str | None) -> dict[str, Any]:
 def _found(client: Client, name: str) -> Iterator[dict[str, Any]]:
     for stack in client.stacks():
         if stack.name == name:
-            yield _told("stack", stack, revision=client.revision(name))
+            yield _told("stack", stack, head=client.revision(name))
     for service in client.services():
         if service.name == name:
             yield _told("service", service, spec=_spec(client, service))

@@ -159,6 +159,8 @@ async def _read_task(core: Core, task: Task, wanted: Wanted) -> AsyncIterator[Lo
         before = core.state.statuses.get(task.id)
         problem = ""
         try:
+            if core.state.is_lost(task.node or ""):
+                raise Unavailable("the node is down")  # its session may be there for a while yet
             async with aclosing(_from_holder(core, task, wanted)) as lines:
                 async for one in lines:
                     if position.is_new(one.stream, one.at):

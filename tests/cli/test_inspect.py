@@ -30,7 +30,9 @@ async def test_whatever_has_a_name_is_told(person: Terminal, manager: RunningMan
         said = await person.stack("inspect", *names)
         assert said.code == 0, said
         stack, service, named, by_id, *others = said.json
-        assert stack["kind"] == "stack" and stack["revision"]["spec"]["services"].keys() == {"db"}
+        assert (
+            stack["kind"] == "stack" and stack["revision"] == 1 and stack["head"]["spec"]["services"].keys() == {"db"}
+        )
         assert (service["kind"], service["spec"]["container"]["image"]) == ("service", "postgres")
         assert named == by_id and (named["id"], named["node"]) == (task, "n1")
         assert [one["kind"] for one in others] == ["node", "network", "volume"]

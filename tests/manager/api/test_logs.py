@@ -144,6 +144,17 @@ async def test_a_node_out_of_reach_is_a_note_among_the_lines(manager: RunningMan
 
 
 @pytest.mark.etcd
+async def test_a_node_that_is_down_is_not_waited_for(
+    manager: RunningManager, root: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with obedient(manager):
+        await deployed(manager, root)
+        monkeypatch.setattr(manager.core.state, "is_lost", lambda node: True)
+        (note,) = await read(root)
+        assert note["note"] == "no log of shop_web.1 on n1: the node is down"
+
+
+@pytest.mark.etcd
 async def test_logs_come_from_agents_of_other_managers_too(
     manager: RunningManager, root: Client, servers: Servers, tmp_path: Path
 ) -> None:
