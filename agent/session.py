@@ -31,6 +31,7 @@ from cluster.protocol import (
     Beat,
     Goodbye,
     Hello,
+    Managers,
     OpenStream,
     Page,
     Recorded,
@@ -184,6 +185,8 @@ class Session:
                     given = assembler.feed(page)
                     if given is not None:
                         self._runner.assign(given, complete=True)
+                case Managers(urls):
+                    self._runner.meet(urls)
                 case Recorded(sequence):
                     self._outbox.recorded(sequence)
                 case OpenStream() | OpenChannel() as wanted:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from cluster.model.node import Role
@@ -71,6 +71,25 @@ class JoinReply:
     certificate: str
     ca: str
     life: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NewMember:
+    """A node asks for its etcd to be taken in: `peer` is the URL at which the other members will reach it."""
+
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class MemberReply:
+    """What another manager's etcd begins with: the CA of etcd's members (PEM) and its key, `members` (URL to name) and
+    the endpoints for managers. With `etcd` it needs none: those are the endpoints of one that somebody else runs."""
+
+    ca: str = ""
+    key: str = field(default="", repr=False)
+    members: dict[str, str] = field(default_factory=dict)
+    endpoints: tuple[str, ...] = ()
+    etcd: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

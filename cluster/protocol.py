@@ -24,12 +24,15 @@ from cluster.model.service import PortSpec, ServiceSpec
 from cluster.model.task import Task, TaskStatus
 from cluster.model.volume import VolumeSpec
 
-VERSION = 3
+VERSION = 4
 OLDEST_VERSION = 1
 RESOLVES_IMAGES = 2
 """From this version on an agent knows ResolveImages."""
 HOLDS = 3
 """From this version on an agent starts no task that is held."""
+
+MANAGERS = 4
+"""From this version on an agent knows Managers."""
 
 MAX_FRAME = 64 * 1024
 
@@ -311,7 +314,13 @@ class ResolveImages(msgspec.Struct, tag="resolve-images", frozen=True):
 
 
 ToManager = Hello | Beat | Statuses | VolumesRemoved | Programmed | Goodbye | ImagesResolved
-ToAgent = Welcome | Refused | Page | Recorded | OpenStream | OpenChannel | ResolveImages
+class Managers(msgspec.Struct, tag="managers", frozen=True):
+    """There is another manager: the URLs of all, as in Welcome. Only for agents of version MANAGERS and later."""
+
+    urls: tuple[str, ...]
+
+
+ToAgent = Welcome | Managers | Refused | Page | Recorded | OpenStream | OpenChannel | ResolveImages
 
 
 # Frames of a log stream: the first byte tells the source, the rest is the bytes as the engine gave them.

@@ -112,6 +112,8 @@ class NodeChange:
     labels: dict[str, str | None] | None = None
     resources: dict[str, int | None] | None = None
     deadline: float | Literal["never"] | None = None
+    role: Role | None = None
+    """A manager that becomes a worker has its etcd taken out; a worker becomes one by `stack join --manager`."""
 
 
 @dataclass(frozen=True, slots=True)

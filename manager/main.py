@@ -25,7 +25,7 @@ from cluster import backup, pki
 from cluster.errors import StackyardError, UserError
 from cluster.model.cluster import ClockMark
 from cluster.model.node import Manager
-from manager import etcd_server
+from manager import etcd_server, membership
 from manager.api.app import create_app
 from manager.api.callers import Caller, of_certificate
 from manager.api.core import Core
@@ -101,21 +101,24 @@ async def run(settings: Settings) -> None:
 async def restoring(settings: Settings, file: Path) -> None:
     """Fill this manager's etcd from a backup whose passphrase the environment has."""
     async with AsyncExitStack() as stack:
-        etcd = await stack.enter_async_context(_etcd(settings))
+        etcd, _ = await stack.enter_async_context(_etcd(settings))
         source = stack.enter_context(open(file, "rb"))  # noqa: ASYNC230 (nothing else is done meanwhile)
         await restore(etcd, backup.frames(source, os.environ.get(backup.PASSPHRASE, "")), settings.data)
 
 
 @asynccontextmanager
-async def _etcd(settings: Settings) -> AsyncIterator[Etcd]:
-    """Connect to the etcd that is given, or to one of this manager's own, which is started first."""
+async def _etcd(settings: Settings) -> AsyncIterator[tuple[Etcd, etcd_server.Own | None]]:
+    """Connect to the etcd that is given, or to this manager's own, which is started first."""
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     async with AsyncExitStack() as stack:
-        endpoints, tls = settings.etcd, None
-        if not endpoints:
-            own = await stack.enter_async_context(etcd_server.running(settings.data / "etcd", settings.etcd_port))
-            endpoints, tls = (own.endpoint,), own.tls
-        yield await stack.enter_async_context(Etcd.connect(endpoints, tls))
+        if settings.etcd:
+            yield await stack.enter_async_context(Etcd.connect(settings.etcd)), None
+            return
+        place = etcd_server.Place(settings.data / "etcd", settings.name, settings.advertise[0], settings.etcd_port)
+        own = await stack.enter_async_context(etcd_server.running(place))
+        etcd = await stack.enter_async_context(Etcd.connect((own.endpoint,), own.tls))
+        await membership.settle(etcd, own)
+        yield etcd, own
 
 
 @asynccontextmanager
@@ -123,7 +126,7 @@ async def managing(settings: Settings) -> AsyncIterator[Core]:
     """Run all parts of a manager until the end of the block."""
     sys.setswitchinterval(SWITCH_INTERVAL)
     async with AsyncExitStack() as stack:
-        etcd = await stack.enter_async_context(_etcd(settings))
+        etcd, own = await stack.enter_async_context(_etcd(settings))
         authority = await found(etcd, now=time.time())
         follower = Follower(etcd)
         clock = stack.enter_context(_cluster_time(follower))
@@ -154,6 +157,7 @@ async def managing(settings: Settings) -> AsyncIterator[Core]:
             stopping=asyncio.Event(),
             others=await stack.enter_async_context(others),
             vault=Vault(settings.data, etcd, others, lambda: _others(follower, manager)),
+            own_etcd=own,
         )
         app = create_app(core)  # which takes a while, and nothing else goes on yet
         tls = pki.server_context(str(certificate), str(key), authority.ca.certificate)
@@ -163,6 +167,9 @@ async def managing(settings: Settings) -> AsyncIterator[Core]:
             tasks.append(group.create_task(core.sessions.run(), name="sessions"))
             tasks.append(group.create_task(core.presence.run(), name="presence"))
             tasks.append(group.create_task(renewing(authority, manager, settings, (peers, tls)), name="certificate"))
+            tasks.append(group.create_task(core.vault.hold(), name="keys"))
+            if own is not None:
+                tasks.append(group.create_task(membership.follow(etcd), name="members"))
             async with _serving(app, core, settings, tls):
                 yield core
             for task in tasks:

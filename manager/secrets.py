@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cluster.codec import sealed_key
 from cluster.errors import Inconsistent, Unavailable
 from cluster.model.secret import Content
-from manager.etcd import Etcd, Operation, UnknownOutcome, absent, get, put
+from manager.etcd import Etcd, Operation, Refused, UnknownOutcome, absent, get, put
 from manager.files import write_private
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 SCHEMA = 1
 CURRENT_KEY = "/stackyard/sealing/current"
 FILE = "contents.key"
+LOOK = 2.0
+"""Seconds between two looks whether there are keys that this manager does not hold."""
+
 _NONCE = 12
 _TIMEOUT = aiohttp.ClientTimeout(total=5)
 
@@ -116,6 +119,17 @@ class Vault:
             if self._keys is None:
                 self._keys = await self._found()
             return self._keys
+
+    async def hold(self) -> None:
+        """Get the keys as soon as there are some: whoever made them may be lost the next moment, and they with it."""
+        while True:
+            try:
+                if await self._etcd.get(CURRENT_KEY) is not None:
+                    await self.keys()
+                    return
+            except (Unavailable, Refused) as error:
+                log.warning("this manager has no keys to open contents with: %s", error.message)
+            await asyncio.sleep(LOOK)
 
     def held(self) -> Keys | None:
         """Give the keys to another manager that asks; None when this one does not have them."""

@@ -105,7 +105,7 @@ def init_host(options: InitOptions, done: str = "", backup: tuple[Path, str] | N
 @click.argument("managers", nargs=-1, required=True, metavar="MANAGER...")
 @_name
 @_advertise
-@click.option("--manager", is_flag=True, help="As another manager; not possible yet, see `stack init --etcd`.")
+@click.option("--manager", is_flag=True, help="As another manager, with a manager's TOKEN; a node may become one, too.")
 @_engine
 @_systemd
 @_data
@@ -126,12 +126,15 @@ def join(
     """
     from cli.host import join as host
 
-    if manager:
-        raise UserError(
-            "a manager cannot be added to a cluster whose etcd is its first manager's own",
-            hint="For several managers run an etcd cluster, and `stack init --etcd URL --etcd URL ...` on each host.",
-        )
     wanted = host.Wanted(token, managers, name or os.uname().nodename, advertise, engine, systemd)
+    if manager:
+        from cli.host.manager import join_as_manager
+
+        outcome = join_as_manager(Home(data_dir), wanted, _say)
+        _tell(outcome, f"this host is already a manager of this cluster, as {outcome.record.name}; nothing was changed")
+        if outcome.again:
+            click.echo("\nand then run `stack join` again with the same options.")
+        return
     outcome = host.join(Home(data_dir), wanted, _say)
     _tell(outcome, f"this host is already a node of this cluster, as {outcome.record.name}; nothing was changed")
 

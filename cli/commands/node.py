@@ -186,6 +186,28 @@ def _deadline(text: str) -> float | None:
     return float(number) * _UNITS[unit]
 
 
+@node.command()
+@click.argument("names", nargs=-1, required=True, metavar="NODE...")
+def promote(names: tuple[str, ...]) -> None:
+    """Let nodes become managers, and say what to do on each."""
+    with connect() as client:
+        managers = " ".join(one.url.removeprefix("https://") for one in client.cluster().managers)
+        for name in names:
+            client.update_node(name, NodeChange(role="manager"))
+            click.echo(f"{name} may become a manager; on its host, with TOKEN as of `stack token show manager`:\n")
+            click.echo(f"    stack join TOKEN {managers} --manager")
+
+
+@node.command()
+@click.argument("names", nargs=-1, required=True, metavar="NODE...")
+def demote(names: tuple[str, ...]) -> None:
+    """Make workers of managers: their etcd is taken out of the cluster at once, and their manager ends.
+
+    Refused where too few of the other managers would be left to decide anything.
+    """
+    _set(names, NodeChange(role="worker"), "is a worker")
+
+
 @node.command("rm")
 @click.argument("names", nargs=-1, required=True, metavar="NODE...")
 @click.option("--force", "-f", is_flag=True, help="Also nodes that are up, or that have the data of volumes.")

@@ -59,7 +59,10 @@ def init(home: Home, wanted: Wanted, say: Say) -> Outcome:
             hint="`stack leave` takes it out of that cluster.",
         )
     if known is not None and known.manager and known.complete:
-        renewed = _trouble() is None and _write_context(known)
+        if _trouble() is None:
+            known = msgspec.structs.replace(known, managers=local.managers(SOCKETS, known.managers))
+            home.write(known)
+        renewed = _trouble() is None and write_context(known)
         return Outcome(known, f"renewed the certificate of the context {known.context}" if renewed else "")
     advertise = checks.address(wanted.advertise, "192.0.2.1")
     url = checks.manager_url(f"[{advertise}]:{wanted.port}" if ":" in advertise else f"{advertise}:{wanted.port}")
@@ -82,7 +85,7 @@ def init(home: Home, wanted: Wanted, say: Say) -> Outcome:
     if wanted.backup is not None and _trouble() is not None:
         say(f"restoring {wanted.backup[0]}")
         _restore(home, record, programs, *wanted.backup)
-    by_hand = _start_manager(home, record, programs, say)
+    by_hand = start_manager(home, record, programs, say)
     if by_hand:
         return Outcome(record, "the engine is ready", by_hand, again=True)
     member.enrol(home, record, local.tokens(SOCKETS).manager, "manager", programs, say)
@@ -91,7 +94,7 @@ def init(home: Home, wanted: Wanted, say: Say) -> Outcome:
         member.await_ready(lambda: _own(record), say)
     else:
         by_hand = (shlex.join(member.agent_command(home, record, programs)),)
-    _write_context(record)
+    write_context(record)
     record = msgspec.structs.replace(record, complete=True)
     home.write(record)
     return Outcome(record, f"{record.name} is a manager and a node of this cluster", by_hand)
@@ -115,7 +118,7 @@ def _restore(home: Home, record: Record, programs: Path, backup: Path, passphras
     )
 
 
-def _start_manager(home: Home, record: Record, programs: Path, say: Say) -> tuple[str, ...]:
+def start_manager(home: Home, record: Record, programs: Path, say: Say) -> tuple[str, ...]:
     """Have the manager run; gives the command to run by hand where systemd does not and nobody has yet."""
     command = manager_command(home, record, programs)
     if not record.systemd:
@@ -140,7 +143,7 @@ def _trouble() -> str | None:
     return None
 
 
-def _write_context(record: Record) -> bool:
+def write_context(record: Record) -> bool:
     return local.write_context(record.context, record.managers, SOCKETS, f"root-{record.name}")
 
 

@@ -36,7 +36,7 @@ def join(home: Home, wanted: Wanted, say: Say) -> Outcome:
     token = pki.parse_token(wanted.token)
     managers = tuple(map(checks.manager_url, wanted.managers))
     known = home.read()
-    _refuse_other_cluster(home, token)
+    refuse_other_cluster(home, token)
     if known is not None and known.manager and not known.complete:
         raise Conflict(
             "a `stack init` of this host has not come to its end",
@@ -95,7 +95,7 @@ def _join_again(home: Home, record: Record, token: str, programs: Path, say: Say
     return Outcome(record, f"{record.name} goes on as a node of the restored cluster", by_hand)
 
 
-def _refuse_other_cluster(home: Home, token: pki.JoinToken) -> None:
+def refuse_other_cluster(home: Home, token: pki.JoinToken) -> None:
     ca = home.agent / "ca.pem"
     if ca.exists() and pki.ca_digest(ca.read_text()) != token.ca_digest:
         raise Conflict(

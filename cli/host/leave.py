@@ -31,7 +31,8 @@ def leave(home: Home, force: bool, patience: float, say: Say) -> bool:
     known = home.read()
     if known is None:
         return False
-    if known.manager and not known.etcd and not force:
+    others = _other_managers(known)
+    if known.manager and not known.etcd and not others and not force:
         raise Conflict(
             "this host's manager has the cluster's only etcd: what the cluster knows of its stacks ends with it",
             hint="`stack leave --force` ends the cluster. Have the other hosts leave first, or they cannot say so.",
@@ -43,7 +44,7 @@ def leave(home: Home, force: bool, patience: float, say: Say) -> bool:
     if joined:
         say("removing this node's containers and networks")
         member.run_agent(home, known, programs, "--only-leave")
-        _say_goodbye(home, known, force, say)
+        _say_goodbye(home, known, others, force, say)
     _stop_manager(known, say)
     if known.configuration:
         runtime.unregister(Engine(Path(known.engine)), Path(known.configuration), say)
@@ -80,11 +81,22 @@ def _give_up_tasks(home: Home, known: Record, patience: float, say: Say) -> None
         ) from error
 
 
-def _say_goodbye(home: Home, known: Record, force: bool, say: Say) -> None:
-    if known.manager and not known.etcd:
+def _other_managers(known: Record) -> tuple[str, ...]:
+    """The URLs of managers on other hosts, as far as one that answers tells."""
+    own = f"https://{known.manager}"
+    try:
+        living = local.managers(SOCKETS, known.managers) if known.manager else known.managers
+    except StackyardError:
+        living = known.managers
+    return tuple(url for url in living if url != own)
+
+
+def _say_goodbye(home: Home, known: Record, others: tuple[str, ...], force: bool, say: Say) -> None:
+    if not others and known.manager and not known.etcd:
         return  # the cluster ends
     try:
-        member.call(home, known.managers, "DELETE", "/v1/self")
+        # one of the others, for with this node its own etcd goes
+        member.call(home, others or known.managers, "DELETE", "/v1/self")
     except StackyardError as error:
         if not force:
             raise

@@ -34,6 +34,16 @@ def nodes(sockets: Sequence[Path]) -> list[NodeView]:
     return msgspec.json.decode(ask(sockets, "GET", "/v1/nodes"), type=list[NodeView])
 
 
+def managers(sockets: Sequence[Path], known: Sequence[str]) -> tuple[str, ...]:
+    """The URLs of all managers that live, those that are known first."""
+    import msgspec
+
+    from cluster.views import ClusterView
+
+    living = [one.url for one in msgspec.json.decode(ask(sockets, "GET", "/v1/cluster"), type=ClusterView).managers]
+    return tuple(dict.fromkeys((*(url for url in known if url in living), *living)))
+
+
 def write_context(name: str, endpoints: Sequence[str], sockets: Sequence[Path], client: str) -> bool:
     """Make this the cluster that `stack` talks to, as the client of that name; False if it is one that fits already."""
     import msgspec

@@ -152,7 +152,7 @@ def own_view(home: Home, record: Record) -> NodeView:
     return msgspec.json.decode(call(home, record.managers, "GET", "/v1/self"), type=NodeView)
 
 
-def call(home: Home, managers: Sequence[str], method: str, path: str) -> bytes:
+def call(home: Home, managers: Sequence[str], method: str, path: str, body: object = None) -> bytes:
     """Ask a manager something with the node's own certificate."""
     from cli.client.contexts import Context
     from cli.client.transport import Transport
@@ -160,6 +160,6 @@ def call(home: Home, managers: Sequence[str], method: str, path: str) -> bytes:
     ca, certificate, key = (str(home.agent / name) for name in ("ca.pem", "node.pem", "key.pem"))
     transport = Transport(Context(endpoints=tuple(managers), ca=ca, cert=certificate, key=key), timeout=10)
     try:
-        return transport.call(method, path)
+        return transport.call(method, path, body=body)
     finally:
         transport.close()

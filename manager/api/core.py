@@ -16,6 +16,7 @@ from cluster.errors import Conflict, UserError
 from manager.api.show import TaskRows
 from manager.authority import Authority
 from manager.etcd import Etcd, KeyValue, Operation, UnknownOutcome, get, put, unchanged
+from manager.etcd_server import Own
 from manager.follow import Follower
 from manager.picture import ClusterState
 from manager.presence import Presence
@@ -45,6 +46,7 @@ class Core:
     stopping: asyncio.Event
     others: aiohttp.ClientSession
     vault: Vault
+    own_etcd: Own | None = None
     rows: TaskRows = field(default_factory=TaskRows)
 
     @property

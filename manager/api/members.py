@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
@@ -16,6 +17,8 @@ from cluster.membership import (
     JoinReply,
     JoinRequest,
     JoinTokens,
+    MemberReply,
+    NewMember,
     NewToken,
     RenewalRequest,
     TokenReply,
@@ -24,7 +27,7 @@ from cluster.membership import (
 from cluster.model.node import Availability, Node
 from cluster.pki import key_digest
 from cluster.views import NodeChange, NodeView
-from manager import tokens
+from manager import membership, tokens
 from manager.api import nodes, show
 from manager.api.bodies import answer, body, takes
 from manager.api.callers import Agent, Anyone, Caller, LocalRoot
@@ -97,6 +100,8 @@ async def join(
 async def _join(core: Core, name: str, ident: str, admission: Admission) -> Node | None:
     """Store a node under its name unless that is taken; None when something changed meanwhile."""
     known = core.state.nodes.get(ident)
+    if known is not None and known.name == name and admission.role == "manager" != known.role:
+        return await _promoted(core, known, admission)
     if known is not None:
         if known.name != name:
             raise Conflict(
@@ -120,6 +125,13 @@ async def _join(core: Core, name: str, ident: str, admission: Admission) -> Node
     return node if written else None
 
 
+async def _promoted(core: Core, node: Node, admission: Admission) -> Node | None:
+    """Make a manager of a node that comes with a manager's token; None when something changed meanwhile."""
+    wanted, key = replace(node, role=admission.role), key_for(Node, node.id)
+    guards = admission.guards | {key: core.state.revision_of(key)}
+    return wanted if await core.write([wanted], guards, admission.writes) else None
+
+
 @router.get("/self", response_model=NodeView)
 async def own_node(caller: Agent, core: ReadyCore) -> Response:
     """Show a node to itself."""
@@ -138,6 +150,23 @@ async def renew_own_certificate(
 async def drain_own_node(caller: Agent, core: ReadyCore) -> Response:
     """Give up a node's own tasks, as it is about to leave."""
     return answer(await nodes.change(core, _own(core, caller).id, NodeChange(Availability.DRAIN, deadline="never")))
+
+
+@router.post("/self/manager", response_model=MemberReply, openapi_extra=takes(NewMember))
+async def become_manager(
+    caller: Agent, core: ReadyCore, request: Annotated[NewMember, Depends(body(NewMember))]
+) -> Response:
+    """Take the etcd of a node's manager into the cluster, before it starts; only for nodes of that role."""
+    node = _own(core, caller)
+    if node.role != "manager":
+        raise Forbidden(
+            f"the node {node.name} is a worker", hint="Join with a manager's token: `stack token show manager`."
+        )
+    if core.own_etcd is None:
+        return answer(MemberReply(etcd=tuple(membership.outer(core.etcd.endpoints))))
+    if re.fullmatch(r"https://[0-9a-fA-F.:\[\]]+:\d{1,5}", request.peer) is None:
+        raise UserError(f"{request.peer!r} is no URL of an etcd", hint="It is such as https://192.0.2.1:23791.")
+    return answer(await membership.admit(core.etcd, core.own_etcd, node.name, request.peer))
 
 
 @router.delete("/self", status_code=204)

@@ -12,6 +12,7 @@ from cluster.codec import key_for
 from cluster.errors import Conflict
 from cluster.model.node import Availability, Node, NodeStatus
 from cluster.views import NodeChange, NodeView
+from manager import membership
 from manager.api import show
 from manager.api.bodies import answer, body, listed, takes
 from manager.api.callers import Operator
@@ -57,6 +58,8 @@ async def change(core: Core, name: str, change: NodeChange) -> NodeView:
     """Store a change of a node, and show the node as it is then."""
     for _ in range(TRIES):
         node = show.find_node(core.state, name)
+        if change.role == "worker" and node.role == "manager" and core.own_etcd is not None:
+            await membership.forget(core.etcd, node)
         wanted = _changed(node, change, core.clock())
         key = key_for(Node, node.id)
         if wanted == node or await core.write([wanted], {key: core.state.revision_of(key)}):
@@ -70,6 +73,8 @@ async def take_out(core: Core, ident: str) -> None:
         node = core.state.nodes.get(ident)
         if node is None:
             return
+        if core.own_etcd is not None and node.role == "manager":
+            await membership.forget(core.etcd, node)
         key, name_key = key_for(Node, node.id), key_of_name(node.name)
         taken = await core.etcd.get(name_key)
         guards, deletes = {key: core.state.revision_of(key)}, [delete(key)]
@@ -110,7 +115,8 @@ def _changed(node: Node, change: NodeChange, now: float) -> Node:
     if change.availability is Availability.DRAIN:
         deadline = DRAIN_DEADLINE if change.deadline is None else change.deadline
         until = None if deadline == "never" else now + deadline
-    return replace(node, labels=labels, resources=resources, availability=availability, drain_until=until)
+    role = change.role or node.role
+    return replace(node, labels=labels, resources=resources, availability=availability, drain_until=until, role=role)
 
 
 def _refuse_to_lose(state: ClusterState, node: Node) -> None:

@@ -17,6 +17,7 @@ from manager.etcd.errors import (
     WatchDenied,
 )
 from manager.etcd.lease import Lease
+from manager.etcd.members import Member, remains_able
 from manager.etcd.records import (
     Batch,
     Compare,
@@ -51,6 +52,7 @@ __all__ = [
     "Leadership",
     "Lease",
     "LeaseLost",
+    "Member",
     "MemberStatus",
     "Operation",
     "Range",
@@ -69,6 +71,7 @@ __all__ = [
     "exists",
     "get",
     "put",
+    "remains_able",
     "unchanged",
     "value_is",
 ]

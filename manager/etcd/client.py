@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 
 import grpc
@@ -16,6 +16,7 @@ from manager.etcd.election import Leadership, elected
 from manager.etcd.endpoints import PATIENCE, READ_TIMEOUT, WRITE_TIMEOUT, Credentials, Endpoint, Endpoints, Tls
 from manager.etcd.errors import Compacted, EtcdUnavailable, Refused
 from manager.etcd.lease import Lease, held
+from manager.etcd.members import Members
 from manager.etcd.records import (
     MAX_COMPARES,
     MAX_OPERATIONS,
@@ -45,6 +46,7 @@ class Etcd:
 
     def __init__(self, endpoints: Endpoints) -> None:
         self._endpoints = endpoints
+        self.members = Members(endpoints)
 
     @classmethod
     @asynccontextmanager
@@ -67,6 +69,15 @@ class Etcd:
             yield etcd
         finally:
             await connections.close()
+
+    def learn(self, endpoints: Iterable[str]) -> None:
+        """Use these endpoints too, after those that were given at first; they replace what was learned before."""
+        self._endpoints.learn(endpoints)
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """All URLs that are known now."""
+        return tuple(endpoint.url for endpoint in self._endpoints.all)
 
     async def status(self) -> tuple[MemberStatus, ...]:
         """What each member that can be reached says about itself; EtcdUnavailable when there is none for a while."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
@@ -85,7 +85,8 @@ _REFUSALS = {
 }
 _STALE_TOKEN = ("invalid auth token", "revision of auth store is old", "revision in auth store is old")
 # Said by etcd before it looks at the request. Its other errors of the kind "unavailable" come after proposing it.
-_NOT_DONE = ("etcdserver: no leader", "etcdserver: too many requests")
+# "unhealthy" is what it says to a change of its members within 5 s of the last one.
+_NOT_DONE = ("etcdserver: no leader", "etcdserver: too many requests", "etcdserver: unhealthy cluster")
 
 
 def verdict(error: Any) -> Verdict:
@@ -135,6 +136,7 @@ class Endpoint:
         self.lease = rpc.LeaseStub(self.channel)
         self.auth = rpc.AuthStub(self.channel)
         self.maintenance = rpc.MaintenanceStub(self.channel)
+        self.cluster = rpc.ClusterStub(self.channel)
 
     async def connected(self, timeout: float) -> bool:
         """Whether there is a connection, made within `timeout` where there was none."""
@@ -173,6 +175,8 @@ class Endpoints:
         self.credentials = credentials
         self.patience = patience
         self.all = tuple(Endpoint(url, tls) for url in urls)
+        self._given = self.all
+        self._dropped: list[Endpoint] = []
         self._current = 0
         self._closed = False
         self._token: str | None = None
@@ -180,8 +184,22 @@ class Endpoints:
 
     async def close(self) -> None:
         self._closed = True
-        for endpoint in self.all:
+        for endpoint in (*self.all, *self._dropped):
             await endpoint.channel.close(None)
+
+    def learn(self, urls: Iterable[str]) -> None:
+        """Know these besides the given ones, and forget others that were learned before."""
+        known = {endpoint.url: endpoint for endpoint in self.all}
+        given = {endpoint.url for endpoint in self._given}
+        wanted = [url for url in dict.fromkeys(urls) if url not in given]
+        if set(wanted) == known.keys() - given:
+            return
+        current = self.all[self._current]
+        # what goes on with one that is forgotten ends by itself; it is closed with all others
+        self._dropped += [known[url] for url in known.keys() - given - set(wanted)]
+        self.all = (*self._given, *(known.get(url) or Endpoint(url, self.tls) for url in wanted))
+        self._current = self.all.index(current) if current in self.all else 0
+        log.info("etcd is at %s", ", ".join(endpoint.url for endpoint in self.all))
 
     def rounds(self) -> Rounds:
         return Rounds(len(self.all))

@@ -14,7 +14,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from cluster.channel import Purpose
 from cluster.errors import StackyardError, Unavailable, UserError
-from cluster.model.node import Node, Session
+from cluster.model.node import Manager, Node, Session
 from cluster.protocol import (
     OLDEST_VERSION,
     VERSION,
@@ -203,6 +203,10 @@ class Sessions:
             match change:
                 case Change(old=Node(id=node), new=None):
                     self._end(self._held.get(node), REMOVED, "this node was removed from the cluster", final=True)
+                case Change(old=None, new=Manager()):
+                    urls = tuple(manager.url for manager in self._follower.state.managers.values())
+                    for held in self._held.values():
+                        held.tell_managers(urls)
                 case Change(new=Session() as record):
                     session = self._held.get(record.node)
                     if session is not None and record.epoch > session.epoch:

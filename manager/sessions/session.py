@@ -20,11 +20,13 @@ from cluster.model.node import SessionState
 from cluster.model.task import TaskStatus
 from cluster.model.volume import Volume
 from cluster.protocol import (
+    MANAGERS,
     RESOLVES_IMAGES,
     Beat,
     Goodbye,
     Hello,
     ImagesResolved,
+    Managers,
     Programmed,
     Recorded,
     Statuses,
@@ -130,6 +132,11 @@ class AgentSession:
     @property
     def opens_channels(self) -> bool:
         return self._version >= CHANNELS
+
+    def tell_managers(self, urls: tuple[str, ...]) -> None:
+        """Have the agent know where else it can go."""
+        if self._version >= MANAGERS:
+            self.send(Managers(urls))
 
     def send(self, message: ToAgent) -> None:
         """Have a message sent as soon as the socket takes it."""
