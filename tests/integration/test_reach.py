@@ -29,6 +29,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.root]
 
 PATIENCE = 60.0
 BIG = 100_000_000
+SCRIPT = "#!/bin/sh\necho hello\n"
 
 
 @pytest.fixture
@@ -231,7 +232,7 @@ def test_files_out_and_in(cluster: Cluster, web: str, tmp_path: Path) -> None:
     task = f"{web}.2"
     tree = tmp_path / "tree"
     (tree / "below").mkdir(parents=True)
-    (tree / "script").write_text("echo hello\n")
+    (tree / "script").write_text(SCRIPT)
     (tree / "script").chmod(0o751)
     (tree / "below/open").write_bytes(os.urandom(1_000_000))
     (tree / "below/open").chmod(0o666)
@@ -244,10 +245,10 @@ def test_files_out_and_in(cluster: Cluster, web: str, tmp_path: Path) -> None:
         assert (tmp_path / "back" / file).stat().st_mode == (tree / file).stat().st_mode
     assert (tmp_path / "back/link").readlink() == Path("script")
     cluster.stack("cp", "-L", f"{task}:/tmp/tree/link", str(tmp_path / "followed"))
-    assert (tmp_path / "followed").read_text() == "echo hello\n"
+    assert (tmp_path / "followed").read_text() == SCRIPT
     cluster.stack("cp", str(tree / "script"), f"{task}:/tmp/renamed")
     cluster.stack("cp", f"{tree}/.", f"{task}:/tmp/contents")
-    assert cluster.stack("exec", task, "cat", "/tmp/renamed", "/tmp/contents/script").stdout == "echo hello\n" * 2
+    assert cluster.stack("exec", task, "cat", "/tmp/renamed", "/tmp/contents/script").stdout == SCRIPT * 2
     archive = tmp_path / "archive.tar"
     with archive.open("wb") as stream:
         with started(cluster, "cp", f"{task}:/tmp/tree", "-", stdout=stream) as process:
