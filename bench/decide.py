@@ -22,6 +22,7 @@ from cluster.model.service import NetworkAttachment, PortSpec, ServiceSpec
 from cluster.model.stack import ServiceVersion, Stack, StackRevision, StackSpec
 from cluster.model.task import Desired, TaskState, TaskStatus
 from manager.decide import orchestrator, stacks
+from manager.follow import GC_THRESHOLDS
 from manager.picture import ClusterState
 
 TIMES = 15
@@ -68,6 +69,7 @@ def measure(tasks: int, *, aged: bool) -> None:
     assert sum(state.load.values()) == tasks, f"{sum(state.load.values())} of {tasks} are placed"
     gc.collect()
     gc.freeze()  # as a manager does after the first load
+    gc.set_threshold(*GC_THRESHOLDS)
     steady, more = [], []
     for n in range(TIMES):
         began = time.process_time()

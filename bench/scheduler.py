@@ -29,6 +29,7 @@ from cluster.model.stack import ServiceVersion, Stack, StackRevision, StackSpec
 from manager.decide import orchestrator, stacks
 from manager.decide.plan import Plan
 from manager.decide.scheduler import Scheduler
+from manager.follow import GC_THRESHOLDS
 from manager.picture import ClusterState, Event
 
 NOW = 1_000_000.0
@@ -123,6 +124,7 @@ def measure(nodes: int, tasks: int, asked: str) -> None:
     assert head is not None
     gc.collect()
     gc.freeze()  # as a manager does after the first load
+    gc.set_threshold(*GC_THRESHOLDS)
     picking = deciding = taking_in = longest = 0.0
     for uid in uids:
         spec = head.spec.services[state.services[uid].name]
