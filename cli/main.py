@@ -46,6 +46,7 @@ COMMANDS = {
     "rebalance": ("cli.commands.rebalance", "rebalance", "Move tasks for a better spread over the nodes."),
     "context": ("cli.commands.context", "context", "The clusters that this command can talk to."),
     "lab": ("cli.commands.lab", "lab", "A cluster of several hosts on this machine."),
+    "completion": ("cli.commands.completion", "completion", "Print what makes a shell complete words of `stack`."),
     "version": ("cli.commands.node", "version", "Show the versions of this command and of the manager."),
 }
 
@@ -100,7 +101,7 @@ def stack(context: click.Context, context_name: str | None) -> None:
 def main() -> None:
     """Run the command line and exit with the code of what happened."""
     try:
-        code = stack.main(standalone_mode=False)
+        code = stack.main(prog_name="stack", complete_var="_STACK_COMPLETE", standalone_mode=False)
         sys.stdout.flush()
     except StackyardError as error:
         _say(f"error: {error.message}", error.hint)

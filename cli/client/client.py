@@ -15,7 +15,7 @@ import msgspec
 
 from cli.client import logs
 from cli.client.contexts import Context
-from cli.client.transport import Transport
+from cli.client.transport import PATIENCE, Transport
 from cluster import membership, plans, views
 from cluster.errors import Failed, NotFound, Unavailable
 from cluster.model.node import Role
@@ -36,8 +36,9 @@ _SILENCE = 30.0  # a stream of progress has an empty line every ten seconds
 class Client:
     """One cluster's API. Errors are those of `cluster.errors`."""
 
-    def __init__(self, context: Context) -> None:
-        self._transport = Transport(context)
+    def __init__(self, context: Context, *, patience: float = PATIENCE) -> None:
+        """`patience` is for how many seconds a request waits for a manager that may be restarting."""
+        self._transport = Transport(context, patience=patience)
 
     def __enter__(self) -> Client:
         return self

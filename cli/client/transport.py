@@ -20,7 +20,7 @@ from cli.client.contexts import Context
 from cluster import errors
 from cluster.views import ErrorBody
 
-_PATIENCE = 5.0  # seconds in which a manager may come back, or another take over
+PATIENCE = 5.0  # seconds in which a manager may come back, or another take over
 _PAUSE = 0.3
 _CONNECT_TIMEOUT = 3.0  # the host of a manager may be off, and then nobody refuses
 
@@ -41,8 +41,8 @@ class UnixConnection(http.client.HTTPConnection):
 class Transport:
     """Sends requests to whichever manager answers. Not for several threads at once."""
 
-    def __init__(self, context: Context, *, timeout: float = 30.0) -> None:
-        self._context, self._timeout = context, timeout
+    def __init__(self, context: Context, *, timeout: float = 30.0, patience: float = PATIENCE) -> None:
+        self._context, self._timeout, self._patience = context, timeout, patience
         self._targets = list(context.endpoints) or [context.socket]
         self._tls: ssl.SSLContext | None = None
         self._connection: http.client.HTTPConnection | None = None
@@ -118,7 +118,7 @@ class Transport:
         asked = {name: value for name, value in (query or {}).items() if value is not None}
         target = path + ("?" + urllib.parse.urlencode(asked, doseq=True) if asked else "")
         data = None if body is None else msgspec.json.encode(body)
-        end = time.monotonic() + _PATIENCE
+        end = time.monotonic() + self._patience
         while True:
             problems: list[tuple[str, Exception]] = []
             for endpoint in tuple(self._targets):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import click
 
+from cli.commands import completion
 from cli.commands.session import connect
 from cli.output import Form, format_option, table
 from cluster.views import Explanation
 
 
 @click.command()
-@click.argument("what", metavar="SERVICE|TASK")
+@click.argument("what", metavar="SERVICE|TASK", shell_complete=completion.services_and_tasks)
 @format_option
 def explain(what: str, form: Form) -> None:
     """Tell why a service or a task is not as it should be, and what would mend it.

@@ -7,6 +7,7 @@ import time
 
 import click
 
+from cli.commands import completion
 from cli.commands.session import connect, find_service
 from cluster.errors import Unavailable, UserError
 from cluster.views import LogLine
@@ -31,7 +32,7 @@ def _instant(text: str) -> float:
 
 
 @click.command()
-@click.argument("service")
+@click.argument("service", shell_complete=completion.services)
 @click.option("--follow", "-f", "following", is_flag=True, help="Go on with what is printed from now on.")
 @click.option("--tail", "-n", type=int, metavar="N", help="Only the last N lines of each task.")
 @click.option("--since", metavar="10m|DATE", help="Only lines since then.")

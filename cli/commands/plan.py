@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.commands import completion
 from cli.commands.deploy import stack_options, wanted
 from cli.commands.session import connect
 from cli.output import Form, format_option, table
@@ -138,7 +139,7 @@ def _shortened(text: str) -> str:
 
 
 @click.command()
-@click.argument("stack")
+@click.argument("stack", shell_complete=completion.stacks)
 @click.argument("revision", type=click.IntRange(min=1), required=False)
 @click.argument("other", type=click.IntRange(min=1), required=False)
 @format_option

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from cli.client import Client
+from cli.commands import completion
 from cli.commands.follow import follow, settle_option, timeout_option
 from cli.commands.session import connect, find_service
 from cli.output import Form, age, format_option, joined, show
@@ -15,7 +16,7 @@ detach_option = click.option("--detach", "-d", is_flag=True, help="Do not wait u
 
 
 @click.command()
-@click.argument("stack")
+@click.argument("stack", shell_complete=completion.stacks)
 @format_option
 def history(stack: str, form: Form) -> None:
     """List the revisions of a stack: each deploy, scaling and rollback, by whom, and what it changed.
@@ -38,7 +39,7 @@ def history(stack: str, form: Form) -> None:
 
 
 @click.command()
-@click.argument("what", metavar="STACK|SERVICE")
+@click.argument("what", metavar="STACK|SERVICE", shell_complete=completion.stacks_and_services)
 @click.argument("revision", type=click.IntRange(min=1), required=False)
 @click.option("--reason", metavar="TEXT", default="", help="Why, for the history of the stack.")
 @detach_option
@@ -57,7 +58,7 @@ def rollback(what: str, revision: int | None, reason: str, detach: bool, timeout
 
 
 @click.command()
-@click.argument("what", metavar="STACK|SERVICE")
+@click.argument("what", metavar="STACK|SERVICE", shell_complete=completion.stacks_and_services)
 @click.option("--continue", "proceed", is_flag=True, help="Go on with updates that are paused.")
 @click.option("--force", is_flag=True, help="Replace all tasks though nothing has changed.")
 @click.option("--reason", metavar="TEXT", default="", help="Why, for the history of the stack.")

@@ -6,6 +6,7 @@ import re
 
 import click
 
+from cli.commands import completion
 from cli.commands.follow import follow, timeout_option
 from cli.commands.logs import logs
 from cli.commands.session import connect, find_service
@@ -23,7 +24,7 @@ def _port(port: PortSpec) -> str:
 
 
 @click.command()
-@click.argument("stack", required=False)
+@click.argument("stack", required=False, shell_complete=completion.stacks)
 @format_option
 def services(stack: str | None, form: Form) -> None:
     """List the services of all stacks, or of one."""
@@ -53,7 +54,7 @@ def _replicas(service: ServiceView) -> str:
 
 
 @click.command()
-@click.argument("what", required=False, metavar="[STACK|SERVICE]")
+@click.argument("what", required=False, metavar="[STACK|SERVICE]", shell_complete=completion.stacks_and_services)
 @click.option("--node", help="Only tasks on this node.")
 @click.option("--all", "-a", "everything", is_flag=True, help="Also the tasks that have ended and were replaced.")
 @click.option(

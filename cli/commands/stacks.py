@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from cli.client import Client
+from cli.commands import completion
 from cli.commands.follow import follow, settle_option, timeout_option
 from cli.commands.session import connect
 from cli.output import Form, age, format_option, show
@@ -33,7 +34,7 @@ def ls(form: Form) -> None:
 
 
 @click.command()
-@click.argument("stacks", nargs=-1, required=True, metavar="STACK...")
+@click.argument("stacks", nargs=-1, required=True, metavar="STACK...", shell_complete=completion.stacks)
 @click.option("--volumes", is_flag=True, help="Also remove its volumes, with their data.")
 @click.option("--detach", "-d", is_flag=True, help="Do not wait until everything is gone.")
 @timeout_option
@@ -54,7 +55,7 @@ def rm(stacks: tuple[str, ...], volumes: bool, detach: bool, timeout: float) -> 
 
 
 @click.command()
-@click.argument("stacks", nargs=-1, required=True, metavar="STACK...")
+@click.argument("stacks", nargs=-1, required=True, metavar="STACK...", shell_complete=completion.stacks)
 @timeout_option
 @settle_option
 def wait(stacks: tuple[str, ...], timeout: float, settle: float) -> None:
