@@ -17,6 +17,7 @@ from cluster.plans import FieldChange, ItemChange, PlanView
 from cluster.protocol import ImagesResolved
 from cluster.views import DeployRequest
 from manager.api.plans import plan
+from manager.picture import ClusterState
 from tests.manager.decide.builders import Lab, a_service, a_stack
 
 
@@ -259,3 +260,15 @@ def test_secrets_are_told_by_their_digests_alone() -> None:
     service = next(change for change in told.changes if change.kind == "service")
     assert service.fields == (FieldChange("secrets.key.digest", "aaaaaaaaaaaa", "bbbbbbbbbbbb"),)
     assert service.effect == "1 task stops, 1 task starts"
+
+
+def test_a_copy_of_the_picture_has_the_same_indexes() -> None:
+    lab = running("n1", "n2", "n3", spec=a_stack("app", a_service(replicas=3, volumes=("data",)), a_service("db")))
+    lab.drain("n2")
+    lab.deploy(a_stack("app", a_service(replicas=5, image="app:2", volumes=("data",))))
+    lab.settle()
+    copy = ClusterState.of(lab.state.snapshot())
+    apart = {"roster", "_index"}  # made anew from the rest
+    assert {name: value for name, value in vars(copy).items() if name not in apart} == {
+        name: value for name, value in vars(lab.state).items() if name not in apart
+    }
