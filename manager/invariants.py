@@ -21,7 +21,7 @@ from manager.picture import Change, ClusterState, claim_key
 
 def broken(state: ClusterState) -> list[str]:
     """Give the invariants that do not hold in a state; none is how it should be."""
-    return [*_numbers(state), *_claims(state), *_tasks(state), *_slots(state), *_stacks(state)]
+    return [*_numbers(state), *_claims(state), *_tasks(state), *_slots(state), *_stacks(state), *_rows(state)]
 
 
 def backwards(change: Change) -> str:
@@ -160,3 +160,16 @@ def _stacks(state: ClusterState) -> Iterator[str]:
     for service in state.services.values():
         if service.stack_uid not in state.stack_names:
             yield f"service {key_of(service)} is of stack {service.stack_uid}, which is gone"
+
+
+def _rows(state: ClusterState) -> Iterator[str]:
+    """The picture has each task in the row of its slot, newest first, and knows those to do something about."""
+    for uid in state.rows.keys() | state.tasks_of.keys() | state.unsettled.keys():
+        tasks = state.all_of(uid)
+        rows: dict[int, list[Task]] = {}
+        for task in sorted(tasks, key=lambda task: -task.n):
+            rows.setdefault(task.slot, []).append(task)
+        if {slot: list(row) for slot, row in state.rows.get(uid, {}).items()} != rows:
+            yield f"the rows of service {uid} are not those of its tasks"
+        if state.unsettled.get(uid, set()) != {task.id for task in tasks if not state.is_settled(task)}:
+            yield f"the picture does not know what is to be done about the tasks of service {uid}"

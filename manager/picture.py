@@ -80,6 +80,8 @@ class ClusterState:
         self.tasks: dict[str, Task] = {}
         self.statuses: dict[str, TaskStatus] = {}
         self.tasks_of: dict[str, set[str]] = {}  # by service uid
+        self.rows: dict[str, dict[int, tuple[Task, ...]]] = {}  # by service uid, slot: newest first
+        self.unsettled: dict[str, set[str]] = {}  # by service uid: the tasks that `is_settled` does not hold for
         self.tasks_on: dict[str, set[str]] = {}  # by node, also ended ones
         self.tasks_in: dict[str, set[str]] = {}  # by network, only those that have not ended
         self.versions_used: dict[str, dict[int, set[str]]] = {}  # by stack uid, version
@@ -272,6 +274,12 @@ class ClusterState:
         status = self.statuses.get(task.id)
         return status is not None and status.state.terminal
 
+    def is_settled(self, task: Task) -> bool:
+        """Tell whether a task lives on, or ended, holds nothing any more and is kept for its log: nearly all do."""
+        if self.has_ended(task):
+            return task.desired is not Desired.REMOVE and task.id not in self.claims_of
+        return task.desired is Desired.RUNNING
+
     def is_heard(self, session: Session | None) -> bool:
         """Tell whether an agent is connected to a manager that is alive."""
         return session is not None and session.state is SessionState.OPEN and session.manager in self.managers
@@ -358,6 +366,7 @@ class ClusterState:
     def _put_task(self, old: Task | None, new: Task | None) -> None:
         if old is not None:
             self._count(old, -1)
+            self._put_in_row(old, None)
             _discard(self.tasks_of, old.service_uid, old.id)
             versions = self.versions_used[old.stack_uid]
             _discard(versions, old.version, old.id)
@@ -370,8 +379,20 @@ class ClusterState:
             self.moving.add(new.id)
         if new is not None:
             self.tasks_of.setdefault(new.service_uid, set()).add(new.id)
+            self._put_in_row(new, new)
             self.versions_used.setdefault(new.stack_uid, {}).setdefault(new.version, set()).add(new.id)
             self._count(new, +1)
+
+    def _put_in_row(self, task: Task, new: Task | None) -> None:
+        rows = self.rows.setdefault(task.service_uid, {})
+        row = [one for one in rows.pop(task.slot, ()) if one.id != task.id]
+        if new is not None:
+            row.append(new)
+            row.sort(key=lambda one: -one.n)
+        if row:
+            rows[task.slot] = tuple(row)
+        elif not rows:
+            del self.rows[task.service_uid]
 
     def _put_status(self, old: TaskStatus | None, new: TaskStatus | None) -> None:
         either = new or old
@@ -386,6 +407,8 @@ class ClusterState:
     def _count(self, task: Task, by: int) -> None:
         """Take a task into, or out of, the indexes that depend on its state as well as on its record."""
         live = self.is_live(task)
+        if not self.is_settled(task):
+            _toggle(self.unsettled, task.service_uid, task.id, by)
         if task.node is None:
             if live:
                 _toggle(self.unbound, task.service_uid, task.id, by)
@@ -444,6 +467,9 @@ class ClusterState:
             else:
                 del self.claims[key]
             _toggle(self.claims_of, claim.owner, key, by)
+            owner = self.tasks.get(claim.owner)
+            if owner is not None:
+                _toggle(self.unsettled, owner.service_uid, owner.id, -1 if self.is_settled(owner) else +1)
             if claim.kind == "address":
                 network, _, text = claim.name.rpartition("/")
                 address = ipaddress.ip_address(text)

@@ -20,7 +20,7 @@ from manager.decide.placement import NewTask, Placement
 from manager.decide.plan import Draft, Plan
 from manager.decide.reaper import ORPHANED_AFTER, is_forgotten
 from manager.decide.restarts import Rests, Successor, after_end, inherited, policy_for
-from manager.decide.slots import Act, Fate, Opening, ServicePicture, Slot, slots_of
+from manager.decide.slots import Act, Fate, Opening, ServicePicture, Slot, slots_in
 from manager.decide.updater import Due, Turn, let_go
 from manager.picture import ClusterState
 
@@ -46,13 +46,12 @@ def decide(state: ClusterState, service_uid: str, now: float) -> Plan:
     wanted = state.wanted(service)
     head = state.head(service.stack_uid)
     # A service that goes does not wait for a node that is down: on its return, the node removes what nobody knows.
-    tasks = [state.tasks[ident] for ident in state.tasks_of.get(service.uid, ())]
-    reaper.reap(state, draft, tasks, now, patience=0.0 if wanted is None else ORPHANED_AFTER)
+    reaper.reap(state, draft, service.uid, now, patience=0.0 if wanted is None else ORPHANED_AFTER)
     if wanted is None or head is None:
         if not dependencies.is_still_used(state, service):
             reaper.dissolve(state, draft, service)
     else:
-        slots = slots_of(tasks)
+        slots = slots_in(state, service.uid)
         picture = ServicePicture(state, service, head, wanted[0], wanted[1].version, now, slots)
         wait = dependencies.wait_of(state, head, *wanted, now)
         _Reconciler(picture, draft, "" if wait is None else wait.reason).run()

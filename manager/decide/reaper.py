@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
 
 from cluster.codec import key_for, key_of
 from cluster.model.node import Node, NodeState, Session
@@ -17,10 +16,9 @@ ORPHANED_AFTER = 24 * 3600.0
 """Seconds that a node may be down until what ran there is taken for gone and its addresses are free."""
 
 
-def reap(state: ClusterState, draft: Draft, tasks: Iterable[Task], now: float, patience: float) -> None:
+def reap(state: ClusterState, draft: Draft, service_uid: str, now: float, patience: float) -> None:
     """Free what ended tasks held, forget those of which nothing is left, give up those whose node is gone."""
-    at_hand = [task for task in tasks if not _is_settled(state, task)]
-    for task in sorted(at_hand, key=lambda task: task.id):
+    for task in map(state.tasks.__getitem__, sorted(state.unsettled.get(service_uid, ()))):
         if draft.full:
             return
         status = state.statuses.get(task.id)
@@ -34,13 +32,6 @@ def reap(state: ClusterState, draft: Draft, tasks: Iterable[Task], now: float, p
         elif task.node is not None and task.desired is not Desired.RUNNING:
             if not state.has_ended(task) or task.desired is Desired.REMOVE:
                 _give_up(state, draft, task, task.node, claims, now, patience)
-
-
-def _is_settled(state: ClusterState, task: Task) -> bool:
-    """Tell whether a task lives on, or ended, holds nothing any more and is kept for its log: nearly all do."""
-    if state.has_ended(task):
-        return task.desired is not Desired.REMOVE and task.id not in state.claims_of
-    return task.desired is Desired.RUNNING
 
 
 def is_forgotten(state: ClusterState, task: Task) -> bool:

@@ -42,7 +42,8 @@ def _missing(picture: ServicePicture, kept: set[int]) -> list[int]:
     if len(kept) >= picture.spec.replicas:
         return []
     ended = picture.state.has_ended
-    taken = kept | {s.number for s in picture.slots if not all(ended(t) for t in s.tasks if t.node)}
+    others = (slot for slot in picture.slots if slot.number not in kept)
+    taken = kept | {slot.number for slot in others if not all(ended(t) for t in slot.tasks if t.node)}
     missing: list[int] = []
     number = 0
     for _ in range(picture.spec.replicas - len(kept)):

@@ -12,7 +12,7 @@ from itertools import zip_longest
 from cluster.model.node import Node
 from cluster.model.service import ServiceSpec
 from cluster.model.stack import StackRevision
-from cluster.model.task import Task, TaskState
+from cluster.model.task import Desired, Task, TaskState
 from cluster.model.volume import Volume
 from manager.decide.allocator import NoRoom
 from manager.decide.constraints import parsed, reading_of
@@ -196,12 +196,13 @@ class Scheduler:
         return [filter_for(volume, place) for volume, place in sorted(self._bound_to(slot).items())]
 
     def _count(self, task: Task, node: str, now: float, version: int | None) -> None:
-        state = self._state
-        if state.is_live(task):
-            # One that leaves takes room to its end, but the spread is that of those which stay.
-            (self._own if task.leaving_at is None else self._leaving)[node] += 1
-        status = state.statuses.get(task.id)
-        if status is None or status.state not in (TaskState.FAILED, TaskState.REJECTED):
+        status = self._state.statuses.get(task.id)
+        if status is None or not status.state.terminal:
+            if task.desired is Desired.RUNNING:
+                # One that leaves takes room to its end, but the spread is that of those which stay.
+                (self._own if task.leaving_at is None else self._leaving)[node] += 1
+            return
+        if status.state not in (TaskState.FAILED, TaskState.REJECTED):
             return
         if now - status.at < LATELY and version in (None, task.version):
             self._failed[node] += 1

@@ -41,6 +41,12 @@ def slots_of(tasks: Iterable[Task]) -> tuple[Slot, ...]:
     return tuple([Slot(number, tuple(rows[number])) for number in sorted(rows)])
 
 
+def slots_in(state: ClusterState, service_uid: str) -> tuple[Slot, ...]:
+    """Give the slots of a service as the picture has them."""
+    rows = state.rows.get(service_uid, {})
+    return tuple([Slot(number, rows[number]) for number in sorted(rows)])
+
+
 @dataclass(frozen=True, slots=True)
 class ServicePicture:
     """One service that is wanted, as a decision about it sees it: `spec` is what `head` asks for, at `version`."""

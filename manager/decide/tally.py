@@ -12,7 +12,7 @@ from cluster.model.stack import ServiceVersion, StackRevision
 from cluster.model.task import Task
 from manager.decide import global_mode
 from manager.decide.restarts import Rests, after_end, policy_for
-from manager.decide.slots import slots_of
+from manager.decide.slots import slots_in
 from manager.picture import ClusterState
 
 
@@ -37,7 +37,7 @@ class Tally:
 
 def tally(state: ClusterState, head: StackRevision, spec: ServiceSpec, version: ServiceVersion, now: float) -> Tally:
     """Count the tasks of a service that its stack wants."""
-    occupants = [slot.occupant for slot in slots_of(state.all_of(version.uid)) if slot.occupant is not None]
+    occupants = [slot.occupant for slot in slots_in(state, version.uid) if slot.occupant is not None]
     current = [task for task in occupants if task.version == version.version]
     wanted = spec.replicas
     if spec.mode.is_global:
