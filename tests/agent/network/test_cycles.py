@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from agent.network.wiring import Wiring
 from agent.networks import Networks
 from agent.resolver import Resolver
 from cluster.protocol import VipItem
-from tests.agent.network.underlay import BACK, FRONT, INGRESS_NETWORK, ROOT, Cluster, host, inside, wiring
+from tests.agent.network.underlay import BACK, FRONT, INGRESS_NETWORK, ROOT, Cluster, host, inside, run, wiring
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
 
@@ -111,3 +112,22 @@ async def test_what_comes_and_goes_leaves_nothing(networks: Networks, capsys: py
     assert after.tables == before.tables
     assert after.descriptors == before.descriptors
     assert after.objects - before.objects < CYCLES / 2, "something is kept of each"
+
+
+async def test_links_that_a_crash_has_left_go_and_those_of_others_stay(wirings: dict[str, Wiring]) -> None:
+    cluster = Cluster()
+    cluster.task(1, "h1", BACK)
+    await cluster.start(wirings)
+    await wirings["h1"].close()
+    network = ROOT / "h1" / "sn-back"
+    with network.open():  # it has lost its name, and somebody keeps it in being
+        run("umount", "-l", str(network))
+        inside(host("h1"), "ip", "link", "add", "sy-mine", "type", "bridge")
+
+        wirings["h1"] = wiring("h1")
+        await wirings["h1"].open()
+        await wirings["h1"].apply([])
+        await wirings["h1"].clean((), ())
+
+        listed = inside(host("h1"), "ip", "-o", "link").splitlines()
+        assert {line.split()[1].split("@")[0].rstrip(":") for line in listed} == {"lo", "eth0", "sy-mine"}

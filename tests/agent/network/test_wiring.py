@@ -326,25 +326,6 @@ async def test_deleting_everything_leaves_nothing(wirings: Wirings) -> None:
         assert inside(host(name), "nft", "list", "tables").strip() in ("", "table ip filter\ntable ip6 filter")
 
 
-async def test_links_that_a_crash_has_left_go_and_those_of_others_stay(wirings: Wirings) -> None:
-    cluster = Cluster()
-    cluster.task(1, "h1", BACK)
-    await cluster.start(wirings)
-    await wirings["h1"].close()
-    network = ROOT / "h1" / "sn-back"
-    with network.open():  # it has lost its name, and somebody keeps it in being
-        run("umount", "-l", str(network))
-        inside(host("h1"), "ip", "link", "add", "sy-mine", "type", "bridge")
-
-        wirings["h1"] = wiring("h1")
-        await wirings["h1"].open()
-        await wirings["h1"].apply([])
-        await wirings["h1"].clean((), ())
-
-        listed = inside(host("h1"), "ip", "-o", "link").splitlines()
-        assert {line.split()[1].split("@")[0].rstrip(":") for line in listed} == {"lo", "eth0", "sy-mine"}
-
-
 async def test_meddling_is_mended_by_the_audit(wirings: Wirings, caplog: pytest.LogCaptureFixture) -> None:
     cluster = Cluster()
     one, two = cluster.task(1, "h1", FRONT, INGRESS_NETWORK), cluster.task(2, "h2", FRONT, INGRESS_NETWORK)
