@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from cli.host import checks, member, services, units
+from cli.client.contexts import DEFAULT_SOCKET
+from cli.host import checks, local, member, services, units
 from cli.host.member import Outcome, Say
 from cli.host.record import Home, Record
 from cluster import pki
@@ -42,7 +44,7 @@ def join(home: Home, wanted: Wanted, say: Say) -> Outcome:
             "a `stack init` of this host has not come to its end",
             hint="Run it again, or undo it with `stack leave --force`.",
         )
-    if known is not None and not known.manager and _overtaken(home, known, managers):
+    if known is not None and _overtaken(home, known, managers):
         return _join_again(home, msgspec.structs.replace(known, managers=managers), wanted.token, programs, say)
     if known is not None and known.complete:
         return Outcome(known, "")
@@ -80,9 +82,11 @@ def _overtaken(home: Home, known: Record, managers: Sequence[str]) -> bool:
 
 
 def _join_again(home: Home, record: Record, token: str, programs: Path, say: Say) -> Outcome:
-    """Go on in a cluster that was restored. It is not to be undone halfway: the agent starts when it has all."""
+    """Go on in a cluster that was restored, as a node. The agent starts when it has all; run again, this goes on."""
     by_hand: tuple[str, ...] = ()
     home.write(msgspec.structs.replace(record, complete=False))
+    if record.manager:
+        record = _without_manager(home, record, say)
     if record.systemd:
         services.stop(units.AGENT)
     member.join_again(home, record, token, programs, say)
@@ -93,6 +97,19 @@ def _join_again(home: Home, record: Record, token: str, programs: Path, say: Say
         by_hand = (shlex.join(member.agent_command(home, record, programs)),)
     home.write(record)
     return Outcome(record, f"{record.name} goes on as a node of the restored cluster", by_hand)
+
+
+def _without_manager(home: Home, record: Record, say: Say) -> Record:
+    """Take away this host's manager of the life before, which the restored cluster knows nothing of."""
+    say("removing this host's manager, which was one of the cluster before the restore")
+    if record.systemd:
+        services.remove(units.MANAGER)
+    elif (home.manager / "etcd").exists() and local.answers((DEFAULT_SOCKET,)):
+        raise Conflict("the manager of this host still runs", hint="Stop stack-manager, then run `stack join` again.")
+    shutil.rmtree(home.manager, ignore_errors=True)
+    if record.context:
+        local.remove_context(record.context)
+    return msgspec.structs.replace(record, manager="", etcd=(), context="")
 
 
 def refuse_other_cluster(home: Home, token: pki.JoinToken) -> None:

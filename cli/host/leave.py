@@ -117,11 +117,8 @@ def _stop_manager(known: Record, say: Say) -> None:
     if known.systemd:
         say("stopping the manager")
         services.remove(units.MANAGER)
-    try:
-        local.ask(SOCKETS, "GET", "/v1/ping")
-    except Unavailable:
-        return
-    raise Conflict("the manager of this host still runs", hint="Stop stack-manager, then run `stack leave` again.")
+    if local.answers(SOCKETS):
+        raise Conflict("the manager of this host still runs", hint="Stop stack-manager, then run `stack leave` again.")
 
 
 def _held(lock: Path) -> bool:

@@ -80,6 +80,15 @@ def remove_context(name: str) -> None:
     shutil.rmtree(_folder(name), ignore_errors=True)
 
 
+def answers(sockets: Sequence[Path]) -> bool:
+    """Whether a manager runs here, whatever it can do."""
+    try:
+        ask(sockets, "GET", "/v1/ping")
+    except Unavailable:
+        return False
+    return True
+
+
 def ask(sockets: Sequence[Path], method: str, path: str, body: object = None) -> bytes:
     from cli.client.contexts import Context
     from cli.client.transport import Transport
