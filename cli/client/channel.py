@@ -5,13 +5,16 @@ from __future__ import annotations
 import socket
 import ssl
 import time
+import urllib.parse
 from collections.abc import Callable
 
 from cli.client import websocket
+from cli.client.transport import Transport
 from cluster.channel import (
     DATA,
     LARGEST_DATA,
     Kind,
+    Purpose,
     Request,
     Window,
     frame,
@@ -27,6 +30,13 @@ PING_AFTER, SILENCE = 5.0, 20.0
 
 _AT_ONCE = 2**16
 _FULL = 4 * LARGEST_DATA
+
+
+def open_channel(transport: Transport, task: str, purpose: Purpose) -> Channel:
+    """Open a channel to a task, `stack_service.slot`: the stack may be left out, and the slot where any will do."""
+    path = f"/v1/tasks/{urllib.parse.quote(task, safe='')}/channels/{purpose}"
+    opened, read, headers = transport.upgrade(path)
+    return Channel(opened, read, headers["x-stackyard-task"] or task, headers["x-stackyard-node"] or "")
 
 
 class Channel:

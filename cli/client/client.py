@@ -253,11 +253,9 @@ class Client:
 
     def channel(self, task: str, purpose: Purpose) -> Channel:
         """Open a channel to a task, `stack_service.slot`: the stack may be left out, and the slot where any will do."""
-        from cli.client.channel import Channel
+        from cli.client.channel import open_channel
 
-        path = f"/v1/tasks/{urllib.parse.quote(task, safe='')}/channels/{purpose}"
-        opened, read, headers = self._transport.upgrade(path)
-        return Channel(opened, read, headers["x-stackyard-task"] or task, headers["x-stackyard-node"] or "")
+        return open_channel(self._transport, task, purpose)
 
     def backup(self) -> Iterator[bytes]:
         """Give the frames of a backup (cluster/backup.py), in the clear; it is whole with its End."""

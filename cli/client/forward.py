@@ -9,8 +9,10 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from functools import partial
 
-from cli.client.client import Client
+from cli.client.channel import open_channel
+from cli.client.contexts import Context
 from cli.client.pump import Pump
+from cli.client.transport import Transport
 from cluster.channel import Kind, PortRequest
 from cluster.errors import StackyardError, UserError
 
@@ -32,16 +34,14 @@ def listen(address: str, port: int) -> socket.socket:
     return listener
 
 
-def forward(
-    connect: Callable[[], Client], task: str, ports: Mapping[socket.socket, int], say: Callable[[str], None]
-) -> None:
+def forward(context: Context, task: str, ports: Mapping[socket.socket, int], say: Callable[[str], None]) -> None:
     """Carry the connections to these listeners to ports of a task, for ever; `say` is told what fails."""
     room = threading.BoundedSemaphore(AT_ONCE)
 
     def carry(local: socket.socket, port: int) -> None:
         try:
-            with closing(local), connect() as client:
-                _carry(client, task, local, port)
+            with closing(local), closing(Transport(context)) as transport:
+                _carry(transport, task, local, port)
         except (StackyardError, OSError) as error:
             say(f"a connection to port {port} ended: {error}")
         finally:
@@ -54,8 +54,8 @@ def forward(
             threading.Thread(target=partial(carry, local, ports[listener]), daemon=True).start()
 
 
-def _carry(client: Client, task: str, local: socket.socket, port: int) -> None:
-    with closing(client.channel(task, "port")) as channel:
+def _carry(transport: Transport, task: str, local: socket.socket, port: int) -> None:
+    with closing(open_channel(transport, task, "port")) as channel:
         local.setblocking(False)
         local.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         channel.request(PortRequest(port))

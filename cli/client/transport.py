@@ -18,7 +18,6 @@ import msgspec
 
 from cli.client.contexts import Context
 from cluster import errors
-from cluster.views import ErrorBody
 
 PATIENCE = 5.0  # seconds in which a manager may come back, or another take over
 _PAUSE = 0.3
@@ -177,6 +176,8 @@ class Transport:
         return self._tls
 
     def _error(self, response: http.client.HTTPResponse) -> errors.StackyardError:
+        from cluster.views import ErrorBody
+
         text = response.read()
         try:
             told = msgspec.json.decode(text, type=ErrorBody)

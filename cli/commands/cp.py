@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from functools import partial
 
 import click
 
 from cli.client import copy
-from cli.commands.session import connect
+from cli.client.channel import open_channel
+from cli.client.contexts import chosen
+from cli.client.transport import Transport
 from cluster.errors import UserError
 
 
@@ -31,8 +34,8 @@ def cp(follow: bool, own: bool, source: str, target: str) -> None:
     (from_task, path), (to_task, place) = _split(source), _split(target)
     if bool(from_task) == bool(to_task):
         raise UserError("one of the two must be TASK:PATH, and only one", hint="Such as web.2:/etc/hosts.")
-    with connect() as client:
-        opening = partial(client.channel, from_task or to_task, "archive")
+    with closing(Transport(chosen(click.get_current_context().find_root().obj))) as transport:
+        opening = partial(open_channel, transport, from_task or to_task, "archive")
         if from_task and target == "-":
             copy.read_tar(opening, path, sys.stdout.fileno(), follow=follow)
         elif from_task:

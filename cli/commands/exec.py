@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 import click
 
-from cli.client.channel import Channel
+from cli.client.channel import Channel, open_channel
+from cli.client.contexts import chosen
 from cli.client.pump import Pump
 from cli.client.terminal import caught, raw, size
-from cli.commands.session import connect
+from cli.client.transport import Transport
 from cluster.channel import ExecRequest, Kind, size_frame
 from cluster.errors import StackyardError, UserError
 
@@ -60,9 +61,10 @@ def exec_command(
         command, tty, interactive, tuple(_variable(text) for text in environment), workdir, user, privileged,
         size(sys.stdout.fileno()) if tty else None,
     )  # fmt: skip
-    with connect() as client, ExitStack() as stack:
-        channel = client.channel(task, "exec")
-        stack.callback(channel.close)
+    with (
+        closing(Transport(chosen(click.get_current_context().find_root().obj))) as transport,
+        closing(open_channel(transport, task, "exec")) as channel,
+    ):
         return _run(channel, request)
 
 

@@ -8,10 +8,10 @@ from functools import partial
 
 import click
 
-from cli.client import Client
+from cli.client.channel import open_channel
 from cli.client.contexts import chosen
 from cli.client.forward import forward, listen
-from cli.commands.session import connect
+from cli.client.transport import Transport
 from cluster.errors import UserError
 
 _PORTS = re.compile(r"(?:(?P<address>\[[0-9a-fA-F:]+\]|[^:]+):)?(?:(?P<local>\d*):)?(?P<remote>\d+)")
@@ -33,14 +33,14 @@ def port_forward(task: str, ports: tuple[str, ...]) -> None:
     wanted = [_parse(text) for text in ports]
     context = chosen(click.get_current_context().find_root().obj)
     with ExitStack() as stack:
-        with connect() as client, closing(client.channel(task, "port")) as channel:
+        with closing(Transport(context)) as transport, closing(open_channel(transport, task, "port")) as channel:
             shown = f"{channel.task} on {channel.node}"
         listeners = {}
         for address, local, remote in wanted:
             listener = stack.enter_context(listen(address, local))
             listeners[listener] = remote
             click.echo(f"{address}:{listener.getsockname()[1]} leads to port {remote} of {shown}")
-        forward(partial(Client, context), task, listeners, partial(click.echo, err=True))
+        forward(context, task, listeners, partial(click.echo, err=True))
 
 
 def _parse(text: str) -> tuple[str, int, int]:
