@@ -102,7 +102,13 @@ def plan(
     uid, n = outcome.reply.uid, outcome.reply.revision
     after = state.revisions[uid][n]
     services = dict(state.services)  # those that go are not there any more at the end
-    acts = rehearse(state, uid, now)
+    acts, whole = rehearse(state, uid, now)
+    notes = unresolved(state, outcome.reply, found.problems)
+    if not whole:
+        notes = (
+            *notes,
+            "it takes long: only its beginning was looked at, and more tasks than are told follow likewise",
+        )
     services |= state.services
     changes = tuple(_with_effect(state, change, head, after, acts) for change in differences(head, after))
     return PlanView(
@@ -112,7 +118,7 @@ def plan(
         changes=changes,
         tasks=tuple(_step(state, services, act) for act in acts),
         waiting=tuple(_waiting(state, uid)),
-        notes=unresolved(state, outcome.reply, found.problems),
+        notes=notes,
     )
 
 

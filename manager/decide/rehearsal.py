@@ -18,7 +18,9 @@ from manager.decide.agenda import About, Agenda
 from manager.decide.plan import Plan
 from manager.picture import Change, ClusterState, Event
 
-MOST_STEPS = 2_000
+MOST_ROUNDS = 400
+"""Rounds of deciding and obeying that are looked at: each costs what the services have tasks."""
+
 HORIZON = 86_400.0
 """Seconds of the time to come that are looked at."""
 
@@ -31,9 +33,18 @@ class Act(NamedTuple):
     task: Task
 
 
-def rehearse(state: ClusterState, stack_uid: str, now: float) -> tuple[Act, ...]:
+class Story(NamedTuple):
+    """What tasks did; not `whole` when it goes on longer than is looked at."""
+
+    acts: tuple[Act, ...]
+    whole: bool
+
+
+def rehearse(state: ClusterState, stack_uid: str, now: float) -> Story:
     """Live through what follows, in `state`, which is changed by it, and tell what tasks did meanwhile."""
-    return tuple(_Rehearsal(state, stack_uid, now).run())
+    rehearsal = _Rehearsal(state, stack_uid, now)
+    acts = tuple(rehearsal.run())
+    return Story(acts, rehearsal.over)
 
 
 class _Rehearsal:
@@ -43,11 +54,12 @@ class _Rehearsal:
         self.agenda.mark(About.STACK, stack_uid)
         self.agenda.mark(About.INGRESS, "")
         self.agenda.mark(About.SERVICE, *state.services_of.get(stack_uid, ()))
+        self.over = False
         self.bound = {task.id for task in self._tasks() if task.node is not None}
 
     def run(self) -> Iterator[Act]:
         end, step = self.now + HORIZON, 1
-        for _ in range(MOST_STEPS):
+        for _ in range(MOST_ROUNDS):
             self._settle()
             acts, news = self._obey(step)
             yield from acts
@@ -56,6 +68,7 @@ class _Rehearsal:
                 continue
             wake = self.agenda.next_wake()
             if wake is None or wake > end or not self._is_under_way():
+                self.over = True
                 return
             self.now = max(self.now, wake)
 

@@ -17,6 +17,7 @@ from cluster.plans import FieldChange, ItemChange, PlanView
 from cluster.protocol import ImagesResolved
 from cluster.views import DeployRequest
 from manager.api.plans import plan
+from manager.decide import rehearsal
 from manager.picture import ClusterState
 from tests.manager.decide.builders import Lab, a_service, a_stack
 
@@ -75,6 +76,13 @@ def test_an_update_goes_by_its_parallelism_stop_first() -> None:
     )
     verbs = [(step, [verb for _, verb, _, _ in group]) for step, group in itertools.groupby(acts(told), lambda a: a[0])]
     assert verbs == [(1, ["stop"] * 2), (2, ["start"] * 2), (3, ["stop"] * 2), (4, ["start"] * 2)]
+
+
+def test_of_what_takes_long_only_the_beginning_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rehearsal, "MOST_ROUNDS", 10)
+    old, new = (a_stack("app", a_service(replicas=20, image=image)) for image in ("app:1", "app:2"))
+    told = planned(running("n1", spec=old), new)
+    assert 0 < len(told.tasks) < 40 and "only its beginning was looked at" in told.notes[-1]
 
 
 def test_start_first_begins_with_the_new_task() -> None:
