@@ -29,6 +29,7 @@ _BOOT = r"""
 set -eu
 root=$1 name=$2
 shift 2
+mount -t tmpfs tmpfs "$root/tmp"  # first, for the checkout may be in there
 for shared; do
     mkdir -p "$root$shared"
     mount --rbind "$shared" "$root$shared"
@@ -51,7 +52,6 @@ else
     mount -t cgroup -o none,name=systemd cgroup "$root/sys/fs/cgroup/systemd"
 fi
 mount -t tmpfs -o mode=755 tmpfs "$root/run"
-mount -t tmpfs tmpfs "$root/tmp"
 hostname "$name"
 cd "$root"
 pivot_root . old
