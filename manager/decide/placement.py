@@ -13,10 +13,10 @@ from cluster.model.network import Endpoint, Network
 from cluster.model.node import Node
 from cluster.model.service import ServiceState
 from cluster.model.stack import Stack
-from cluster.model.task import Task, task_id
+from cluster.model.task import Desired, Task, task_id
 from cluster.model.volume import Volume
 from cluster.protocol import HOLDS
-from manager.decide import vips
+from manager.decide import handover, vips
 from manager.decide.allocator import AddressAllocator, NoRoom, attachments
 from manager.decide.filters import host_port_claim
 from manager.decide.plan import Draft
@@ -124,7 +124,7 @@ class Placement:
         guards: list[str] = [key_for(Stack, stack), key_of(self._picture.service)]
         if self._picture.now < task.not_before:
             self._draft.wake(task.not_before)
-        elif (waits := self.must_wait(task, before)) and (stored is None or not self._makes_ready):
+        elif (waits := self.must_wait(task, before)) and not self._can_be_made_ready(before):
             task = dataclasses.replace(task, reason=WAITS)
         elif self._held:
             task = dataclasses.replace(task, reason=self._held)
@@ -163,6 +163,14 @@ class Placement:
         if alone or any(port.mode == "host" for port in spec.ports):
             return False
         return all(state.sessions[node].version >= HOLDS for node in state.nodes if node in state.sessions)
+
+    def _can_be_made_ready(self, before: Sequence[Task]) -> bool:
+        """Tell whether nobody sends to those before it any more: to let go of them is the first work of the nodes."""
+        if any(old.desired is Desired.RUNNING and old.leaving_at is None and old.node is not None for old in before):
+            return False
+        withdrawn = [old for old in before if old.desired is Desired.RUNNING and old.leaving_at is not None]
+        state, now = self._picture.state, self._picture.now
+        return self._makes_ready and not any(handover.wait_of(state, old, now).laggards for old in withdrawn)
 
     def must_wait(self, task: Task, before: Sequence[Task]) -> bool:
         """Tell whether a task of its slot must end first: one of a job, of another version, or with its volume."""

@@ -13,6 +13,7 @@ from cluster.model.service import PortSpec, Reservations, ServiceMode, ServiceSp
 from cluster.model.task import Desired, Task, TaskState
 from cluster.model.update import UpdateState
 from cluster.protocol import HOLDS
+from manager.decide.handover import leaving
 from manager.decide.placement import WAITS
 from manager.invariants import broken
 from manager.sessions.assignments import assignments
@@ -33,11 +34,21 @@ def rolled(*nodes: str, **fields: Any) -> tuple[Lab, Task, Task]:
     lab.settle()
     [new] = [task for task in lab.tasks() if task.version == 2]
     [old] = [task for task in lab.tasks(live=False) if task.slot == new.slot and task.n < new.n]
-    return lab, old, new
+    assert (new.node, new.reason) == (None, WAITS), "to let go of the old one comes first"
+    lab.confirm(old)
+    lab.settle()
+    return lab, old, now(lab, new)
 
 
 def now(lab: Lab, task: Task) -> Task:
     return lab.state.tasks[task.id]
+
+
+def let_go(lab: Lab) -> None:
+    """The leader decides, and everybody has let go of what it withdrew."""
+    lab.settle()
+    lab.confirm(*leaving(lab.state.tasks.values()))
+    lab.settle()
 
 
 def leave(lab: Lab, task: Task) -> None:
@@ -74,7 +85,7 @@ def test_it_starts_when_the_node_of_the_one_before_is_lost() -> None:
     lab.run_all()
     lab.hands_over = False
     lab.deploy(a_stack("app", service("app:2", constraints=("node.hostname == n2",))))
-    lab.settle()
+    let_go(lab)
     [new] = [task for task in lab.tasks() if task.version == 2]
     assert new.held and new.node == "id-n2"
     lab.fall_silent("n1")
@@ -148,7 +159,7 @@ def test_what_only_one_can_have_is_waited_for(fields: dict[str, Any]) -> None:
     lab.hands_over = False
     changed = service("app:2", **fields)
     lab.deploy(a_stack("app", dataclasses.replace(changed, container=container or changed.container)))
-    lab.settle()
+    let_go(lab)
     new = [task for task in lab.tasks() if task.version == 2]
     assert new and not any(task.held for task in new)
 
@@ -179,7 +190,7 @@ def test_where_there_is_no_room_beside_the_one_before_it_waits(fields: dict[str,
     lab.run_all()
     lab.hands_over = False
     lab.deploy(a_stack("app", service("app:2", **fields)))
-    lab.settle()
+    let_go(lab)
     [new] = [task for task in lab.tasks() if task.version == 2]
     assert (new.node, new.held, new.reason) == (None, False, WAITS)
     lab.hands_over = True
@@ -195,7 +206,7 @@ def test_while_any_agent_is_too_old_nothing_is_held() -> None:
     lab.run_all()
     lab.hands_over = False
     lab.deploy(a_stack("app", service("app:2")))
-    lab.settle()
+    let_go(lab)
     [new] = [task for task in lab.tasks() if task.version == 2]
     assert (new.node, new.held, new.reason) == (None, False, WAITS)
 
