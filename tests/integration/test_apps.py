@@ -85,8 +85,8 @@ def test_logs_of_all_tasks(cluster: Cluster, probe: str) -> None:
 
 def test_rm_leaves_nothing(cluster: Cluster, probe: str) -> None:
     def traces(node: str) -> str:
-        # ip6tables makes its table when it is first asked for its rules, and keeps it: only what is in it counts
-        tables = "nft list tables | grep -vx 'table ip6 filter'; nft -s list table ip6 filter 2>&1 | grep accept"
+        # ip6tables makes its table when it is first asked for its rules, and keeps it: only our rules in it count
+        tables = "nft list tables | grep -vx 'table ip6 filter'; nft -s list table ip6 filter 2>&1 | grep sy-"
         links = "ls /run/netns /run/stackyard/netns; ip -o link | cut -d: -f2"
         return cluster.lab.exec(node, ["sh", "-c", f"{links}; {tables}"]).stdout
 
