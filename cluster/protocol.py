@@ -314,6 +314,8 @@ class ResolveImages(msgspec.Struct, tag="resolve-images", frozen=True):
 
 
 ToManager = Hello | Beat | Statuses | VolumesRemoved | Programmed | Goodbye | ImagesResolved
+
+
 class Managers(msgspec.Struct, tag="managers", frozen=True):
     """There is another manager: the URLs of all, as in Welcome. Only for agents of version MANAGERS and later."""
 
