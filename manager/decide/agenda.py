@@ -116,8 +116,10 @@ class Agenda:
         self._note_room(freed)
         if any(isinstance(change.new or change.old, Node | NodeState | Session) for change in changes):
             self._everywhere()
-        if self._open[About.INGRESS] and INGRESS in self._state.networks and not wants_ingress(self._state):
-            self.mark(About.NODE, *(n for n, verdict in self._state.node_states.items() if verdict.ingress is not None))
+        if self._open[About.INGRESS] and INGRESS in self._state.networks:
+            wanted = wants_ingress(self._state)
+            verdicts = self._state.node_states.items()
+            self.mark(About.NODE, *(node for node, verdict in verdicts if (verdict.ingress is not None) != wanted))
 
     def _note(self, record: Record, change: Change) -> None:
         state = self._state

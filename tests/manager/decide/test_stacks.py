@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cluster.model.network import NetworkSpec
+from cluster.model.service import PortSpec
 from manager.decide.stacks import REVISIONS_KEPT
 from tests.manager.decide.builders import Lab, a_service, a_stack
 
@@ -106,3 +107,23 @@ def test_a_new_stack_of_the_same_name_is_another_stack() -> None:
     lab.deploy(a_stack("app", a_service("web")))
     lab.run_all()
     assert lab.state.stacks["app"].uid != before[0] and lab.task().id != before[1]
+
+
+def test_a_port_published_while_nodes_let_go_of_the_last_one_is_published_on_all_of_them() -> None:
+    lab = Lab("n1", "n2", "n3")
+    published = a_stack("app", a_service("web", replicas=0, ports=(PortSpec(80, 8080),)))
+    lab.deploy(published)
+    lab.settle()
+
+    def on() -> int:
+        return sum(verdict.ingress is not None for verdict in lab.state.node_states.values())
+
+    assert on() == 3
+    lab.deploy(a_stack("app", a_service("web", replicas=0)))
+    while on() == 3:
+        question = lab.leader.agenda.take(lab.now)
+        assert question is not None
+        lab.commit(lab.leader.decide(question, lab.now))
+    lab.deploy(published)
+    lab.settle()
+    assert on() == 3
