@@ -275,8 +275,8 @@ class Wiring:
         self._guard(prune)
         self._lead_out(prune)
         if prune:
-            self._adopt(here & wanted.sandboxes.keys())
             self._translation.want(wanted.services)
+            self._adopt(here & wanted.sandboxes.keys())
         self._publish(wanted.ports, prune)
         if refused:
             raise refused[0]
@@ -293,7 +293,7 @@ class Wiring:
             wire_node(overlay.node, self._home, self._namespaces.home, network)
 
     def _adopt(self, tasks: Collection[str]) -> None:
-        """Take over the tables of sandboxes that an earlier process left."""
+        """Take over the tables of sandboxes that an earlier process left, by one that leads nowhere else meanwhile."""
         for task in self._translation.unknown(tasks):
             laid = self._laid.get(task)
             if laid is None or task in self._busy:

@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.network.netlink_socket import NETLINK_NETFILTER, Netlink
+from agent.network.nftmessages import get_generation, read_generation
 from agent.network.vips import STICKY_PLACES, Vip, changes, services, table, whole
 from agent.network.wiring import Wiring
 from cluster.protocol import PeerItem, VipItem
@@ -195,7 +197,11 @@ async def test_another_process_takes_over_the_tables_and_meddling_is_mended(wiri
         await wirings["h3"].close()
         wirings["h3"] = wiring("h3")
         await wirings["h3"].open()
-        await stage.unready(stage.tasks[0])
+        with closing(await wirings["h3"].in_sandbox(stage.client, lambda: Netlink(NETLINK_NETFILTER))) as rules:
+            before = read_generation(rules.ask(get_generation()))
+            await stage.unready(stage.tasks[0])
+            changed = read_generation(rules.ask(get_generation())) - before
+        assert changed == 1, "the table is exchanged in one go, and leads nowhere else in between"
         assert {stage.ask()[0] for _ in range(20)} == {"task2", "task3"}
 
         inside(stage.path(stage.client), "nft", "flush", "ruleset")
