@@ -168,7 +168,11 @@ def test_what_is_no_token(text: str) -> None:
         pki.parse_token(text)
 
 
-@pytest.mark.parametrize("answer", [pki.new_authority("evil", now=NOW).certificate, "", "-----BEGIN CERTIFICATE-----"])
+@pytest.mark.parametrize(
+    "answer",
+    [pki.new_authority("evil", now=NOW).certificate, "", "-----BEGIN CERTIFICATE-----"],
+    ids=["another's", "none", "cut off"],
+)
 def test_an_impostors_ca_is_not_believed(answer: str) -> None:
     with pytest.raises(Forbidden, match="not the one"):
         pki.check_ca(answer, pki.join_token(CA, "c1", "worker", 1))
