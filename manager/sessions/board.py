@@ -34,8 +34,8 @@ MOST_SETS = 1000.0
 """Sets a second that all sessions together send when everything changes for everybody."""
 
 EACH_ROUND = 12
-"""Sessions that send or record, mostly for a millisecond each, in one round of the event loop: all at once, they would
-hold it for seconds. Not fewer where they are short, as rounds last long on a host that is short of CPU."""
+"""Sessions that send or record, each for a millisecond at most, in one round of the event loop: all at once, they would
+hold it for seconds. Not fewer, as rounds are long on a host that is short of CPU."""
 
 SPARE = 100
 """Marks of changes that a topic keeps beyond two for each of its items."""
@@ -250,7 +250,7 @@ class Reader:
         return self._board.pace
 
     async def turn(self) -> None:
-        """Wait until this session may work on: at most EACH_ROUND of all do in one round, fewer if that was long."""
+        """Wait until this session may work on: at most EACH_ROUND of all do in one round of the event loop."""
         await self._board.turns.take()
 
     def close(self) -> None:

@@ -30,34 +30,6 @@ async def test_many_who_come_together_work_a_few_in_each_round_in_the_order_in_w
     assert [number for _, number in worked] == [*range(10)]
 
 
-async def test_where_turns_are_long_fewer_have_theirs_in_a_round_until_they_are_short_again() -> None:
-    worked = 0.0
-    turns = Turns(8, lambda: worked)
-    rounds: list[int] = [0]
-
-    async def count() -> None:
-        while True:
-            rounds.append(0)
-            await asyncio.sleep(0)
-
-    async def work(seconds: float) -> None:
-        nonlocal worked
-        await turns.take()
-        worked += seconds
-        rounds[-1] += 1
-
-    async def all_work(number: int, seconds: float) -> list[int]:
-        rounds.clear()
-        rounds.append(0)
-        await asyncio.gather(*(work(seconds) for _ in range(number)))
-        return [each for each in rounds if each]
-
-    counting = asyncio.create_task(count())
-    assert await all_work(20, 0.015) == [8, 4, 2, 1, 2, 1, 2]
-    assert max(await all_work(60, 0.0)) == 8
-    counting.cancel()
-
-
 async def test_one_who_gives_up_waiting_holds_up_nobody() -> None:
     turns = Turns(1)
     first, second, third = (asyncio.create_task(turns.take()) for _ in range(3))
