@@ -14,10 +14,9 @@ from manager.picture import Change, ClusterState, Event
 
 log = logging.getLogger(__name__)
 
-GC_THRESHOLDS = (5_000, 4, 500)
+GC_THRESHOLDS = (5_000, 20, 100)
 """A collection of everything comes after ten million objects more than before, not after seventy thousand: it holds the
-event loop for as long as it takes to walk through all that was loaded since the start, and finds next to nothing. The
-middle one walks through 25,000 objects, some 15 ms: with 100,000 it took up to 90."""
+event loop for as long as it takes to walk through all that was loaded since the start, and finds next to nothing."""
 
 SLICE = 200
 """Changes after which the event loop's others have their turn; those of one transaction are never parted."""

@@ -99,10 +99,6 @@ class Board:
                 topic.put(item.ident, item)
         return self._topics[name]
 
-    def has(self, name: str) -> bool:
-        """Tell whether a topic is made already."""
-        return name in self._topics
-
     def read(self, node: str) -> Reader:
         """Begin to read for a new session of a node."""
         return Reader(self, node)
@@ -257,18 +253,6 @@ class Reader:
         self._board.readers -= 1
         for name in (*self._places, _own(self.node)):
             self._board._leave(self, name)
-
-    def enter(self) -> Iterator[str]:
-        """Enter the node's networks that nobody reads yet, one at each step.
-
-        To work out a large network takes milliseconds: done before `read`, others have their turn between two of them.
-        """
-        for name in memberships(self._board.state, self.node) if self.stale else ():
-            if not self._board.has(name):
-                self._board.topic(name)
-                self._places[name] = 0  # everything in it is to be read
-                self._board._follow(self, name)
-                yield name
 
     def read(self) -> News:
         """Give what is new, changed or gone since the last time; at first, and after too many changes, everything."""

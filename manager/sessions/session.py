@@ -246,8 +246,6 @@ class AgentSession:
                 await self._empty_outbox()
                 await asyncio.sleep(DEBOUNCE)
                 await self._reader.turn()
-                for _ in self._reader.enter():
-                    await asyncio.sleep(0)
                 news = self._reader.read()
                 await self._empty_outbox()
                 if not (news.full or news.parts or news.gone):
