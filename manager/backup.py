@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import secrets
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,14 +85,20 @@ async def restore(etcd: Etcd, source: Iterable[backup.Frame], directory: Path) -
                 cluster = next((value for key, value in items if key == codec.key_for(Cluster, "this")), cluster)
                 puts: list[Operation] = [put(key, _unseen(key, value)) for key, value in kept]
                 for start in range(0, len(puts), 100):
-                    await etcd.txn((exists(RESTORING),), puts[start : start + 100])
+                    await _put(etcd, puts[start : start + 100])
     if manifest is None or cluster is None:
         raise Failed("the backup does not say which cluster it is of")
     known: Any = codec.decode(codec.key_for(Cluster, "this"), cluster)
     renewed = dataclasses.replace(known, life=secrets.token_hex(8))
-    await etcd.txn((exists(RESTORING),), (put(codec.key_of(renewed), codec.encode(renewed)), delete(RESTORING)))
+    await _put(etcd, (put(codec.key_of(renewed), codec.encode(renewed)), delete(RESTORING)))
     log.info("restored the cluster %s as of revision %d, life %s", renewed.id, manifest.revision, renewed.life)
     return manifest
+
+
+async def _put(etcd: Etcd, puts: Sequence[Operation]) -> None:
+    """Write some of it. Raises Conflict when somebody else ended this restore: else things would be missing unseen."""
+    if not (await etcd.txn((exists(RESTORING),), puts)).succeeded:
+        raise Conflict("another restore into that etcd went on meanwhile", hint="Run one alone, from the beginning.")
 
 
 def _unseen(key: str, value: bytes) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
 from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 
@@ -165,3 +166,21 @@ async def test_a_restore_that_broke_off_is_no_cluster_and_can_be_done_again(
             assert await etcd.get("/stackyard/state/stack/of-the-first-try") is None
             assert (await found(etcd, now=1.0)).cluster == manager.core.authority.cluster
         assert (tmp_path / "m2" / "data" / FILE).stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_restore_that_somebody_else_ended_does_not_pass_for_done(
+    manager: RunningManager, tmp_path: Path
+) -> None:
+    frames = await taken(manager)
+    with running("3.4") as other:
+
+        def ended() -> Iterator[Frame]:
+            yield frames[0]
+            command = ("etcdctl", "--endpoints", ",".join(other.endpoints), "del", RESTORING)
+            subprocess.run(command, env=os.environ | {"ETCDCTL_API": "3"}, check=True, capture_output=True)
+            yield from frames[1:]
+
+        with pytest.raises(Conflict, match="went on meanwhile"):
+            await restored(other, ended(), tmp_path / "m2" / "data")
+        async with Etcd.connect(other.endpoints) as etcd:
+            assert await etcd.get(key_for(Cluster, "this")) is None
