@@ -25,9 +25,6 @@ WINDOW = 512 * 1024
 LARGEST_DATA = 32 * 1024
 """Bytes in a frame of data at most."""
 
-CHANNELS = 3
-"""From this version of the session's protocol on an agent knows OpenChannel."""
-
 SIGNALS = ("HUP", "INT", "QUIT", "USR1", "USR2", "TERM", "KILL", "CONT", "STOP", "WINCH")
 """What may be sent to the program at the other end."""
 

@@ -30,7 +30,8 @@ RESOLVES_IMAGES = 2
 """From this version on an agent knows ResolveImages."""
 HOLDS = 3
 """From this version on an agent starts no task that is held."""
-
+CHANNELS = 3
+"""From this version on an agent knows OpenChannel."""
 MANAGERS = 4
 """From this version on an agent knows Managers."""
 
@@ -313,13 +314,13 @@ class ResolveImages(msgspec.Struct, tag="resolve-images", frozen=True):
     seconds: float
 
 
-ToManager = Hello | Beat | Statuses | VolumesRemoved | Programmed | Goodbye | ImagesResolved
-
-
 class Managers(msgspec.Struct, tag="managers", frozen=True):
     """There is another manager: the URLs of all, as in Welcome. Only for agents of version MANAGERS and later."""
 
     urls: tuple[str, ...]
+
+
+ToManager = Hello | Beat | Statuses | VolumesRemoved | Programmed | Goodbye | ImagesResolved
 
 
 ToAgent = Welcome | Managers | Refused | Page | Recorded | OpenStream | OpenChannel | ResolveImages

@@ -14,12 +14,12 @@ import msgspec
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from cluster import codec, protocol
-from cluster.channel import CHANNELS
 from cluster.errors import Unavailable
 from cluster.model.node import SessionState
 from cluster.model.task import TaskStatus
 from cluster.model.volume import Volume
 from cluster.protocol import (
+    CHANNELS,
     MANAGERS,
     RESOLVES_IMAGES,
     Beat,
