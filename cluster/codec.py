@@ -23,6 +23,7 @@ from cluster.model.service import ServiceState
 from cluster.model.stack import Stack, StackRevision
 from cluster.model.task import Task, TaskStatus
 from cluster.model.update import Withdrawn
+from cluster.model.user import User
 from cluster.model.volume import Volume
 
 SCHEMA = 1
@@ -52,6 +53,7 @@ Record = (
     | Content
     | External
     | Withdrawn
+    | User
 )
 
 
@@ -83,6 +85,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("content", Content, lambda r: f"{r.owner}/{r.digest}"),
     Kind("external", External, lambda r: f"{r.kind}/{r.name}"),
     Kind("withdrawn", Withdrawn, lambda r: r.manager),
+    Kind("user", User, lambda r: r.name),
 )
 _BY_TYPE = {kind.type: kind for kind in KINDS}
 _BY_NAME = {kind.name: kind for kind in KINDS}

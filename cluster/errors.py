@@ -5,7 +5,9 @@
     │   ├── ComposeError                            a Compose file is wrong: file, line and field are told
     │   ├── NotFound                          404   no such stack, service, task or node
     │   ├── Conflict                          409   somebody else holds the name or port, or changed it meanwhile
-    │   └── Forbidden                         403   the caller may not do that
+    │   ├── Forbidden                         403   the caller may not do that
+    │   ├── Unauthenticated                   401   the caller did not prove who it is
+    │   └── TooMany                           429   the caller asks too often
     ├── Unavailable                3          503   a part is down or out of reach: the same request may work later
     ├── Failed                     1          500   the request was fine and was tried, and did not succeed
     └── Inconsistent               70         500   a bug: an invariant of the cluster's state does not hold
@@ -67,6 +69,18 @@ class Forbidden(UserError):
     """The caller is known and may not do this."""
 
     http_status = 403
+
+
+class Unauthenticated(UserError):
+    """The caller did not prove who it is, or not any more: no credential, a wrong one, or one that has ended."""
+
+    http_status = 401
+
+
+class TooMany(UserError):
+    """The caller, or somebody at its address, asks too often."""
+
+    http_status = 429
 
 
 class Unavailable(StackyardError):

@@ -20,6 +20,7 @@ from cluster.model.service import ServiceSpec, ServiceState
 from cluster.model.stack import ServiceVersion, Stack, StackRevision
 from cluster.model.task import Desired, Task, TaskState, TaskStatus
 from cluster.model.update import Withdrawn
+from cluster.model.user import User
 from cluster.model.volume import Volume
 from manager.roster import Roster
 
@@ -97,6 +98,8 @@ class ClusterState:
         self.withdrawn: dict[str, Withdrawn] = {}  # by manager
         self.contents: dict[str, dict[str, Content]] = {}  # by owner, digest
         self.externals: dict[str, External] = {}  # by owner, such as secret.NAME
+        self.users: dict[str, User] = {}
+        self.credentials: dict[str, str] = {}  # by id: the user's name
         self.claims: dict[str, Claim] = {}  # by key
         self.claims_of: dict[str, set[str]] = {}  # by owner
         self.occupied: dict[str, set[int]] = {}
@@ -126,6 +129,7 @@ class ClusterState:
             Content: self._put_content,
             External: lambda old, new: _replace(self.externals, lambda r: r.owner, old, new),
             Withdrawn: lambda old, new: _replace(self.withdrawn, lambda r: r.manager, old, new),
+            User: self._put_user,
         }
 
     # Feeding
@@ -456,6 +460,13 @@ class ClusterState:
                 del self.contents[old.owner]
         if new is not None:
             self.contents.setdefault(new.owner, {})[new.digest] = new
+
+    def _put_user(self, old: User | None, new: User | None) -> None:
+        _replace(self.users, lambda r: r.name, old, new)
+        for credential in old.credentials if old is not None else ():
+            del self.credentials[credential.id]
+        if new is not None:
+            self.credentials |= {credential.id: new.name for credential in new.credentials}
 
     def _put_claim(self, old: Claim | None, new: Claim | None) -> None:
         for claim, by in ((old, -1), (new, +1)):

@@ -53,7 +53,10 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class External:
-    """A secret or config made apart from stacks, for those that say `external`; never changed, only removed."""
+    """A secret or config made apart from stacks, for those that say `external`; never changed, only removed.
+
+    Deployers may use it in the stacks that `stacks` (patterns with *) name; operators may everywhere.
+    """
 
     kind: FileKind
     name: str
@@ -62,6 +65,7 @@ class External:
     created_at: float
     author: str
     labels: dict[str, str] = field(default_factory=dict)
+    stacks: tuple[str, ...] = ()
 
     @property
     def owner(self) -> str:

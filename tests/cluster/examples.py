@@ -30,6 +30,7 @@ from cluster.model.service import (
 from cluster.model.stack import ServiceVersion, Stack, StackRevision, StackSpec
 from cluster.model.task import Desired, Task, TaskState, TaskStatus
 from cluster.model.update import Withdrawn
+from cluster.model.user import Credential, User
 from cluster.model.volume import Volume, VolumeSpec
 
 _CONTAINER = ContainerSpec(
@@ -159,4 +160,16 @@ EXAMPLES: dict[str, Record] = {
     "rebalancewish": RebalanceWish("0a1b2c3d", 1700000000.0, True, 2, 300.0),
     "rebalance": Rebalance("0a1b2c3d", True, 1700000001.0, 0.0, "0f0e0d", 3, 1),
     "withdrawn": Withdrawn("m1", {"0123456789abcdef012345678": 1700000005.5}),
+    "user": User(
+        "ann",
+        "deployer",
+        1700000000.0,
+        "root",
+        ("shop", "team-*"),
+        True,
+        (
+            Credential("0123456789ab", "token", 1700000000.0, 1700086400.0, "9f2c" * 16),
+            Credential("ba9876543210", "certificate", 1700000001.0, 1707776001.0),
+        ),
+    ),
 }
