@@ -36,8 +36,10 @@ from cluster import pki
 from cluster.errors import Unavailable
 from cluster.model.container import ContainerSpec
 from cluster.model.network import NetworkSpec
+from cluster.model.node import SessionState
 from cluster.model.service import NetworkAttachment, ServiceSpec
 from cluster.model.stack import StackSpec
+from manager.api.core import Core
 from manager.main import Settings, managing
 
 HOST, PORT, ETCD_PORT = "127.0.0.1", 23770, 23790
@@ -61,11 +63,11 @@ def be_manager(directory: Path, figures: Path) -> None:
         settings = Settings("m1", directory / "data", directory / "m.sock", where, where, etcd_port=ETCD_PORT)
         async with managing(settings) as core, asyncio.TaskGroup() as group:
             await core.presence.held.wait()
-            watching = group.create_task(watch(core.presence.held.is_set))
+            watching = group.create_task(watch(core))
             await stop.wait()
             watching.cancel()
 
-    async def watch(holds_lease: Callable[[], bool]) -> None:
+    async def watch(core: Core) -> None:
         """Note each stall of more than 20 ms, with how much of it was this loop's own work, and now and then CPU and
         memory. The rest of a stall is the wait for a core."""
         loop = asyncio.get_running_loop()
@@ -88,7 +90,12 @@ def be_manager(directory: Path, figures: Path) -> None:
                                 "at": time.time(),
                                 "cpu": used.ru_utime + used.ru_stime,
                                 "memory": pages * os.sysconf("SC_PAGE_SIZE"),
-                                "lease": holds_lease(),
+                                "lease": core.presence.held.is_set(),
+                                "epochs": [
+                                    session.epoch
+                                    for session in core.state.sessions.values()
+                                    if session.state is SessionState.OPEN
+                                ],
                             }
                         )
                         + "\n"
@@ -126,6 +133,12 @@ class Figures:
             flush=True,
         )
         self._since = time.time()
+
+    def epochs(self) -> tuple[int, int]:
+        """Tell how many sessions are open, and the sum of their epochs: each agent that dials again adds one."""
+        lines = self._file.read_text().splitlines()
+        newest = next(json.loads(line) for line in reversed(lines) if '"epochs"' in line)["epochs"]
+        return len(newest), sum(newest)
 
 
 # People
@@ -305,10 +318,16 @@ async def measure(directory: Path, agents: int, tasks: int, stack_tasks: int, *,
             took_each.append(time.monotonic() - began)
         figures.phase("one replica more, running", f"median {statistics.median(took_each) * 1000:.0f} ms")
         before = {node["id"]: node["since"] for node in await client.ask("GET", "/nodes")}
+        _, epochs = figures.epochs()
+
+        async def again() -> bool:
+            connected, summed = figures.epochs()
+            return connected == agents and summed >= epochs + agents
+
         began = time.monotonic()
         for process in processes:
             process.send_signal(signal.SIGUSR1)
-        await asyncio.sleep(2.0)
+        await until(again)
         await until(ready)
         await until(running)
         lost = sum(node["since"] != before[node["id"]] for node in await client.ask("GET", "/nodes"))

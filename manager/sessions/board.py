@@ -34,8 +34,11 @@ MOST_SETS = 1000.0
 """Sets a second that all sessions together send when everything changes for everybody."""
 
 EACH_ROUND = 12
-"""Sessions that send or record, each for a millisecond at most, in one round of the event loop: all at once, they would
+"""Sessions that send or record, mostly for a millisecond each, in one round of the event loop: all at once, they would
 hold it for seconds. Not fewer, as rounds are long on a host that is short of CPU."""
+
+ROUND = 0.01
+"""Seconds of work after which the rest of those wait for the next round."""
 
 SPARE = 100
 """Marks of changes that a topic keeps beyond two for each of its items."""
@@ -86,7 +89,7 @@ class Board:
         self.state = state
         self._topics: dict[str, Topic] = {PORTS: Topic()}
         self.readers = 0
-        self.turns = Turns(EACH_ROUND)
+        self.turns = Turns(EACH_ROUND, ROUND)
         self.made: Made = {}
         self._reading: dict[str, set[Reader]] = {}
         self._published: dict[str, set[str]] = {}
@@ -99,9 +102,17 @@ class Board:
                 topic.put(item.ident, item)
         return self._topics[name]
 
+    def has(self, name: str) -> bool:
+        """Tell whether a topic is made already."""
+        return name in self._topics
+
     def read(self, node: str) -> Reader:
         """Begin to read for a new session of a node."""
         return Reader(self, node)
+
+    def told(self, network: str) -> set[str]:
+        """Name the nodes in session here that are told of a network."""
+        return {reader.node for reader in self._reading.get(network, ())}
 
     def changed(self, changes: Iterable[Change]) -> None:
         """Take up what has changed in the picture, which shows it already."""
@@ -253,6 +264,18 @@ class Reader:
         self._board.readers -= 1
         for name in (*self._places, _own(self.node)):
             self._board._leave(self, name)
+
+    def enter(self) -> Iterator[str]:
+        """Enter the node's networks that nobody reads yet, one at each step.
+
+        To work out a large network takes milliseconds: done before `read`, others have their turn between two of them.
+        """
+        for name in memberships(self._board.state, self.node) if self.stale else ():
+            if not self._board.has(name):
+                self._board.topic(name)
+                self._places[name] = 0  # everything in it is to be read
+                self._board._follow(self, name)
+                yield name
 
     def read(self) -> News:
         """Give what is new, changed or gone since the last time; at first, and after too many changes, everything."""

@@ -20,9 +20,12 @@ from cluster.model.task import TaskStatus
 from cluster.model.volume import Volume
 from cluster.protocol import (
     CHANNELS,
+    EXAMINES,
     MANAGERS,
+    MOST_ROUTES,
     RESOLVES_IMAGES,
     Beat,
+    Examined,
     Goodbye,
     Hello,
     ImagesResolved,
@@ -40,6 +43,7 @@ from cluster.protocol import (
 from manager.etcd import Refused
 from manager.picture import ClusterState
 from manager.sessions.board import Reader
+from manager.sessions.generations import Generations
 from manager.sessions.ledger import BATCH, Fenced, Ledger, merge
 from manager.sessions.withdrawals import Withdrawals
 from manager.sessions.witness import answers
@@ -81,8 +85,9 @@ class AgentSession:
         state: ClusterState,
         clock: Callable[[], float],
         withdrawals: Withdrawals,
+        generations: Generations,
         version: int,
-        resolved: Callable[[str, ImagesResolved], None],
+        answered: Callable[[str, ImagesResolved | Examined], None],
     ) -> None:
         self.node = ledger.record.node
         self.epoch = ledger.record.epoch
@@ -91,9 +96,9 @@ class AgentSession:
         self._reader = reader
         self._state = state
         self._clock = clock
-        self._withdrawals = withdrawals
+        self._withdrawals, self._generations = withdrawals, generations
         self._version = version
-        self._resolved = resolved
+        self._answered = answered
         self._heard = time.monotonic()
         self._want = ledger.record
         self._to_record = asyncio.Event()
@@ -128,6 +133,11 @@ class AgentSession:
             and "engine" not in self._want.conditions
             and time.monotonic() - self._heard < 2 * BEAT_INTERVAL
         )
+
+    @property
+    def examines(self) -> bool:
+        """Tell whether there is an agent that can examine its node."""
+        return self.talks and self._version >= EXAMINES
 
     @property
     def opens_channels(self) -> bool:
@@ -197,9 +207,12 @@ class AgentSession:
 
     def _take(self, message: ToManager) -> bool:
         match message:
-            case Beat(conditions):
+            case Beat(conditions, routes):
                 if conditions != self._want.conditions:
                     self._want = replace(self._want, conditions=conditions)
+                    self._to_record.set()
+                if routes is not None and routes != self._want.routes:
+                    self._want = replace(self._want, routes=dict(itertools.islice(routes.items(), MOST_ROUTES)))
                     self._to_record.set()
             case Statuses(sequence, statuses):
                 self._sequence = max(self._sequence, sequence)
@@ -212,8 +225,9 @@ class AgentSession:
                 self._to_record.set()
             case Programmed(revision):
                 self._withdrawals.programmed(self.node, self.epoch, revision)
-            case ImagesResolved() as answer:
-                self._resolved(self.node, answer)
+                self._generations.programmed(self.node, revision)
+            case (ImagesResolved() | Examined()) as answer:
+                self._answered(self.node, answer)
             case Goodbye(seconds):
                 back_by = self._clock() + min(seconds, LONGEST_GOODBYE)
                 self._want = replace(self._want, back_by=back_by)
@@ -231,6 +245,7 @@ class AgentSession:
         merged = merge(self._pending.get(task.id), replace(status, at=min(status.at, self._clock())))
         if merged is not None:
             self._pending[task.id] = merged
+            self._generations.heard(task.id)
 
     def _forget_volume(self, name: str) -> None:
         volume, key = self._state.volumes.get(name), codec.key_for(Volume, name)
@@ -246,6 +261,8 @@ class AgentSession:
                 await self._empty_outbox()
                 await asyncio.sleep(DEBOUNCE)
                 await self._reader.turn()
+                for _ in self._reader.enter():
+                    await self._reader.turn()
                 news = self._reader.read()
                 await self._empty_outbox()
                 if not (news.full or news.parts or news.gone):

@@ -55,11 +55,14 @@ class World:
         events += [Event(key, None, revision) for key in deletes]
         self.board.changed(self.state.apply(events, revision))
 
-    def read(self, name: str) -> None:
+    def reader(self, name: str) -> Reader:
         if name not in self.readers:
             self.readers[name] = self.board.read(name)
             self.told[name] = {}
-        news = self.readers[name].read()
+        return self.readers[name]
+
+    def read(self, name: str) -> None:
+        news = self.reader(name).read()
         assert not set(news.parts) & news.gone
         pages = map(decode_to_agent, frames(1, news.revision, news.parts.values(), tuple(news.gone), full=news.full))
         if news.full:
@@ -126,7 +129,9 @@ def operations(draw: st.DrawFn) -> Operation:
             return [], [codec.key_of(draw(st.sampled_from(gone)))]
 
 
-steps = st.lists(st.one_of(operations(), st.sampled_from(NODES)), min_size=1, max_size=60)
+ENTER = "enter "
+looks = st.sampled_from([*NODES, *(ENTER + name for name in NODES)])
+steps = st.lists(st.one_of(operations(), looks), min_size=1, max_size=60)
 
 
 @pytest.mark.parametrize("spare", [0, 100], ids=["readers fall far behind", "nobody falls far behind"])
@@ -138,12 +143,25 @@ def test_what_a_reader_was_told_adds_up_to_its_set(spare: int, steps: list[Opera
         world = World()
         world.happen([*shop(), network("f2"), network(INGRESS), *map(node, NODES)])
         for step in steps:
-            if isinstance(step, str):
+            if isinstance(step, str) and step.startswith(ENTER):
+                next(world.reader(step.removeprefix(ENTER)).enter(), None)
+            elif isinstance(step, str):
                 world.read(step)
             else:
                 world.happen(*step)
         for name in NODES:
             world.read(name)
+
+
+def test_networks_that_nobody_reads_yet_are_entered_one_by_one() -> None:
+    world = World()
+    world.happen([*shop(), network("f2"), node("n1"), session("n1", "10.0.0.1")])
+    world.happen([task(number, "n1", network=name) for number, name in ((1, "f1"), (2, "f2"))])
+    made = [sum(map(world.board.has, ("f1", "f2"))) for _ in world.reader("n1").enter()]
+    assert made == [1, 2]
+    world.read("n1")
+    assert {item.ident for item in world.told["n1"].values() if isinstance(item, PeerItem)} != set()
+    assert not list(world.reader("n1").enter())
 
 
 def busy_world(agents: int) -> World:
