@@ -34,6 +34,8 @@ CHANNELS = 3
 """From this version on an agent knows OpenChannel."""
 MANAGERS = 4
 """From this version on an agent knows Managers."""
+GENERATIONS = 4
+"""From this version on an agent says Programmed of every set that changes which endpoints are led to."""
 
 MAX_FRAME = 64 * 1024
 
@@ -263,7 +265,10 @@ class VolumesRemoved(msgspec.Struct, tag="volumes-removed", frozen=True):
 
 
 class Programmed(msgspec.Struct, tag="programmed", frozen=True):
-    """Names, published ports and networks of this node are as in the set of that revision, which has a leaving peer."""
+    """Names, virtual addresses, published ports and networks of this node are as in the set of that revision.
+
+    Said of sets in which a peer leaves, and from GENERATIONS on of those in which one became, or ceased to be, ready.
+    """
 
     revision: int
 

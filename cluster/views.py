@@ -413,6 +413,33 @@ class NetworkView:
 
 
 @dataclass(frozen=True, slots=True)
+class DelayView:
+    """So many delays of late, in seconds; None where there was none."""
+
+    count: int
+    p50: float | None = None
+    p99: float | None = None
+    longest: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConvergenceView:
+    """How long changes take to be in force on every node, as one manager measured it on the nodes in session with it.
+
+    From the word that a task is healthy until names, virtual addresses and published ports lead to it everywhere, and
+    from the decision that it stops (or the word that it ended) until nothing does. `unconfirmed` changes were not
+    confirmed by some node within 30 s; `behind` names nodes that are being waited for, and for how many seconds.
+    """
+
+    manager: str
+    nodes: int
+    reachable: DelayView
+    unreachable: DelayView
+    unconfirmed: int
+    behind: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class VolumeView:
     """A volume whose data is on one node. `stack` made it ("": that stack is gone); `used_by` are `stack_service`.
 

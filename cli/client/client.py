@@ -70,6 +70,10 @@ class Client:
     def networks(self) -> list[views.NetworkView]:
         return self._get(list[views.NetworkView], "/networks")
 
+    def convergence(self) -> views.ConvergenceView:
+        """How long changes take to reach all nodes that are in session with the manager that answers."""
+        return self._get(views.ConvergenceView, "/networks/convergence")
+
     def volumes(self) -> list[views.VolumeView]:
         """List the volumes whose data is on one node."""
         return self._get(list[views.VolumeView], "/volumes")

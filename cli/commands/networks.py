@@ -53,6 +53,42 @@ def inspect_networks(names: tuple[str, ...], form: Form) -> None:
     show([known[name] for name in names], _NETWORK | {"ID": lambda n: n.id}, form)
 
 
+@network.command("convergence")
+@format_option
+def show_convergence(form: Form) -> None:
+    """Tell how long changes take to be in force on all nodes.
+
+    From the word that a task is healthy until names, virtual addresses and published ports lead to it on every node,
+    and from the decision that it stops until nothing does; as measured since its start by the manager that answers,
+    with the nodes that are in session with it. Nodes that have not confirmed a change for a second are named.
+    """
+    with connect() as client:
+        found = client.convergence()
+    if form == "json":
+        show([found], {}, form)
+        return
+    show(
+        (("reachable", found.reachable), ("unreachable", found.unreachable)),
+        {
+            "CHANGE": lambda row: row[0],
+            "MEASURED": lambda row: str(row[1].count),
+            "P50": lambda row: _seconds(row[1].p50),
+            "P99": lambda row: _seconds(row[1].p99),
+            "LONGEST": lambda row: _seconds(row[1].longest),
+        },
+        form,
+    )
+    click.echo(f"by manager {found.manager}, on {found.nodes} node{'s' * (found.nodes != 1)}")
+    if found.unconfirmed:
+        click.echo(f"{found.unconfirmed} more were not confirmed by every node within 30 s")
+    for name, since in sorted(found.behind.items()):
+        click.echo(f"node {name} has not confirmed a change for {since:.0f} s")
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f} s"
+
+
 @click.group()
 def volume() -> None:
     """The volumes whose data is on one node, where the tasks that use it run.

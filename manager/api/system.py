@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from starlette.responses import PlainTextResponse, Response
 
 from cluster.protocol import VERSION
-from cluster.views import API_VERSION, ClusterView, NetworkView, VersionView
+from cluster.views import API_VERSION, ClusterView, ConvergenceView, NetworkView, VersionView
 from manager.api import show
 from manager.api.bodies import answer
 from manager.api.callers import Anyone, Operator
@@ -50,3 +50,9 @@ async def cluster(caller: Operator, core: ReadyCore) -> Response:
 @router.get("/networks", response_model=list[NetworkView])
 async def networks(caller: Operator, core: ReadyCore) -> Response:
     return answer(show.networks(core.state))
+
+
+@router.get("/networks/convergence", response_model=ConvergenceView)
+async def convergence(caller: Operator, core: ReadyCore) -> Response:
+    """How long changes take to be in force on the nodes that are in session with this manager."""
+    return answer(core.sessions.generations.view())

@@ -30,6 +30,7 @@ from manager.etcd import Etcd
 from manager.follow import Follower
 from manager.picture import Change
 from manager.sessions.board import Board
+from manager.sessions.generations import Generations
 from manager.sessions.images import Images
 from manager.sessions.ledger import open_session
 from manager.sessions.session import BEAT_INTERVAL, GOING, OVERTAKEN, OVERTAKEN_REASON, REMOVED, AgentSession
@@ -66,6 +67,7 @@ class Sessions:
         self._follower = follower
         self._board = Board(follower.state)
         self._withdrawals = Withdrawals(etcd, follower.state, manager, clock, lease)
+        self.generations = Generations(follower.state, manager, self._board.told)
         self._cluster, self._life = cluster, life
         self._manager = manager
         self._clock = clock
@@ -169,7 +171,8 @@ class Sessions:
             raise Unavailable(OVERTAKEN_REASON)
         reader = self._board.read(node)
         answered = self._images.answered
-        return AgentSession(socket, ledger, reader, state, self._clock, self._withdrawals, version, answered)
+        words = self._withdrawals, self.generations
+        return AgentSession(socket, ledger, reader, state, self._clock, *words, version, answered)
 
     def _check(self, hello: Hello) -> int:
         """Choose the version to speak. Raises UserError when asking again cannot help."""
@@ -199,6 +202,7 @@ class Sessions:
     def _changed(self, changes: list[Change]) -> None:
         self._board.changed(changes)
         self._withdrawals.changed(changes)
+        self.generations.changed(changes)
         for change in changes:
             match change:
                 case Change(old=Node(id=node), new=None):
