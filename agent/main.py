@@ -185,7 +185,10 @@ async def run(settings: Settings, store: FdStore) -> None:
     runner.resume(journal.read(who.identity.cluster))
     streams = Streams(who, engine, runner.known, Reach(engine, runner.known, wiring))
     images = Images(engine)
-    session = Session(who, settings.managers, runner, outbox, streams, images, _describer(settings, runner, wiring))
+    describe = _describer(settings, runner, wiring)
+    session = Session(
+        who, settings.managers, runner, outbox, streams, images, describe, elsewhere=lambda: wiring.elsewhere
+    )
     await networks.open()
     try:
         async with asyncio.TaskGroup() as group:

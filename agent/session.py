@@ -74,12 +74,13 @@ class Session:
         streams: Streams,
         images: Images,
         describe: Callable[[], NodeDescription],
+        elsewhere: Callable[[], dict[str, str]] = dict,
     ) -> None:
         self._identity, self._life = credentials.identity, credentials.life
         self._context = credentials.context()
         self._configured = managers
         self._runner, self._outbox, self._streams, self._describe = runner, outbox, streams, describe
-        self._images = images
+        self._images, self._elsewhere = images, elsewhere
         self._described: NodeDescription | None = None
         self._epoch = 0
         self._failures = 0
@@ -229,12 +230,15 @@ class Session:
     async def _beat(self, socket: aiohttp.ClientWebSocketResponse, interval: float) -> NoReturn:
         loop = asyncio.get_running_loop()
         at = loop.time()
+        told: dict[str, str] | None = None
         while True:
             if self._describe() != self._described:
                 await self._send(socket, Goodbye(LONGEST_PAUSE))
                 raise Unavailable("the host is not what it was when the session opened: it opens a new one")
             conditions = {name: text[:LONGEST_CONDITION] for name, text in self._runner.conditions.items()}
-            await self._send(socket, Beat(conditions))
+            routes = self._elsewhere()
+            await self._send(socket, Beat(conditions, None if routes == told else routes))
+            told = routes
             # Instants and not pauses, so that beats do not drift apart; those that were slept through are left out.
             at = max(at + interval, loop.time())
             await asyncio.sleep(at - loop.time())

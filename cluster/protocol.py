@@ -38,6 +38,8 @@ GENERATIONS = 4
 """From this version on an agent says Programmed of every set that changes which endpoints are led to."""
 
 MAX_FRAME = 64 * 1024
+MOST_ROUTES = 128
+"""Routes of a node's host that are told and kept."""
 
 
 # What an agent is given. Each item has an identity within its type; a set is a mapping from it to the item.
@@ -240,9 +242,14 @@ class Refused(msgspec.Struct, tag="refused", frozen=True):
 
 
 class Beat(msgspec.Struct, tag="beat", frozen=True):
-    """The agent lives. `conditions` are its node's troubles by name, such as {"engine": "engine down since ..."}."""
+    """The agent lives. `conditions` are its node's troubles by name, such as {"engine": "engine down since ..."}.
+
+    `routes` are the subnets that its host reaches otherwise than by our networks, with the link that leads there; None
+    where they are as the session's last beat said.
+    """
 
     conditions: dict[str, str] = {}
+    routes: dict[str, str] | None = None
 
 
 class Statuses(msgspec.Struct, tag="statuses", frozen=True):

@@ -52,7 +52,10 @@ class Wire:
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """One network on this node. Endpoints elsewhere: `remote` is MAC -> VTEP, `neighbours` is address -> MAC."""
+    """One network on this node. Endpoints elsewhere: `remote` is MAC -> VTEP, `neighbours` is address -> MAC.
+
+    `gateways` are the node's own addresses in a network that leads outside, the same on every node.
+    """
 
     network: str
     vni: int
@@ -62,15 +65,8 @@ class Overlay:
     remote: dict[str, str] = field(default_factory=dict)
     neighbours: dict[str, str] = field(default_factory=dict)
     node: Wire | None = None
-    internal: bool = False
+    gateways: tuple[str, ...] = ()
     gate: str = ""
-
-    @property
-    def gateways(self) -> tuple[str, ...]:
-        """The node's own addresses in a network that leads outside, the same on every node: the first ones."""
-        if self.internal or self.network == INGRESS:
-            return ()
-        return tuple(str(ipaddress.ip_network(subnet)[1]) for subnet in self.subnets)
 
     @property
     def shape(self) -> tuple[int, int, str]:
@@ -178,7 +174,7 @@ def _overlay(
         network.id, network.vni, mtu, vtep, network.subnets,
         {peer.mac: peer.vtep for peer in remote},
         {_canonical(address): peer.mac for peer in remote for address in peer.addresses},
-        internal=network.internal,
+        gateways=() if network.internal or network.id == INGRESS else tuple(map(network.gateway_of, network.subnets)),
         gate=str(ipaddress.ip_network(network.subnets[0])[1]) if returns and network.id == INGRESS else "",
     )  # fmt: skip
     return replace(overlay, node=_node_wire(network, item.node_addresses or overlay.gateways, mtu))

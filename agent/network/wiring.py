@@ -33,10 +33,12 @@ from agent.network.kernel import (
     wire_node,
 )  # fmt: skip
 from agent.network.namespaces import Namespaces, namespace_of
+from agent.network.netlink import AF_INET, AF_INET6
 from agent.network.netlink_socket import NETLINK_NETFILTER, Netlink
 from agent.network.nft import Nftables
 from agent.network.plan import Overlay, Plan, Wire, node_link, outer_name, plan, wires
 from agent.network.ports import TABLE, Rules, changes, forget, udp_backends, whole
+from agent.network.routes import list_routes, read_route, subnets_elsewhere
 from agent.network.translation import Translation
 from agent.network.watch import LINKS, RULES, Watch, listener
 from cluster.errors import Failed, NotFound, StackyardError
@@ -88,6 +90,8 @@ class Wiring:
         self._mtu = 0
         self.keeps_source = False
         """Whether tasks here see the address of clients of published ports; known once opened."""
+        self.elsewhere: dict[str, str] = {}
+        """The subnets that this host reaches otherwise, and by which link; looked at anew every few seconds."""
 
     async def open(self) -> None:
         """Make ready to work; touches nothing that is wired already."""
@@ -108,6 +112,7 @@ class Wiring:
         self._links_here = self._opened.enter_context(listener(socket.NETLINK_ROUTE, LINKS))
         self._rules_here = self._opened.enter_context(listener(NETLINK_NETFILTER, RULES))
         self._mtu = underlay_mtu(self._home, self._vtep)
+        self._look_elsewhere()
         try:
             self._nft.run(ports.PROBE)
         except Failed as error:
@@ -358,6 +363,7 @@ class Wiring:
 
     def _audit(self, busy: frozenset[str], firewall: bool) -> dict[str, tuple[Wire, ...]]:
         """Mend all that is the network's own; returns the links that sandboxes lack."""
+        self._look_elsewhere()
         here = self.sandboxes()
         settled = {task: laid for task, laid in tuple(self._laid.items()) if task in here - busy}
         lost: set[Wire] = set()
@@ -388,8 +394,14 @@ class Wiring:
         self._nft.run(text)
         self._listings[table] = self._list_table(table)
 
+    def _look_elsewhere(self) -> None:
+        found = (read_route(body) for family in (AF_INET, AF_INET6) for body in self._home.dump(list_routes(family)))
+        names = {index: link.name for index, link in self._home.links().items()}
+        self.elsewhere = subnets_elsewhere(filter(None, found), names)
+
     def _glance(self) -> None:
-        """Look at what the kernel tells nobody of: rules in sandboxes and networks, and names of namespaces."""
+        """Look at what the kernel tells nobody of: rules in sandboxes and networks, names of namespaces, routes."""
+        self._look_elsewhere()
         self._translation.audit()
         for overlay in tuple(self._plan.overlays.values()):
             network = self._networks[overlay.network]

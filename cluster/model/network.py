@@ -12,7 +12,10 @@ INGRESS = "ingress"
 
 @dataclass(frozen=True, slots=True)
 class NetworkSpec:
-    """A network of a stack as asked for. `name` is the full name; an external one must be there already."""
+    """A network of a stack as asked for. `name` is the full name; an external one must be there already.
+
+    `gateways` are addresses within `subnets`; a subnet without one has the usual one.
+    """
 
     key: str
     name: str
@@ -21,11 +24,15 @@ class NetworkSpec:
     mtu: int | None = None
     subnets: tuple[str, ...] = ()
     labels: dict[str, str] = field(default_factory=dict)
+    gateways: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """The leader's record of one overlay network: its VXLAN number and its subnets (CIDR; IPv4 and IPv6)."""
+    """The leader's record of one overlay network: its VXLAN number and its subnets (CIDR; IPv4 and IPv6).
+
+    `gateways` are those that were asked for.
+    """
 
     id: str
     name: str
@@ -35,6 +42,13 @@ class Network:
     subnets: tuple[str, ...]
     internal: bool = False
     mtu: int | None = None
+    gateways: tuple[str, ...] = ()
+
+    def gateway_of(self, subnet: str) -> str:
+        """The address in a subnet that is each node's own, and no endpoint's: its first one unless asked otherwise."""
+        held = ipaddress.ip_network(subnet)
+        asked = (address for address in self.gateways if ipaddress.ip_address(address) in held)
+        return next(asked, str(held[1]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,5 +74,5 @@ class Endpoint:
 
 def network_id(stack_uid: str, spec: NetworkSpec) -> str:
     """Name a network of a stack by what cannot change while it lives: other subnets make another network."""
-    identity = "/".join((stack_uid, spec.key, *sorted(spec.subnets)))
+    identity = "/".join((stack_uid, spec.key, *sorted(spec.subnets), *(f"by {way}" for way in sorted(spec.gateways))))
     return hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()[:25]

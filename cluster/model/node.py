@@ -76,7 +76,8 @@ class Session:
     `reachable` is the second witness's word while SILENT or CLOSED: whether the host's address still answers (None: not
     asked yet). `back_by` is a goodbye: the agent goes down by plan and means to be back by then. `conditions` are
     troubles of the node by name, such as "engine" or "disk", with a sentence each. `version` is that of the protocol
-    which the two speak.
+    which the two speak. `routes` are the subnets that the host reaches otherwise than by our networks, and by which
+    link: those that the agent told last, in this session or an earlier one.
     """
 
     node: str
@@ -89,6 +90,7 @@ class Session:
     back_by: float | None = None
     conditions: dict[str, str] = field(default_factory=dict)
     version: int = 1
+    routes: dict[str, str] = field(default_factory=dict)
 
 
 class NodeStatus(StrEnum):

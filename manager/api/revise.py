@@ -6,6 +6,7 @@ the same transaction, so that of two deploys that want one port the second hears
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -13,12 +14,13 @@ from dataclasses import dataclass, replace
 from cluster.codec import Record, key_for, key_of
 from cluster.errors import Conflict, NotFound, Unavailable, UserError
 from cluster.model.cluster import Claim
-from cluster.model.network import INGRESS
+from cluster.model.network import INGRESS, NetworkSpec, network_id
 from cluster.model.secret import Content, stack_owner
 from cluster.model.service import PortSpec, ServiceSpec
 from cluster.model.stack import ServiceVersion, Stack, StackRevision, StackSpec
 from cluster.views import DeployRequest, RevisionReply, RollbackRequest, ScaleRequest, UpdateRequest
 from manager.api.images import services_to_resolve
+from manager.decide.allocator import NetworkAllocator
 from manager.decide.dependencies import circle
 from manager.decide.revisions import Resolved, revised, with_services_of
 from manager.picture import ClusterState, claim_key
@@ -240,6 +242,7 @@ def _revise(
     )
     if stack is not None and head is not None and _same_as(head, new) and not (forced or proceed):
         return RevisionReply(spec.name, stack.uid, stack.head, changed=False)
+    _refuse_taken(state, uid, spec)
     networks = dict(_external_networks(state, spec)) | dict(_contents(state, spec, head))
     on = {name: version for name, version in new.services.items() if name in proceed}
     again = {name: replace(version, attempt=version.attempt + 1) for name, version in on.items()}
@@ -267,6 +270,17 @@ def _contents(state: ClusterState, spec: StackSpec, head: StackRevision | None) 
         if not state.revision_of(key):
             raise Unavailable(f"the content {digest} of the stack {spec.name} is not there", hint="Ask again.")
         yield key, state.revision_of(key)
+
+
+def _refuse_taken(state: ClusterState, stack_uid: str, spec: StackSpec) -> None:
+    """Raise Conflict for a network yet to be made with addresses that a node routes elsewhere."""
+    for network in spec.networks.values():
+        if network.external or state.cluster is None or network_id(stack_uid, network) in state.networks:
+            continue
+        if (problem := NetworkAllocator(state, state.cluster).clash(network)) is not None:
+            raise Conflict(
+                f"networks.{network.key}: {problem}", hint=f"{problem.remedy[:1].upper()}{problem.remedy[1:]}."
+            )
 
 
 def _external_networks(state: ClusterState, spec: StackSpec) -> Iterator[tuple[str, int]]:
@@ -327,6 +341,7 @@ def check(spec: StackSpec) -> None:
     for key, network in spec.networks.items():
         if key != network.key or not network.name:
             raise UserError(f"networks.{key}: key and name must be set, and the key be the same")
+        _check_subnets(f"networks.{key}", network)
     for key, volume in spec.volumes.items():
         if key != volume.key or not volume.name:
             raise UserError(f"volumes.{key}: key and name must be set, and the key be the same")
@@ -346,6 +361,17 @@ def check(spec: StackSpec) -> None:
                     f"services.{name}.ports: port {port.published}/{port.protocol} is published twice "
                     f"(also by services.{holder})"
                 )
+
+
+def _check_subnets(where: str, network: NetworkSpec) -> None:
+    try:
+        subnets = [ipaddress.ip_network(subnet) for subnet in network.subnets]
+        gateways = [ipaddress.ip_address(gateway) for gateway in network.gateways]
+    except ValueError as error:
+        raise UserError(f"{where}.ipam: {error}", hint="A subnet is like 10.5.0.0/24.") from error
+    for gateway in gateways:
+        if not any(gateway in subnet for subnet in subnets):
+            raise UserError(f"{where}.ipam: the gateway {gateway} is in none of the network's subnets")
 
 
 def _same(service: ServiceSpec, port: PortSpec) -> Iterator[PortSpec]:

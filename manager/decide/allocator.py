@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain
 
 from cluster.codec import key_for
@@ -15,11 +16,10 @@ from cluster.model.cluster import Claim, Cluster
 from cluster.model.network import INGRESS, Endpoint, Network, NetworkSpec, network_id
 from cluster.model.service import GIVEN_PORTS, ServiceSpec
 from cluster.model.stack import StackRevision
+from manager.decide.routes import NodeRoute, Subnet, clash, routes_of, within
 from manager.picture import ClusterState, claim_key
 
 FIRST_VNI, LAST_VNI = 4097, 2**24 - 1
-
-Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class NoRoom(Exception):
@@ -81,7 +81,8 @@ class NetworkAllocator:
     """Hands out VXLAN ids and subnets within one plan."""
 
     def __init__(self, state: ClusterState, cluster: Cluster) -> None:
-        self._cluster = cluster
+        self._state, self._cluster = state, cluster
+        self._known_routes: list[NodeRoute] | None = None
         self._used = [
             (network.name, ipaddress.ip_network(subnet))
             for network in state.networks.values()
@@ -94,26 +95,43 @@ class NetworkAllocator:
 
     def network(self, stack_uid: str, spec: NetworkSpec) -> tuple[Network, list[Claim]]:
         """Make the record of a stack's network. Raises NoRoom."""
-        subnets = [self._asked_for(spec, text) for text in spec.subnets] or [self._next_subnet(spec)]
-        return self._made(
-            network_id(stack_uid, spec), spec.name, stack_uid, spec.key, subnets, internal=spec.internal, mtu=spec.mtu
-        )
+        subnets = [self._asked_for(spec, text) for text in spec.subnets]
+        if not subnets:
+            subnets.append(self._next_subnet(spec.name, self._cluster.subnet_prefix))
+        plain = Network(network_id(stack_uid, spec), spec.name, stack_uid, spec.key, 0, ())
+        return self._made(replace(plain, internal=spec.internal, mtu=spec.mtu, gateways=spec.gateways), subnets)
 
     def ingress(self) -> tuple[Network, list[Claim]]:
-        """Make the one network of published ports."""
+        """Make the one network of published ports, elsewhere in the address pool where its usual subnet is in use."""
         subnet = ipaddress.ip_network(self._cluster.ingress_subnet)
-        return self._made(INGRESS, INGRESS, "", INGRESS, [subnet], internal=False, mtu=None)
+        others = [used for name, used in self._used if name != INGRESS]
+        routes = within(ipaddress.ip_network(self._cluster.address_pool), self._routes())
+        if clash(subnet, routes) is not None or any(subnet.overlaps(used) for used in others):
+            subnet = self._next_subnet(INGRESS, subnet.prefixlen)
+        return self._made(Network(INGRESS, INGRESS, "", INGRESS, 0, ()), [subnet])
 
-    def _made(
-        self, ident: str, name: str, stack_uid: str, key: str, subnets: list[Subnet], *, internal: bool, mtu: int | None
-    ) -> tuple[Network, list[Claim]]:
+    def _made(self, network: Network, subnets: list[Subnet]) -> tuple[Network, list[Claim]]:
         vni = next(self._vnis, None)
         if vni is None:
-            raise NoRoom(f"network {name}: all VXLAN ids are taken", "remove stacks that are not needed")
-        self._used += [(name, subnet) for subnet in subnets]
-        texts = tuple(map(str, subnets))
-        network = Network(ident, name, stack_uid, key, vni, texts, internal, mtu)
-        return network, [Claim("vni", str(vni), ident), *(Claim("subnet", text, ident) for text in texts)]
+            raise NoRoom(f"network {network.name}: all VXLAN ids are taken", "remove stacks that are not needed")
+        self._used += [(network.name, subnet) for subnet in subnets]
+        made = replace(network, vni=vni, subnets=tuple(map(str, subnets)))
+        return made, [Claim("vni", str(vni), made.id), *(Claim("subnet", text, made.id) for text in made.subnets)]
+
+    def clash(self, spec: NetworkSpec) -> NoRoom | None:
+        """Tell why a network cannot have a subnet that it asks for: a node routes some of its addresses elsewhere."""
+        for text in spec.subnets:
+            if (route := clash(ipaddress.ip_network(text), self._routes())) is not None:
+                return NoRoom(
+                    f"network {spec.name}: subnet {text} overlaps with {route}",
+                    "choose another subnet, or leave it out; or take the route off the node",
+                )
+        return None
+
+    def _routes(self) -> list[NodeRoute]:
+        if self._known_routes is None:
+            self._known_routes = routes_of(self._state)
+        return self._known_routes
 
     def _asked_for(self, spec: NetworkSpec, text: str) -> Subnet:
         try:
@@ -121,24 +139,27 @@ class NetworkAllocator:
         except ValueError as error:
             raise NoRoom(f"network {spec.name}: {error}", "correct ipam.config.subnet") from error
         if (holder := self._holder(subnet)) is not None:
-            raise NoRoom(
-                f"network {spec.name}: subnet {subnet} overlaps with network {holder}",
-                f"choose another subnet, or leave it out; or remove network {holder}",
-            )
+            remedy = f"choose another subnet, or leave it out; or remove network {holder}"
+            if holder == spec.name:  # what it was before it was changed: its tasks are in there until this one is made
+                remedy = "change the subnet along with the rest, or remove the stack before it is deployed again"
+            raise NoRoom(f"network {spec.name}: subnet {subnet} overlaps with network {holder}", remedy)
+        if (problem := self.clash(spec)) is not None:
+            raise problem
         return subnet
 
-    def _next_subnet(self, spec: NetworkSpec) -> Subnet:
+    def _next_subnet(self, name: str, prefix: int) -> Subnet:
         pool = ipaddress.ip_network(self._cluster.address_pool)
-        size = 1 << (pool.max_prefixlen - self._cluster.subnet_prefix)
+        routes = within(pool, self._routes())
+        size = 1 << (pool.max_prefixlen - prefix)
         first, last = int(pool.network_address), int(pool.broadcast_address)
         for place in _in_turn(0, (last - first) // size, set(), self._last_place(first, last, size)):
-            subnet = ipaddress.ip_network((first + place * size, self._cluster.subnet_prefix))
-            if self._holder(subnet) is None:
+            subnet = ipaddress.ip_network((first + place * size, prefix))
+            if self._holder(subnet) is None and clash(subnet, routes) is None:
                 self._newest_subnet = (0, int(subnet.network_address))
                 return subnet
         raise NoRoom(
-            f"network {spec.name}: no /{self._cluster.subnet_prefix} is left in the address pool "
-            f"{self._cluster.address_pool}",
+            f"network {name}: no /{prefix} is left in the address pool {self._cluster.address_pool}"
+            + (", some of which nodes route elsewhere" if routes else ""),
             "remove stacks that are not needed, or give the network a subnet of its own (ipam.config.subnet)",
         )
 
@@ -156,7 +177,7 @@ class NetworkAllocator:
 
 
 class AddressAllocator:
-    """Hands out addresses within one plan: one out of each subnet of a network, never the gateway's (the first)."""
+    """Hands out addresses within one plan: one out of each subnet of a network, never the first or the gateway's."""
 
     def __init__(self, state: ClusterState) -> None:
         self._state = state
@@ -184,7 +205,8 @@ class AddressAllocator:
         newest = self._state.newest.get(f"{network.id}/{subnet.version}")
         first, last = int(subnet.network_address) + 2, int(subnet.broadcast_address) - 1
         make = type(subnet.network_address)
-        return (str(make(number)) for number in _in_turn(first, last, used, newest))
+        addresses = (str(make(number)) for number in _in_turn(first, last, used, newest))
+        return (address for address in addresses if address not in network.gateways)
 
 
 class PortAllocator:

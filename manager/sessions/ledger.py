@@ -157,7 +157,8 @@ async def open_session(
         stored = await etcd.get(key)
         before: Any = None if stored is None else codec.decode(key, stored.value)
         epoch = 1 if before is None else before.epoch + 1
-        record = Session(node, epoch, manager, SessionState.OPEN, clock(), description, version=version)
+        routes = {} if before is None else before.routes
+        record = Session(node, epoch, manager, SessionState.OPEN, clock(), description, version=version, routes=routes)
         guards = [unchanged(key, 0 if stored is None else stored.mod_revision), exists(node_key)]
         try:
             result = await etcd.txn(guards, [put(key, codec.encode(record))], [get(node_key)])

@@ -84,6 +84,7 @@ class Agent:
 
     def __init__(self, credentials: Credentials, *managers: str) -> None:
         self.description = DESCRIPTION
+        self.elsewhere: dict[str, str] = {}
         self.outbox = Outbox()
         engine, folder = Engine(credentials.directory / "docker.sock"), credentials.directory
         self.journal = Journal(folder / "journal.json")
@@ -101,8 +102,9 @@ class Agent:
         self._streams = Streams(credentials, engine, self.runner.known, Reach(engine, self.runner.known, NoSandboxes()))
         self._images = Images(engine)
         self.session = Session(
-            credentials, managers, self.runner, self.outbox, self._streams, self._images, lambda: self.description
-        )
+            credentials, managers, self.runner, self.outbox, self._streams, self._images, lambda: self.description,
+            elsewhere=lambda: self.elsewhere,
+        )  # fmt: skip
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Agent]:
@@ -308,6 +310,15 @@ async def test_a_host_that_changes_is_described_again(agent: Agent, manager: Toy
     await session.hear(Goodbye)
     again = await manager.welcomed(epoch=2)
     assert again.hello.description.engine_version == "20.10"
+
+
+async def test_where_the_host_leads_is_told_when_that_changes(agent: Agent, manager: ToyManager) -> None:
+    agent.elsewhere = {"10.9.0.0/24": "eth1"}
+    session = await manager.welcomed()
+    assert (await session.hear(Beat)).routes == {"10.9.0.0/24": "eth1"}
+    await session.hear(Beat, lambda beat: beat.routes is None)
+    agent.elsewhere = {}
+    await session.hear(Beat, lambda beat: beat.routes == {})
 
 
 def later_than(sequence: int) -> Callable[[Statuses], bool]:

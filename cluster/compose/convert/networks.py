@@ -19,6 +19,8 @@ DEFAULT = "default"
 
 NetworkMode = Literal["", "none", "host"]
 
+Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
+
 _LEAST_MTU, _MOST_MTU = 576, 65535
 
 
@@ -31,25 +33,42 @@ def definitions(field: Field, stack: str) -> dict[str, NetworkSpec]:
 
 def _definition(field: Field, stack: str) -> NetworkSpec:
     called = naming(field, stack, "network")
+    entries = list(field["ipam"]["config"].items())
+    subnets = [_subnet(entry) for entry in entries]
+    gateways = [_gateway(entry["gateway"], subnet) for entry, subnet in zip(entries, subnets, strict=True)]
     return NetworkSpec(
         key=str(field.path[-1]),
         name=called.name,
         external=called.external,
         internal=field["internal"].boolean(),
         mtu=field["driver_opts"][MTU].integer(least=_LEAST_MTU, most=_MOST_MTU),
-        subnets=tuple(_subnet(entry) for entry in field["ipam"]["config"].items()),
+        subnets=tuple(map(str, subnets)),
         labels=read_labels(field["labels"]),
+        gateways=tuple(filter(None, gateways)),
     )
 
 
-def _subnet(entry: Field) -> str:
+def _subnet(entry: Field) -> Subnet:
     field = entry["subnet"]
     if not field.given:
         raise entry.error("the entry has no subnet", hint="Like subnet: 10.5.0.0/24.")
     try:
-        return str(ipaddress.ip_network(field.text()))
+        return ipaddress.ip_network(field.text())
     except ValueError:
         raise field.error(f"{field.text()[:60]!r} is not a subnet", hint="Like 10.5.0.0/24.") from None
+
+
+def _gateway(field: Field, subnet: Subnet) -> str:
+    """Give the address that nodes are to have in a subnet, "" where it is the usual one."""
+    if not field.given or not field.text():
+        return ""
+    try:
+        address = ipaddress.ip_address(field.text())
+    except ValueError:
+        address = None
+    if address is None or address not in subnet or address in (subnet[0], subnet[-1]):
+        raise field.error(f"{field.text()[:60]!r} is not an address in {subnet}", hint=f"Like {subnet[1]}.")
+    return "" if address == subnet[1] else str(address)
 
 
 def attachments(

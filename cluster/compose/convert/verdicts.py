@@ -338,8 +338,8 @@ TABLE: dict[str, dict[str, Rule]] = {
         "options": Refused(_ADDRESSES, "Take the key out."),
     },
     "networks.*.ipam.config.[]": {
-        **_honoured("subnet"),
-        **_all(Refused(_ADDRESSES, "Take the key out."), "gateway", "ip_range", "aux_addresses"),
+        **_honoured("subnet", "gateway"),
+        **_all(Refused(_ADDRESSES, "Take the key out."), "ip_range", "aux_addresses"),
     },
     "volumes.*": _honoured("name", "external", "driver", "driver_opts", "labels"),
     "secrets.*": {

@@ -11,9 +11,10 @@ import pytest
 from cluster import codec
 from cluster.codec import Record
 from cluster.errors import Conflict, NotFound, UserError
-from cluster.model.cluster import Claim
+from cluster.model.cluster import Claim, Cluster
 from cluster.model.container import ContainerSpec, Mount
-from cluster.model.network import INGRESS, Network, NetworkSpec
+from cluster.model.network import INGRESS, Network, NetworkSpec, network_id
+from cluster.model.node import Node, NodeDescription, Session, SessionState
 from cluster.model.service import NetworkAttachment, PortSpec, ServiceSpec, ServiceState
 from cluster.model.stack import StackRevision, StackSpec
 from cluster.model.update import UpdateState, UpdateStatus
@@ -61,6 +62,18 @@ def test_an_external_network_must_stay_until_the_deploy_is_written() -> None:
     spec = shop(networks={"old": NetworkSpec("old", "common", external=True)})
     state = picture(Network("n1", "common", "s9", "common", 4097, ("10.0.0.0/24",)))
     assert deployed(spec, state).guards["/stackyard/state/network/n1"] == 5
+
+
+def test_a_subnet_that_a_node_routes_elsewhere_is_refused_with_node_and_route() -> None:
+    network = NetworkSpec("default", "shop_default", subnets=("10.9.0.0/16",))
+    session = Session("n1", 1, "m1", SessionState.OPEN, 0.0, NodeDescription("h", "10.0.0.1", "1", "b"))
+    records = (Cluster("c1", 0.0), Node("n1", "alpha", "worker", 0.0), replace(session, routes={"10.9.8.0/24": "eth1"}))
+    told = r"^networks\.default: .* overlaps with the route 10\.9\.8\.0/24 \(eth1\) of node alpha"
+    with pytest.raises(Conflict, match=told):
+        deployed(shop(networks={"default": network}), picture(*records))
+    first = deployed(shop()).records
+    there = Network(network_id("u0", network), "shop_default", "u0", "default", 4097, network.subnets)
+    deployed(shop(networks={"default": network}), picture(*records, *first, there), "op2")
 
 
 def test_a_port_may_move_between_services_of_a_stack() -> None:
@@ -138,6 +151,11 @@ REFUSED: dict[str, tuple[StackSpec, str]] = {
     "an external network that is not there": (
         shop(networks={"x": NetworkSpec("x", "common", external=True)}),
         "external network common does not exist",
+    ),
+    "what is no subnet": (shop(networks={"a": NetworkSpec("a", "shop_a", subnets=("10.0.0.1/8",))}), "networks.a.ipam"),
+    "a gateway that is elsewhere": (
+        shop(networks={"a": NetworkSpec("a", "shop_a", subnets=("10.0.0.0/8",), gateways=("11.0.0.1",))}),
+        "11.0.0.1 is in none of the network's subnets",
     ),
     "the network of published ports as an external one": (
         shop(networks={"x": NetworkSpec("x", INGRESS, external=True)}),

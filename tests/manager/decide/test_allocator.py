@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from cluster.model.cluster import Claim
 from cluster.model.network import NetworkSpec
+from cluster.model.service import PortSpec
 from cluster.model.task import TaskState
-from manager.decide.allocator import FIRST_VNI, AddressAllocator, NoRoom, _in_turn
+from manager.decide.allocator import FIRST_VNI, AddressAllocator, NetworkAllocator, NoRoom, _in_turn
 from tests.manager.decide.builders import Lab, a_service, a_stack
 
 
@@ -136,6 +137,86 @@ def test_both_families_are_given_out_together() -> None:
         ("10.9.0.3", "fd00:9::3"),
         ("10.9.0.4", "fd00:9::4"),
     ]
+
+
+def test_the_gateway_that_was_asked_for_is_no_endpoint_s() -> None:
+    lab = Lab("n1")
+    spec = dataclasses.replace(a_network("10.9.0.0/29"), gateways=("10.9.0.4",))
+    lab.deploy(a_stack("app", a_service("web", replicas=3), networks=(spec,)))
+    lab.run_all()
+    assert [task.endpoints[0].addresses for task in lab.tasks()] == [("10.9.0.3",), ("10.9.0.5",), ("10.9.0.6",)]
+    [network] = lab.state.networks.values()
+    assert network.gateway_of("10.9.0.0/29") == "10.9.0.4"
+    lab.deploy(a_stack("app", a_service("web", replicas=3), networks=(a_network("10.9.1.0/29"),)))
+    lab.run_all()
+    [network] = lab.state.networks.values()
+    assert network.gateway_of("10.9.1.0/29") == "10.9.1.1"
+
+
+def test_another_gateway_in_the_same_subnet_waits_for_the_network_as_it_was_and_says_so() -> None:
+    lab = Lab("n1")
+    lab.deploy(a_stack("app", a_service("web"), networks=(a_network("10.9.0.0/24"),)))
+    lab.run_all()
+    spec = dataclasses.replace(a_network("10.9.0.0/24"), gateways=("10.9.0.254",))
+    with pytest.raises(NoRoom, match=r"10\.9\.0\.0/24 overlaps with network app_default") as told:
+        lab_allocator(lab).network("another", spec)
+    assert "change the subnet along with the rest" in told.value.remedy
+
+
+def lab_allocator(lab: Lab) -> NetworkAllocator:
+    assert lab.state.cluster is not None
+    return NetworkAllocator(lab.state, lab.state.cluster)
+
+
+def test_a_subnet_that_a_node_routes_elsewhere_is_refused_until_it_does_not() -> None:
+    lab = Lab("n1", "n2")
+    lab.session("n2", routes={"10.9.0.128/25": "eth1", "10.0.0.0/8": "vpn0"})
+    lab.deploy(a_stack("app", a_service("web"), networks=(a_network("10.9.0.0/24"),)))
+    lab.settle()
+    reason = "network app_default: subnet 10.9.0.0/24 overlaps with the route 10.9.0.128/25 (eth1) of node n2"
+    assert lab.task().reason == reason
+    lab.session("n2", routes={})
+    lab.run_all()
+    assert lab.task().endpoints[0].addresses == ("10.9.0.3",)
+    lab.session("n2", routes={"10.9.0.128/25": "eth1"})
+    lab.deploy(a_stack("app", a_service("web", replicas=2), networks=(a_network("10.9.0.0/24"),)))
+    lab.run_all()
+    assert len([task for task in lab.tasks() if task.node]) == 2, "what is there already stays"
+
+
+def test_routes_of_nodes_are_passed_over_by_the_pool_but_for_those_as_wide_as_it() -> None:
+    lab = Lab("n1", "n2")
+    lab.session("n1", routes={"10.128.0.0/24": "docker0", "10.0.0.0/8": "vpn0", "fd00::/8": "eth0", "nonsense": ""})
+    lab.session("n2", routes={"10.128.16.0/20": "eth1"})
+    lab.deploy(a_stack("a", a_service("web")))
+    lab.run_all()
+    [network] = lab.state.networks.values()
+    assert network.subnets == ("10.128.32.0/20",)
+
+
+def test_a_pool_that_nodes_route_elsewhere_is_told() -> None:
+    lab = Lab("n1", address_pool="10.128.0.0/26", subnet_prefix=27)
+    lab.session("n1", routes={"10.128.0.0/27": "eth1", "10.128.0.32/30": "eth2"})
+    lab.deploy(a_stack("a", a_service("web")))
+    lab.settle()
+    assert lab.task().reason == (
+        "network a_default: no /27 is left in the address pool 10.128.0.0/26, some of which nodes route elsewhere"
+    )
+
+
+@pytest.mark.parametrize(
+    ("routes", "subnet"),
+    [({}, "10.192.0.0/16"), ({"10.192.7.0/24": "eth1"}, "10.128.0.0/16"), ({"10.0.0.0/8": "vpn0"}, "10.192.0.0/16")],
+    ids=["free", "in use", "all of 10.0.0.0/8"],
+)
+def test_the_network_of_published_ports_goes_elsewhere_when_its_subnet_is_in_use(
+    routes: dict[str, str], subnet: str
+) -> None:
+    lab = Lab("n1")
+    lab.session("n1", routes=routes)
+    lab.deploy(a_stack("a", a_service("web", ports=(PortSpec(80, 8080),), networks=())))
+    lab.run_all()
+    assert lab.state.networks["ingress"].subnets == (subnet,)
 
 
 @given(used=st.sets(st.integers(2, 14)), newest=st.none() | st.integers(0, 20))

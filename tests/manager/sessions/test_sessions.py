@@ -21,6 +21,7 @@ from cluster.model.task import TaskState, TaskStatus
 from cluster.model.volume import Volume
 from cluster.protocol import (
     MAX_FRAME,
+    MOST_ROUTES,
     STDOUT,
     STREAM_END,
     STREAM_ERROR,
@@ -353,6 +354,21 @@ async def test_conditions_come_and_go(stage: Stage) -> None:
     await stage.shows("n1", conditions={"engine": "engine down since noon"})
     await agent.say(Beat())
     await stage.shows("n1", conditions={})
+
+
+async def test_routes_are_kept_until_others_are_told_also_by_the_next_session(stage: Stage) -> None:
+    await stage.write(node("n1"))
+    agent = await stage.agent("n1")
+    await agent.say(Beat({}, {"10.9.0.0/24": "eth1"}))
+    await stage.shows("n1", routes={"10.9.0.0/24": "eth1"})
+    await agent.say(Beat({"disk": "full"}))
+    await stage.shows("n1", routes={"10.9.0.0/24": "eth1"}, conditions={"disk": "full"})
+    again = await stage.agent("n1")
+    await stage.shows("n1", epoch=2, routes={"10.9.0.0/24": "eth1"})
+    await again.say(Beat({}, {f"10.9.{n}.0/24": "eth1" for n in range(MOST_ROUTES + 1)}))
+    await stage.shows("n1", routes={f"10.9.{n}.0/24": "eth1" for n in range(MOST_ROUTES)})
+    await again.say(Beat({}, {}))
+    await stage.shows("n1", routes={})
 
 
 async def test_a_manager_that_was_held_up_blames_nobody(stage: Stage) -> None:

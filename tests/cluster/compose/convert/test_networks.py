@@ -102,12 +102,30 @@ def test_names_as_a_swarm_gives_them() -> None:
     assert found.configs == {"c": ConfigSpec("c", "shop_c", template_driver="golang")}
 
 
+def with_gateway(address: str) -> dict[str, Any]:
+    return {"networks": {"n": {"ipam": {"config": [{"subnet": "10.1.0.0/24", "gateway": address}]}}}}
+
+
+@pytest.mark.parametrize(
+    ("address", "gateways"),
+    [("10.1.0.254", ("10.1.0.254",)), ("10.1.0.1", ()), ("", ())],
+    ids=["another one", "the usual one", "none"],
+)
+def test_a_gateway_is_noted_unless_it_is_the_usual_one(address: str, gateways: tuple[str, ...]) -> None:
+    found = stack({"a": {"image": "x", "networks": {"n": None}}}, **with_gateway(address))
+    assert found.networks["n"].gateways == gateways
+
+
 @pytest.mark.parametrize(
     ("top", "field"),
     [
         ({"networks": {"n": {"name": "a b"}}}, "networks.n.name"),
         ({"networks": {"n": {"ipam": {"config": [{"subnet": "10.0.0.1/24"}]}}}}, "networks.n.ipam.config.0.subnet"),
         ({"networks": {"n": {"ipam": {"config": [{}]}}}}, "networks.n.ipam.config.0"),
+        (with_gateway("10.1.0.300"), "networks.n.ipam.config.0.gateway"),
+        (with_gateway("10.2.0.1"), "networks.n.ipam.config.0.gateway"),
+        (with_gateway("10.1.0.0"), "networks.n.ipam.config.0.gateway"),
+        (with_gateway("10.1.0.255"), "networks.n.ipam.config.0.gateway"),
         ({"networks": {"n": {"driver_opts": {"com.docker.network.driver.mtu": "1"}}}},
          "networks.n.driver_opts.com.docker.network.driver.mtu"),
         ({"volumes": {"-v": {}}}, "volumes.-v"),
