@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from cluster.channel import OpenChannel
-from cluster.model.network import Network
+from cluster.model.network import Network, TunnelKey
 from cluster.model.node import NodeDescription
 from cluster.model.service import PortSpec, ServiceSpec
 from cluster.model.task import Task, TaskStatus
@@ -34,6 +34,8 @@ CHANNELS = 3
 """From this version on an agent knows OpenChannel."""
 MANAGERS = 4
 """From this version on an agent knows Managers."""
+TUNNELS = 4
+"""From this version on an agent knows encrypted networks; an older one would send their packets in clear."""
 GENERATIONS = 4
 """From this version on an agent says Programmed of every set that changes which endpoints are led to."""
 
@@ -123,6 +125,8 @@ class PeerItem:
     """Its node's name, where tasks are told apart by that: those of global services."""
     hostname: str = ""
     """What its container calls itself, if it was told to."""
+    tunnels: tuple[TunnelKey, ...] = ()
+    """In an encrypted network, those of its node, the one to send to first."""
 
     @property
     def ident(self) -> str:

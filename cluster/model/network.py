@@ -25,6 +25,7 @@ class NetworkSpec:
     subnets: tuple[str, ...] = ()
     labels: dict[str, str] = field(default_factory=dict)
     gateways: tuple[str, ...] = ()
+    encrypted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +44,21 @@ class Network:
     internal: bool = False
     mtu: int | None = None
     gateways: tuple[str, ...] = ()
+    encrypted: bool = False
 
     def gateway_of(self, subnet: str) -> str:
         """The address in a subnet that is each node's own, and no endpoint's: its first one unless asked otherwise."""
         held = ipaddress.ip_network(subnet)
         asked = (address for address in self.gateways if ipaddress.ip_address(address) in held)
         return next(asked, str(held[1]))
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelKey:
+    """A node's end of the WireGuard tunnels: the `public` key in base64, and the UDP port where it is listened to."""
+
+    public: str
+    port: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +83,8 @@ class Endpoint:
 
 
 def network_id(stack_uid: str, spec: NetworkSpec) -> str:
-    """Name a network of a stack by what cannot change while it lives: other subnets make another network."""
+    """Name a network of a stack by what cannot change while it lives: other subnets, or encryption, make another."""
     identity = "/".join((stack_uid, spec.key, *sorted(spec.subnets), *(f"by {way}" for way in sorted(spec.gateways))))
+    if spec.encrypted:
+        identity += "/encrypted"
     return hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()[:25]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
-from cluster.model.network import Endpoint
+from cluster.model.network import Endpoint, TunnelKey
 
 Role = Literal["worker", "manager"]
 
@@ -42,7 +42,8 @@ class NodeDescription:
     """What an agent says of its host when a session opens. `address` carries the overlay (VTEP).
 
     `resources` are the generic resources that the engine is configured with (`node-generic-resources`), counted. One
-    that `keeps_source` lets tasks see the address of clients of published ports.
+    that `keeps_source` lets tasks see the address of clients of published ports. Encrypted networks go through
+    `tunnels`, the first of which is the one to send to; where there are none, `tunnels_trouble` says why.
     """
 
     hostname: str
@@ -59,6 +60,8 @@ class NodeDescription:
     engine_labels: dict[str, str] = field(default_factory=dict)
     resources: dict[str, int] = field(default_factory=dict)
     keeps_source: bool = False
+    tunnels: tuple[TunnelKey, ...] = ()
+    tunnels_trouble: str = ""
 
 
 class SessionState(StrEnum):

@@ -52,6 +52,11 @@ def attachments(
         network = find_network(state, revision.stack_uid, spec)
         if network is None:
             raise _why_missing(state, revision.stack_uid, spec)
+        if spec.encrypted and not network.encrypted:
+            raise NoRoom(
+                f"external network {spec.name} is not encrypted",
+                f"write `encrypted` where {spec.name} is made, or take it off the external one",
+            )
         found.append((network, attachment.aliases))
     if service.has_ingress:
         if INGRESS not in state.networks:
@@ -99,7 +104,10 @@ class NetworkAllocator:
         if not subnets:
             subnets.append(self._next_subnet(spec.name, self._cluster.subnet_prefix))
         plain = Network(network_id(stack_uid, spec), spec.name, stack_uid, spec.key, 0, ())
-        return self._made(replace(plain, internal=spec.internal, mtu=spec.mtu, gateways=spec.gateways), subnets)
+        return self._made(
+            replace(plain, internal=spec.internal, mtu=spec.mtu, gateways=spec.gateways, encrypted=spec.encrypted),
+            subnets,
+        )
 
     def ingress(self) -> tuple[Network, list[Claim]]:
         """Make the one network of published ports, elsewhere in the address pool where its usual subnet is in use."""

@@ -14,6 +14,8 @@ from cluster.model.cluster import Claim
 from cluster.model.node import Availability, Node, NodeDescription, NodeStatus
 from cluster.model.service import PortSpec, Reservations, ServiceSpec
 from cluster.model.stack import StackRevision
+from cluster.protocol import TUNNELS
+from manager.decide.allocator import find_network
 from manager.decide.constraints import architecture, parsed, test_for
 from manager.picture import ClusterState
 from manager.roster import BARRING, DISK, ENGINE, needs_of
@@ -121,6 +123,8 @@ def lasting_filters(state: ClusterState, head: StackRevision, spec: ServiceSpec)
         found.append(_platform(state, platform))
     if image:
         found.append(_image(state, image))
+    if encrypted := _encrypted_networks(state, head, spec):
+        found.append(_tunnels(state, encrypted))
     return found
 
 
@@ -203,6 +207,32 @@ def _image(state: ClusterState, platforms: Sequence[str]) -> Filter:
 def _platform_of(state: ClusterState, node: Node) -> str:
     description = _description(state, node)
     return f"{description.os}/{architecture(description.architecture)}" if description else "another platform"
+
+
+def _encrypted_networks(state: ClusterState, head: StackRevision, spec: ServiceSpec) -> list[str]:
+    meant = (head.spec.networks[attachment.network] for attachment in spec.networks)
+    found = ((wish, find_network(state, head.stack_uid, wish)) for wish in meant)
+    return [wish.name for wish, network in found if wish.encrypted or (network is not None and network.encrypted)]
+
+
+def _tunnels(state: ClusterState, networks: Sequence[str]) -> Filter:
+    """Ask for a node that can encrypt; none is ever given such a network to have it in clear text."""
+    wanted = f"{'network' if len(networks) == 1 else 'networks'} {', '.join(networks)}"
+
+    def passes(node: Node) -> bool:
+        session = state.sessions.get(node.id)
+        return session is not None and session.version >= TUNNELS and bool(session.description.tunnels)
+
+    def trouble(node: Node) -> str:
+        description = _description(state, node)
+        told = "" if description is None else description.tunnels_trouble
+        return told or f"its agent is of a version that cannot; update it on {node.name}"
+
+    def remedy(node: Node) -> str:
+        return f"make {node.name} able to encrypt ({trouble(node)}), or take `encrypted` off {wanted}"
+
+    text = f"encrypt {wanted}"
+    return Filter(passes, f"cannot {text}", f"cannot {text}", remedy, lambda nodes: trouble(nodes[0]))
 
 
 def _at_most(most: int, use: Use) -> Filter:

@@ -13,7 +13,18 @@ from cluster.model.network import INGRESS
 from cluster.model.service import ServiceMode
 from cluster.model.stack import StackRevision
 from cluster.model.task import Desired, Task
-from cluster.protocol import HOLDS, Item, NetworkItem, PeerItem, PortItem, ServiceItem, TaskItem, VipItem, VolumeItem
+from cluster.protocol import (
+    HOLDS,
+    TUNNELS,
+    Item,
+    NetworkItem,
+    PeerItem,
+    PortItem,
+    ServiceItem,
+    TaskItem,
+    VipItem,
+    VolumeItem,
+)
 from cluster.templates import Place, TemplateError, is_template, render, values_of
 from manager.decide.allocator import find_network
 from manager.decide.ports import published
@@ -75,7 +86,10 @@ def own(state: ClusterState, node: str, made: Made | None = None) -> dict[str, I
 
 
 def memberships(state: ClusterState, node: str) -> set[str]:
-    """Name the networks that a node is in: those of its tasks that have not ended, and that of published ports."""
+    """Name the networks that a node is in: those of its tasks that have not ended, and that of published ports.
+
+    An agent that does not know of encryption is told of no encrypted one.
+    """
     found = {
         endpoint.network
         for task_id in state.tasks_on.get(node, ())
@@ -85,7 +99,10 @@ def memberships(state: ClusterState, node: str) -> set[str]:
     verdict = state.node_states.get(node)
     if verdict is not None and verdict.ingress is not None:
         found.add(INGRESS)
-    return {network for network in found if network in state.networks}
+    session = state.sessions.get(node)
+    encrypts = session is not None and session.version >= TUNNELS
+    known = ((network, state.networks.get(network)) for network in found)
+    return {ident for ident, network in known if network is not None and (encrypts or not network.encrypted)}
 
 
 def shared(state: ClusterState, network: str) -> Iterator[PeerItem | VipItem]:
@@ -114,6 +131,7 @@ def peer(state: ClusterState, network: str, owner: str) -> PeerItem | None:
     if vtep is None or endpoint is None or service is None:
         return None
     place, hostname = _called(state, service.stack, task, task.node)
+    description, record = state.sessions[task.node].description, state.networks.get(network)
     return PeerItem(
         network=network,
         owner=task.id,
@@ -128,9 +146,10 @@ def peer(state: ClusterState, network: str, owner: str) -> PeerItem | None:
         service_uid=service.uid,
         slot=task.slot,
         aliases=endpoint.aliases,
-        keeps_source=state.sessions[task.node].description.keeps_source,
+        keeps_source=description.keeps_source,
         place=place,
         hostname=hostname,
+        tunnels=description.tunnels if record is not None and record.encrypted else (),
     )
 
 

@@ -11,7 +11,7 @@ from cluster.compose import names
 from cluster.compose.convert.field import Field
 from cluster.compose.convert.naming import labels as read_labels
 from cluster.compose.convert.naming import naming
-from cluster.compose.convert.verdicts import MTU
+from cluster.compose.convert.verdicts import ENCRYPTED, MTU
 from cluster.model.network import NetworkSpec
 from cluster.model.service import NetworkAttachment, ServiceSpec
 
@@ -44,6 +44,7 @@ def _definition(field: Field, stack: str) -> NetworkSpec:
         mtu=field["driver_opts"][MTU].integer(least=_LEAST_MTU, most=_MOST_MTU),
         subnets=tuple(map(str, subnets)),
         labels=read_labels(field["labels"]),
+        encrypted=_encrypted(field["driver_opts"]["encrypted"]),
         gateways=tuple(filter(None, gateways)),
     )
 
@@ -69,6 +70,16 @@ def _gateway(field: Field, subnet: Subnet) -> str:
     if address is None or address not in subnet or address in (subnet[0], subnet[-1]):
         raise field.error(f"{field.text()[:60]!r} is not an address in {subnet}", hint=f"Like {subnet[1]}.")
     return "" if address == subnet[1] else str(address)
+
+
+def _encrypted(field: Field) -> bool:
+    """Tell whether a network is to be encrypted. What cannot be understood is an error: it must not mean clear text."""
+    if not field.given:
+        return False
+    wanted = ENCRYPTED.get(field.text())
+    if wanted is None:
+        raise field.error(f"{field.text()[:40]!r} is neither true nor false")
+    return wanted
 
 
 def attachments(

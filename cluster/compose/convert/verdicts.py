@@ -59,6 +59,8 @@ OTHER = "*"
 """As a key of the table: every key that is not there by name."""
 
 MTU = "com.docker.network.driver.mtu"
+ENCRYPTED = {"": True, "true": True, "1": True, "false": False, "0": False}
+"""What is understood as the value of `encrypted`; the bare option means yes."""
 
 _LATER = "this version does not have it yet"
 _WINDOWS = "it is for Windows containers"
@@ -194,7 +196,7 @@ def _ipv6(value: Any, beside: Siblings) -> Verdict:
 
 
 def _encrypted(value: Any, beside: Siblings) -> Verdict:
-    return YES if value in ("false", "0") else Refused(_LATER)
+    return YES if value in ENCRYPTED else Refused("it is neither true nor false", "Write true, or false.")
 
 
 def _template(value: Any, beside: Siblings) -> Verdict:
@@ -329,7 +331,7 @@ TABLE: dict[str, dict[str, Rule]] = {
     },
     "networks.*.driver_opts": {
         MTU: YES,
-        "encrypted": Depends("only `false`", _encrypted),
+        "encrypted": Depends("`true`, `false`, and nothing, which is true", _encrypted),
         OTHER: Refused("it is an option of another driver", f"Take it out; {MTU} is known.", "networks.driver_opts"),
     },
     "networks.*.ipam": {
