@@ -184,10 +184,14 @@ class DeployRequest:
 
 @dataclass(frozen=True, slots=True)
 class ExternalRequest:
-    """The body of PUT /v1/secrets/{name} and /v1/configs/{name}; `data` is the content, base64."""
+    """The body of PUT /v1/secrets/{name} and /v1/configs/{name}; `data` is the content, base64.
+
+    `stacks` are patterns (with *) of those whose deployers may use it.
+    """
 
     data: str = field(repr=False)
     labels: dict[str, str] = field(default_factory=dict)
+    stacks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +206,7 @@ class ExternalView:
     author: str
     labels: dict[str, str] = field(default_factory=dict)
     used_by: tuple[str, ...] = ()
+    stacks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

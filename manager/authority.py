@@ -11,13 +11,14 @@ import asyncio
 import logging
 import secrets
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, TypeVar, get_args
 
 import msgspec
 
 from cluster import codec, pki
 from cluster.errors import Failed, Inconsistent
-from cluster.membership import CertificateReply, ClientRole, JoinReply
+from cluster.membership import CertificateReply, JoinReply
 from cluster.model.cluster import Cluster
 from cluster.model.node import Node, Role
 from manager.etcd import Etcd, KeyValue, UnknownOutcome, absent, get, put
@@ -73,9 +74,10 @@ class Authority:
         identity = pki.Identity(self.cluster, "node", node.id, node.role)
         return pki.issue(self.ca, csr, identity, now=now, life=pki.NODE_LIFE)
 
-    def client_reply(self, name: str, role: ClientRole, csr: str, *, now: float) -> CertificateReply:
-        """Sign a client's certificate."""
-        certificate = pki.issue(self.ca, csr, pki.Identity(self.cluster, "client", name, role), now=now)
+    def user_reply(self, credential: str, csr: str, *, now: float, life: float) -> CertificateReply:
+        """Sign a user's certificate, which names its credential and lasts `life` seconds."""
+        identity = pki.Identity(self.cluster, "client", credential, "user")
+        certificate = pki.issue(self.ca, csr, identity, now=now, life=timedelta(seconds=life))
         return CertificateReply(certificate, self.ca.certificate)
 
     def manager_certificate(self, manager: str, hosts: tuple[str, ...], csr: str, *, now: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -27,10 +27,12 @@ from manager.api import (
     services,
     stacks,
     system,
+    users,
     volumes,
 )
 from manager.api.bodies import add_schemas, answer
 from manager.api.core import Core
+from manager.api.rules import permitted
 
 log = logging.getLogger(__name__)
 
@@ -53,9 +55,10 @@ def create_app(core: Core) -> FastAPI:
         docs_url="/v1/docs",
         redoc_url=None,
         openapi_url="/v1/openapi.json",
+        dependencies=[Depends(permitted)],
     )
     app.state.core = core
-    about_all = (backup, system, members, nodes)
+    about_all = (backup, system, members, users, nodes)
     about_stacks = (stacks, plans, volumes, secrets, services, reach, explain, rebalance)
     for module in (*about_all, *about_stacks, agents):
         app.include_router(module.router)
@@ -73,6 +76,8 @@ async def _known(connection: Request | WebSocket, error: Exception) -> Response 
     assert isinstance(error, StackyardError)
     kind = next(kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "cluster.errors")
     told = answer(ErrorBody(error.message, error.hint, kind), error.http_status)
+    if error.http_status == 401:
+        told.headers["WWW-Authenticate"] = "Bearer"
     if error.http_status >= 500:
         log.warning("%s: %s", connection.url.path, error.message)
     if isinstance(connection, WebSocket):

@@ -10,14 +10,14 @@ from fastapi import APIRouter
 from starlette.responses import StreamingResponse
 
 from manager import backup
-from manager.api.callers import LocalRoot
 from manager.api.core import ReadyCore
+from manager.api.rules import Permitted
 
 router = APIRouter(prefix="/v1", tags=["cluster"])
 
 
 @router.get("/backup", response_class=StreamingResponse)
-async def take(caller: LocalRoot, core: ReadyCore) -> StreamingResponse:
+async def take(caller: Permitted, core: ReadyCore) -> StreamingResponse:
     """All that a new cluster needs to go on as this one, in the clear: blocks of cluster/backup.py, the last an End."""
     keys = msgspec.json.encode(await core.vault.keys())
     managers = [manager.url for manager in core.state.managers.values()]

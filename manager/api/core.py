@@ -22,6 +22,7 @@ from manager.picture import ClusterState
 from manager.presence import Presence
 from manager.secrets import Vault
 from manager.sessions.registry import Sessions
+from manager.tries import Tries
 
 CATCH_UP = 2.0
 """Seconds that a request waits for the picture to show what it wrote."""
@@ -48,6 +49,7 @@ class Core:
     vault: Vault
     own_etcd: Own | None = None
     rows: TaskRows = field(default_factory=TaskRows)
+    tries: Tries = field(default_factory=Tries)
 
     @property
     def state(self) -> ClusterState:

@@ -13,7 +13,6 @@ from cluster.codec import key_for
 from cluster.errors import Conflict, Forbidden, NotFound, UserError
 from cluster.membership import (
     CertificateReply,
-    CertificateRequest,
     JoinReply,
     JoinRequest,
     JoinTokens,
@@ -30,8 +29,9 @@ from cluster.views import NodeChange, NodeView
 from manager import membership, tokens
 from manager.api import nodes, show
 from manager.api.bodies import answer, body, takes
-from manager.api.callers import Agent, Anyone, Caller, LocalRoot
+from manager.api.callers import Caller
 from manager.api.core import TRIES, AnyCore, Core, ReadyCore, busy
+from manager.api.rules import Permitted
 from manager.authority import ROLES
 from manager.etcd import delete, put
 from manager.tokens import Admission
@@ -42,27 +42,27 @@ _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}")
 
 
 @router.get("/join-tokens", response_model=JoinTokens)
-async def join_tokens(caller: LocalRoot, core: AnyCore) -> Response:
+async def join_tokens(caller: Permitted, core: AnyCore) -> Response:
     """Show the standing token of each role."""
     return answer(await tokens.standing(core.authority, core.etcd))
 
 
 @router.get("/tokens", response_model=list[TokenView])
-async def list_tokens(caller: LocalRoot, core: AnyCore) -> Response:
+async def list_tokens(caller: Permitted, core: AnyCore) -> Response:
     """List all join tokens, without their secrets."""
     return answer(await tokens.listed(core.etcd, now=core.clock()))
 
 
 @router.post("/tokens", response_model=TokenReply, openapi_extra=takes(NewToken))
 async def create_token(
-    caller: LocalRoot, core: AnyCore, request: Annotated[NewToken, Depends(body(NewToken))]
+    caller: Permitted, core: AnyCore, request: Annotated[NewToken, Depends(body(NewToken))]
 ) -> Response:
     """Make a join token that ends, or that is good for a single node."""
     return answer(await tokens.create(core.authority, core.etcd, request, now=core.clock()))
 
 
 @router.post("/tokens/{role}/rotate", response_model=TokenReply)
-async def rotate_token(caller: LocalRoot, core: AnyCore, role: str) -> Response:
+async def rotate_token(caller: Permitted, core: AnyCore, role: str) -> Response:
     """Replace the standing token of a role."""
     if role not in ROLES:
         raise UserError(f"{role!r} is no role with a standing token", hint=f"There are {', '.join(ROLES)}.")
@@ -70,7 +70,7 @@ async def rotate_token(caller: LocalRoot, core: AnyCore, role: str) -> Response:
 
 
 @router.delete("/tokens/{ident}", status_code=204)
-async def revoke_token(caller: LocalRoot, core: AnyCore, ident: str) -> Response:
+async def revoke_token(caller: Permitted, core: AnyCore, ident: str) -> Response:
     """Take back a join token that was made with POST."""
     await tokens.revoke(core.etcd, ident)
     return Response(status_code=204)
@@ -78,7 +78,7 @@ async def revoke_token(caller: LocalRoot, core: AnyCore, ident: str) -> Response
 
 @router.post("/join", response_model=JoinReply, openapi_extra=takes(JoinRequest))
 async def join(
-    caller: Anyone, core: ReadyCore, request: Annotated[JoinRequest, Depends(body(JoinRequest))]
+    caller: Permitted, core: ReadyCore, request: Annotated[JoinRequest, Depends(body(JoinRequest))]
 ) -> Response:
     """Take a node in. Joining again with the same name and key gives the same id, and a new certificate."""
     if _NAME.fullmatch(request.name) is None:
@@ -133,28 +133,28 @@ async def _promoted(core: Core, node: Node, admission: Admission) -> Node | None
 
 
 @router.get("/self", response_model=NodeView)
-async def own_node(caller: Agent, core: ReadyCore) -> Response:
+async def own_node(caller: Permitted, core: ReadyCore) -> Response:
     """Show a node to itself."""
     return answer(show.node(core.state, _own(core, caller)))
 
 
 @router.post("/self/certificate", response_model=CertificateReply, openapi_extra=takes(RenewalRequest))
 async def renew_own_certificate(
-    caller: Agent, core: ReadyCore, request: Annotated[RenewalRequest, Depends(body(RenewalRequest))]
+    caller: Permitted, core: ReadyCore, request: Annotated[RenewalRequest, Depends(body(RenewalRequest))]
 ) -> Response:
     """Give a node its next certificate; one that was taken out gets none."""
     return answer(core.authority.renewal_reply(_own(core, caller), request.csr, now=core.clock()))
 
 
 @router.post("/self/drain", response_model=NodeView)
-async def drain_own_node(caller: Agent, core: ReadyCore) -> Response:
+async def drain_own_node(caller: Permitted, core: ReadyCore) -> Response:
     """Give up a node's own tasks, as it is about to leave."""
     return answer(await nodes.change(core, _own(core, caller).id, NodeChange(Availability.DRAIN, deadline="never")))
 
 
 @router.post("/self/manager", response_model=MemberReply, openapi_extra=takes(NewMember))
 async def become_manager(
-    caller: Agent, core: ReadyCore, request: Annotated[NewMember, Depends(body(NewMember))]
+    caller: Permitted, core: ReadyCore, request: Annotated[NewMember, Depends(body(NewMember))]
 ) -> Response:
     """Take the etcd of a node's manager into the cluster, before it starts; only for nodes of that role."""
     node = _own(core, caller)
@@ -170,7 +170,7 @@ async def become_manager(
 
 
 @router.delete("/self", status_code=204)
-async def leave(caller: Agent, core: ReadyCore) -> Response:
+async def leave(caller: Permitted, core: ReadyCore) -> Response:
     """Take a node out of the cluster at its own word; what still runs on it is replaced elsewhere."""
     await nodes.take_out(core, caller.name)
     return Response(status_code=204)
@@ -182,15 +182,3 @@ def _own(core: Core, caller: Caller) -> Node:
     if node is None:
         raise NotFound("this node is no member of the cluster any more", hint="Join again with `stack join`.")
     return node
-
-
-@router.post("/certificates", response_model=CertificateReply, openapi_extra=takes(CertificateRequest))
-async def certificate(
-    caller: LocalRoot, core: AnyCore, request: Annotated[CertificateRequest, Depends(body(CertificateRequest))]
-) -> Response:
-    """Give a person or program a certificate to work on this cluster with."""
-    if _NAME.fullmatch(request.name) is None:
-        raise UserError(
-            f"{request.name!r} is no name for a client", hint="Use up to 63 letters, digits, dots, - and _."
-        )
-    return answer(core.authority.client_reply(request.name, request.role, request.csr, now=core.clock()))

@@ -15,8 +15,8 @@ from cluster.views import NodeChange, NodeView
 from manager import membership
 from manager.api import show
 from manager.api.bodies import answer, body, listed, takes
-from manager.api.callers import Operator
 from manager.api.core import TRIES, Core, ReadyCore, busy
+from manager.api.rules import Permitted
 from manager.etcd import delete
 from manager.picture import ClusterState
 
@@ -27,25 +27,25 @@ DRAIN_DEADLINE = 600.0
 
 
 @router.get("/nodes", response_model=list[NodeView])
-async def nodes(caller: Operator, core: ReadyCore) -> Response:
-    return await listed(core.state.nodes, lambda node: [show.node(core.state, node)])
+async def nodes(caller: Permitted, core: ReadyCore) -> Response:
+    return await listed(core.state.nodes, lambda node: [show.node(core.state, node, caller.sees)])
 
 
 @router.get("/nodes/{name}", response_model=NodeView)
-async def one_node(caller: Operator, core: ReadyCore, name: str) -> Response:
-    return answer(show.node(core.state, show.find_node(core.state, name)))
+async def one_node(caller: Permitted, core: ReadyCore, name: str) -> Response:
+    return answer(show.node(core.state, show.find_node(core.state, name), caller.sees))
 
 
 @router.patch("/nodes/{name}", response_model=NodeView, openapi_extra=takes(NodeChange))
 async def change_node(
-    caller: Operator, core: ReadyCore, name: str, wish: Annotated[NodeChange, Depends(body(NodeChange))]
+    caller: Permitted, core: ReadyCore, name: str, wish: Annotated[NodeChange, Depends(body(NodeChange))]
 ) -> Response:
     """Change a node's availability, labels or resources; the name may be its id."""
     return answer(await change(core, name, wish))
 
 
 @router.delete("/nodes/{name}", status_code=204)
-async def remove_node(caller: Operator, core: ReadyCore, name: str, force: bool = False) -> Response:
+async def remove_node(caller: Permitted, core: ReadyCore, name: str, force: bool = False) -> Response:
     """Take a node out of the cluster: one that is down and holds no data, or with `force` any."""
     node = show.find_node(core.state, name)
     if not force:

@@ -20,10 +20,10 @@ from cluster.protocol import ImagesResolved
 from cluster.views import DeployRequest, RevisionReply, Trouble
 from manager.api import revise, show
 from manager.api.bodies import answer, body, takes
-from manager.api.callers import Operator
 from manager.api.core import ReadyCore
 from manager.api.differences import differences
 from manager.api.images import resolved, unresolved
+from manager.api.rules import Permitted
 from manager.api.stacks import LARGEST_DEPLOY, new_uid, prepared
 from manager.decide.rehearsal import Act, rehearse, write
 from manager.picture import ClusterState, Snapshot
@@ -33,13 +33,13 @@ router = APIRouter(prefix="/v1/stacks", tags=["stacks"])
 
 @router.post("/{name}/plan", response_model=PlanView, openapi_extra=takes(DeployRequest))
 async def plan_deploy(
-    caller: Operator,
+    caller: Permitted,
     core: ReadyCore,
     name: str,
     request: Annotated[DeployRequest, Depends(body(DeployRequest, LARGEST_DEPLOY))],
 ) -> Response:
     """Tell what a deploy of the same body would do as things stand; refused as that would be. Nothing is written."""
-    given, found = await prepared(core, name, request, only_named=True)
+    given, found = await prepared(core, caller, name, request, only_named=True)
     # The picture of a large cluster takes a while to copy, and its deciding to live through.
     told = await asyncio.to_thread(plan, core.state.snapshot(), given, core.clock(), new_uid, found)
     return answer(told)
@@ -47,7 +47,7 @@ async def plan_deploy(
 
 @router.get("/{name}/diff", response_model=DiffView)
 async def diff(
-    caller: Operator,
+    caller: Permitted,
     core: ReadyCore,
     name: str,
     base: Annotated[int | None, Query(ge=1)] = None,
@@ -64,7 +64,7 @@ async def diff(
 
 
 @router.get("/{name}/revisions/{n}", response_model=StackRevision)
-async def revision(caller: Operator, core: ReadyCore, name: str, n: int | Literal["head"]) -> Response:
+async def revision(caller: Permitted, core: ReadyCore, name: str, n: int | Literal["head"]) -> Response:
     """Give a whole revision, as it was converted; secrets and configs are digests in it."""
     stack = show.find_stack(core.state, name)
     return answer(_kept(core.state.revisions[stack.uid], name, stack.head if n == "head" else n))

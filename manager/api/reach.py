@@ -21,8 +21,10 @@ from cluster.errors import NotFound, StackyardError, Unavailable, UserError
 from cluster.model.service import ServiceState
 from cluster.model.task import Task, TaskState
 from manager.api import show
-from manager.api.callers import Operator, OtherManager
 from manager.api.core import Core, ReadyCore
+from manager.api.privileges import check_channel
+from manager.api.rules import Permitted
+from manager.api.show import Sees, everything
 from manager.picture import Change, ClusterState
 from manager.sessions.streams import DIAL_TIMEOUT
 
@@ -80,12 +82,13 @@ class ManagerEnd:
 
 
 @router.websocket("/{name}/channels/{purpose}")
-async def channel(socket: WebSocket, caller: Operator, core: ReadyCore, name: str, purpose: Purpose) -> None:
+async def channel(socket: WebSocket, caller: Permitted, core: ReadyCore, name: str, purpose: Purpose) -> None:
     """Open a channel to a task: `stack_service.slot`, also without the stack or slot, or the beginning of its id.
 
-    Whoever may deploy may do anything to a task: a deploy can run any command as well.
+    Whoever may deploy a stack may do anything to its tasks: a deploy can run any command as well.
     """
-    task = find_task(core.state, name, purpose)
+    task = find_task(core.state, name, purpose, caller.sees)
+    check_channel(core.state, caller, task, purpose)
     shown, node = names(core.state, task)
     log.info("%s opens a channel to %s on %s for %s", caller, shown, node, purpose)
     try:
@@ -100,7 +103,7 @@ async def channel(socket: WebSocket, caller: Operator, core: ReadyCore, name: st
 
 @router.websocket("/{ident}/relayed-channels/{purpose}")
 async def channel_for_another_manager(
-    socket: WebSocket, caller: OtherManager, core: ReadyCore, ident: str, purpose: Purpose
+    socket: WebSocket, caller: Permitted, core: ReadyCore, ident: str, purpose: Purpose
 ) -> None:
     """Open a channel to a task whose agent is connected here; what is wrong is told as a frame."""
     await socket.accept()
@@ -116,12 +119,12 @@ async def channel_for_another_manager(
     await _close(socket)
 
 
-def find_task(state: ClusterState, name: str, purpose: Purpose) -> Task:
+def find_task(state: ClusterState, name: str, purpose: Purpose, sees: Sees = everything) -> Task:
     """Find the task that is meant: one that runs where there is one, the newest of its slot else.
 
     Raises NotFound, UserError, and Unavailable when the task is not in a state for that purpose.
     """
-    found = sorted(_meant(state, name), key=lambda task: (not _runs(state, task), task.slot, -task.n))
+    found = sorted(_meant(state, name, sees), key=lambda task: (not _runs(state, task), task.slot, -task.n))
     if not found:
         raise NotFound(f"there is no task or service {name}", hint="`stack ps` lists the tasks.")
     task = found[0]
@@ -142,22 +145,24 @@ def _runs(state: ClusterState, task: Task) -> bool:
     return task.node is not None and state.state_of(task) in (TaskState.STARTING, TaskState.RUNNING)
 
 
-def _meant(state: ClusterState, name: str) -> list[Task]:
-    services = _services(state, name)
+def _meant(state: ClusterState, name: str, sees: Sees) -> list[Task]:
+    services = _services(state, name, sees)
     if services:
         return _tasks(state, services, name)
     before, dot, slot = name.rpartition(".")
-    if dot and (services := _services(state, before)):
+    if dot and (services := _services(state, before, sees)):
         return [task for task in _tasks(state, services, before) if str(task.slot) == slot]
-    alike = [task for ident, task in state.tasks.items() if ident.startswith(name)] if len(name) > 2 else []
+    begun = [task for ident, task in state.tasks.items() if ident.startswith(name)] if len(name) > 2 else []
+    alike = [task for task in begun if sees(state.stack_names.get(task.stack_uid, ""))]
     if len(alike) > 1:
         raise UserError(f"{name} is the beginning of {len(alike)} tasks' ids", hint="Give more of it.")
     return alike
 
 
-def _services(state: ClusterState, name: str) -> list[ServiceState]:
-    exact = [service for service in state.services.values() if service.full_name == name]
-    return exact or [service for service in state.services.values() if service.name == name]
+def _services(state: ClusterState, name: str, sees: Sees) -> list[ServiceState]:
+    seen = [service for service in state.services.values() if sees(service.stack)]
+    exact = [service for service in seen if service.full_name == name]
+    return exact or [service for service in seen if service.name == name]
 
 
 def _tasks(state: ClusterState, services: list[ServiceState], name: str) -> list[Task]:

@@ -15,8 +15,8 @@ from cluster.errors import UserError
 from cluster.model.rebalance import RebalanceWish
 from cluster.views import MoveView, RebalanceRequest, RebalanceView
 from manager.api.bodies import answer, body, takes
-from manager.api.callers import Operator
 from manager.api.core import TRIES, Core, ReadyCore, busy
+from manager.api.rules import Permitted
 from manager.decide.rebalance import is_under_way, moves
 from manager.picture import ClusterState
 
@@ -24,14 +24,14 @@ router = APIRouter(prefix="/v1", tags=["members"])
 
 
 @router.get("/rebalance", response_model=RebalanceView)
-async def progress(caller: Operator, core: ReadyCore) -> Response:
+async def progress(caller: Permitted, core: ReadyCore) -> Response:
     """Tell how far the newest rebalance is, and what one would move now."""
     return answer(await _view(core, include_single=False))
 
 
 @router.post("/rebalance", response_model=RebalanceView, openapi_extra=takes(RebalanceRequest))
 async def rebalance(
-    caller: Operator, core: ReadyCore, request: Annotated[RebalanceRequest, Depends(body(RebalanceRequest))]
+    caller: Permitted, core: ReadyCore, request: Annotated[RebalanceRequest, Depends(body(RebalanceRequest))]
 ) -> Response:
     """Move tasks for a better spread, or only tell which; the same operation again changes nothing."""
     if request.max_unavailable < 1:

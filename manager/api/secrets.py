@@ -11,11 +11,14 @@ from starlette.responses import Response
 from cluster.codec import key_for, key_of, sealed_key
 from cluster.errors import Conflict, Forbidden, NotFound, Unavailable, UserError
 from cluster.model.secret import Content, External, FileKind, stack_owner
+from cluster.model.user import names_stack
 from cluster.views import ExternalRequest, ExternalView
+from manager import people
 from manager.api.bodies import answer, body, takes
-from manager.api.callers import Agent, Operator, OtherManager
+from manager.api.callers import Caller
 from manager.api.contents import read, store
 from manager.api.core import TRIES, Core, ReadyCore, busy
+from manager.api.rules import Permitted
 from manager.etcd import delete
 from manager.picture import ClusterState
 
@@ -25,78 +28,79 @@ _NAME = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9._-]{0,62}[a-zA-Z0-9])?")
 
 
 @router.get("/secrets", response_model=list[ExternalView])
-async def secrets(caller: Operator, core: ReadyCore) -> Response:
-    return answer(_views(core.state, "secret"))
+async def secrets(caller: Permitted, core: ReadyCore) -> Response:
+    return answer(_views(core.state, "secret", caller))
 
 
 @router.get("/configs", response_model=list[ExternalView])
-async def configs(caller: Operator, core: ReadyCore) -> Response:
-    return answer(_views(core.state, "config"))
+async def configs(caller: Permitted, core: ReadyCore) -> Response:
+    return answer(_views(core.state, "config", caller))
 
 
 @router.get("/secrets/{name}", response_model=ExternalView)
-async def secret(caller: Operator, core: ReadyCore, name: str) -> Response:
-    return answer(_view(core.state, _found(core.state, "secret", name)))
+async def secret(caller: Permitted, core: ReadyCore, name: str) -> Response:
+    return answer(_view(core.state, _found(core.state, "secret", name, caller), caller))
 
 
 @router.get("/configs/{name}", response_model=ExternalView)
-async def config(caller: Operator, core: ReadyCore, name: str) -> Response:
-    return answer(_view(core.state, _found(core.state, "config", name)))
+async def config(caller: Permitted, core: ReadyCore, name: str) -> Response:
+    return answer(_view(core.state, _found(core.state, "config", name, caller), caller))
 
 
 @router.put("/secrets/{name}", response_model=ExternalView, openapi_extra=takes(ExternalRequest))
 async def create_secret(
-    caller: Operator, core: ReadyCore, name: str, request: Annotated[ExternalRequest, Depends(body(ExternalRequest))]
+    caller: Permitted, core: ReadyCore, name: str, request: Annotated[ExternalRequest, Depends(body(ExternalRequest))]
 ) -> Response:
     """Make a secret. The same name with the same content again is fine; another content is not."""
-    return answer(await _create(core, "secret", name, request, caller.author))
+    return answer(await _create(core, "secret", name, request, caller))
 
 
 @router.put("/configs/{name}", response_model=ExternalView, openapi_extra=takes(ExternalRequest))
 async def create_config(
-    caller: Operator, core: ReadyCore, name: str, request: Annotated[ExternalRequest, Depends(body(ExternalRequest))]
+    caller: Permitted, core: ReadyCore, name: str, request: Annotated[ExternalRequest, Depends(body(ExternalRequest))]
 ) -> Response:
     """Make a config. The same name with the same content again is fine; another content is not."""
-    return answer(await _create(core, "config", name, request, caller.author))
+    return answer(await _create(core, "config", name, request, caller))
 
 
 @router.delete("/secrets/{name}", status_code=204)
-async def remove_secret(caller: Operator, core: ReadyCore, name: str) -> Response:
-    return await _remove(core, "secret", name)
+async def remove_secret(caller: Permitted, core: ReadyCore, name: str) -> Response:
+    return await _remove(core, "secret", name, caller)
 
 
 @router.delete("/configs/{name}", status_code=204)
-async def remove_config(caller: Operator, core: ReadyCore, name: str) -> Response:
-    return await _remove(core, "config", name)
+async def remove_config(caller: Permitted, core: ReadyCore, name: str) -> Response:
+    return await _remove(core, "config", name, caller)
 
 
-async def _create(core: Core, kind: FileKind, name: str, request: ExternalRequest, author: str) -> ExternalView:
+async def _create(core: Core, kind: FileKind, name: str, request: ExternalRequest, caller: Caller) -> ExternalView:
     if _NAME.fullmatch(name) is None:
         raise UserError(f"{name!r} is no name for a {kind}", hint="Use up to 64 letters, digits, dots, - and _.")
+    people.check_patterns(request.stacks)
     data = read(f"{kind} {name}", request.data)
     keys = await core.vault.keys()
     owner, digest = f"{kind}.{name}", core.vault.digest(data, keys)
     for _ in range(TRIES):
         known = core.state.externals.get(owner)
         if known is not None:
-            if (known.digest, known.labels) == (digest, request.labels):
-                return _view(core.state, known)
+            if (known.digest, known.labels, known.stacks) == (digest, request.labels, request.stacks):
+                return _view(core.state, known, caller)
             raise Conflict(
-                f"there is a {kind} {name} already, with another content or other labels",
+                f"there is a {kind} {name} already, with another content, other labels or for other stacks",
                 hint="Make one of another name and have the stacks use that, or remove this one first.",
             )
         await store(core, owner, data, keys)
-        made = External(kind, name, digest, len(data), core.clock(), author, request.labels)
+        made = External(kind, name, digest, len(data), core.clock(), caller.author, request.labels, request.stacks)
         content = key_for(Content, f"{owner}/{digest}")
         if await core.write([made], {key_of(made): 0, content: core.state.revision_of(content)}):
-            return _view(core.state, made)
+            return _view(core.state, made, caller)
     raise busy(f"the {kind} {name}")
 
 
-async def _remove(core: Core, kind: FileKind, name: str) -> Response:
+async def _remove(core: Core, kind: FileKind, name: str, caller: Caller) -> Response:
     """Remove one that no stack uses. What tasks still have of it is their stack's own copy."""
     for _ in range(TRIES):
-        external = _found(core.state, kind, name)
+        external = _found(core.state, kind, name, caller)
         if users := used_by(core.state, external):
             raise Conflict(
                 f"the {kind} {name} is used by {', '.join(users)}", hint="Change or remove these services first."
@@ -125,14 +129,30 @@ def used_by(state: ClusterState, external: External) -> list[str]:
     return sorted(found)
 
 
-def _found(state: ClusterState, kind: FileKind, name: str) -> External:
+def _found(state: ClusterState, kind: FileKind, name: str, caller: Caller) -> External:
     external = state.externals.get(f"{kind}.{name}")
-    if external is None:
+    if external is None or not _sees(state, external, caller):
         raise NotFound(f"there is no {kind} {name}", hint=f"`stack {kind}s ls` lists those that there are.")
     return external
 
 
-def _view(state: ClusterState, external: External) -> ExternalView:
+def _sees(state: ClusterState, external: External, caller: Caller) -> bool:
+    """Tell whether one is for a stack of the caller's, or used by one."""
+    theirs = (name for name in state.stacks if caller.sees(name))
+    return (
+        not caller.is_kept
+        or bool(set(external.stacks) & set(caller.stacks))
+        or any(names_stack(external.stacks, name) for name in theirs)
+        or any(_of(user, caller) for user in used_by(state, external))
+    )
+
+
+def _of(user: str, caller: Caller) -> bool:
+    """Tell whether a service (`stack_service`) may be told of."""
+    return not caller.is_kept or any(caller.sees(user[:at]) for at, letter in enumerate(user) if letter == "_")
+
+
+def _view(state: ClusterState, external: External, caller: Caller) -> ExternalView:
     return ExternalView(
         kind=external.kind,
         name=external.name,
@@ -141,20 +161,21 @@ def _view(state: ClusterState, external: External) -> ExternalView:
         created_at=external.created_at,
         author=external.author,
         labels=external.labels,
-        used_by=tuple(used_by(state, external)),
+        used_by=tuple(user for user in used_by(state, external) if _of(user, caller)),
+        stacks=external.stacks,
     )
 
 
-def _views(state: ClusterState, kind: FileKind) -> list[ExternalView]:
-    found = (external for external in state.externals.values() if external.kind == kind)
-    return [_view(state, external) for external in sorted(found, key=lambda one: one.name)]
+def _views(state: ClusterState, kind: FileKind, caller: Caller) -> list[ExternalView]:
+    found = (one for one in state.externals.values() if one.kind == kind and _sees(state, one, caller))
+    return [_view(state, external, caller) for external in sorted(found, key=lambda one: one.name)]
 
 
 # For agents and other managers
 
 
 @router.get("/agent/contents/{stack}/{digest}", include_in_schema=False)
-async def content(caller: Agent, core: ReadyCore, stack: str, digest: str) -> Response:
+async def content(caller: Permitted, core: ReadyCore, stack: str, digest: str) -> Response:
     """Give a content to a node that runs a task which uses it."""
     if not uses(core.state, caller.name, stack, digest):
         raise Forbidden(f"no task of this node uses the content {digest} of the stack {stack}")
@@ -175,7 +196,7 @@ def uses(state: ClusterState, node: str, stack: str, digest: str) -> bool:
 
 
 @router.get("/sealing-keys", include_in_schema=False)
-async def sealing_keys(caller: OtherManager, core: ReadyCore) -> Response:
+async def sealing_keys(caller: Permitted, core: ReadyCore) -> Response:
     """Give the keys that contents are sealed with to another manager, which keeps them in a file as this one does."""
     keys = core.vault.held()
     if keys is None:

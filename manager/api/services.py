@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import AsyncIterator, Iterator
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -13,9 +14,9 @@ from cluster.errors import Unavailable, UserError
 from cluster.views import ServiceView, TaskView
 from manager.api import show
 from manager.api.bodies import listed
-from manager.api.callers import Operator, OtherManager
 from manager.api.core import ReadyCore
 from manager.api.logs import Wanted, one_log, service_logs
+from manager.api.rules import Permitted
 
 router = APIRouter(prefix="/v1", tags=["services"])
 
@@ -23,27 +24,34 @@ AT_ONCE = 500
 
 
 @router.get("/services", response_model=list[ServiceView])
-async def services(caller: Operator, core: ReadyCore, stack: str | None = None) -> Response:
-    stacks = core.state.stacks if stack is None else {stack: show.find_stack(core.state, stack)}
+async def services(caller: Permitted, core: ReadyCore, stack: str | None = None) -> Response:
+    seen = {name: one for name, one in core.state.stacks.items() if caller.sees(name)}
+    stacks = seen if stack is None else {stack: show.find_stack(core.state, stack, caller.sees)}
     return await listed(stacks, lambda one: show.services(core.state, one, core.clock()))
 
 
 @router.get("/tasks", response_model=list[TaskView])
 async def tasks(
-    caller: Operator, core: ReadyCore, stack: str | None = None, service: str | None = None, node: str | None = None
+    caller: Permitted, core: ReadyCore, stack: str | None = None, service: str | None = None, node: str | None = None
 ) -> Response:
-    """List tasks; a long list is made in parts, between which others have their turn."""
-    found = show.find_tasks(core.state, stack, service, node)
-    parts: list[bytes] = []
-    while rows := [core.rows.of(core.state, task) for task in itertools.islice(found, AT_ONCE)]:
-        parts += rows
-        await asyncio.sleep(0)
-    return Response(b"[" + b",".join(parts) + b"]", media_type="application/json")
+    """List tasks; a long list is made and sent in parts, between which others have their turn."""
+    found = show.find_tasks(core.state, stack, service, node, caller.sees)
+    return StreamingResponse(_array(core.rows.of(core.state, task) for task in found), media_type="application/json")
+
+
+async def _array(rows: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """Give JSON's array of these, some at a time."""
+    before = b"["
+    while some := list(itertools.islice(rows, AT_ONCE)):
+        yield before + b",".join(some)
+        before = b","
+        await asyncio.sleep(0)  # a socket that takes all at once would not let others have their turn
+    yield b"]" if before == b"," else b"[]"
 
 
 @router.get("/services/{name}/logs", response_class=StreamingResponse)
 async def logs(
-    caller: Operator,
+    caller: Permitted,
     core: ReadyCore,
     name: str,
     follow: bool = False,
@@ -56,14 +64,14 @@ async def logs(
 
     `timestamps` puts the instant before each line. `after` is TASK@SECONDS: go on with that task's log from then on.
     """
-    service = show.find_service(core.state, name)
+    service = show.find_service(core.state, name, caller.sees)
     wanted = Wanted(follow, tail, since, timestamps, dict(map(_position, after or ())))
     return StreamingResponse(service_logs(core, service, wanted), media_type="application/x-ndjson")
 
 
 @router.get("/tasks/{ident}/log", response_class=StreamingResponse, include_in_schema=False)
 async def log_for_another_manager(
-    caller: OtherManager,
+    caller: Permitted,
     core: ReadyCore,
     ident: str,
     follow: bool = False,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -28,18 +28,26 @@ from manager.decide.ports import published
 from manager.decide.tally import tally
 from manager.picture import ClusterState
 
+Sees = Callable[[str], bool]
+"""Tells whether a stack of a name is the affair of whoever asks; what is not, is not there for them."""
+
+
+def everything(stack: str) -> bool:
+    return True
+
+
 # Finding what is meant
 
 
-def find_stack(state: ClusterState, name: str) -> Stack:
-    if name not in state.stacks:
+def find_stack(state: ClusterState, name: str, sees: Sees = everything) -> Stack:
+    if name not in state.stacks or not sees(name):
         raise NotFound(f"there is no stack {name}", hint="`stack ls` lists those that there are.")
     return state.stacks[name]
 
 
-def find_service(state: ClusterState, full_name: str) -> ServiceState:
+def find_service(state: ClusterState, full_name: str, sees: Sees = everything) -> ServiceState:
     for service in state.services.values():
-        if service.full_name == full_name:
+        if service.full_name == full_name and sees(service.stack):
             return service
     raise NotFound(f"there is no service {full_name}", hint="`stack services` lists those that there are.")
 
@@ -77,7 +85,7 @@ def _manager(manager: Manager, leader: str) -> ManagerView:
     return ManagerView(manager.id, manager.name, manager.url, manager.id == leader, manager.started_at)
 
 
-def node(state: ClusterState, node: Node) -> NodeView:
+def node(state: ClusterState, node: Node, sees: Sees = everything) -> NodeView:
     verdict = state.node_states.get(node.id)
     session = state.sessions.get(node.id)
     description = None if session is None else session.description
@@ -108,12 +116,18 @@ def node(state: ClusterState, node: Node) -> NodeView:
         joined_at=node.joined_at,
         kernel="" if description is None else description.kernel,
         engine_labels={} if description is None else description.engine_labels,
-        volumes=tuple(sorted(state.volumes_on.get(node.id, ()))),
+        volumes=tuple(name for name in sorted(state.volumes_on.get(node.id, ())) if sees_volume(state, name, sees)),
     )
 
 
-def networks(state: ClusterState) -> list[NetworkView]:
-    return sorted((_network(state, one) for one in state.networks.values()), key=lambda view: view.name)
+def sees_volume(state: ClusterState, name: str, sees: Sees) -> bool:
+    """Tell whether a volume is of a stack that whoever asks sees; one whose stack is gone is for those who see all."""
+    return sees(state.stack_names.get(state.volumes[name].stack_uid, ""))
+
+
+def networks(state: ClusterState, sees: Sees = everything) -> list[NetworkView]:
+    views = (_network(state, one) for one in state.networks.values())
+    return sorted((view for view in views if sees(view.stack)), key=lambda view: view.name)
 
 
 def _network(state: ClusterState, network: Network) -> NetworkView:
@@ -242,14 +256,16 @@ def last_words(state: ClusterState, service_uid: str) -> tuple[str, ...]:
     return max(told, default=(0.0, ()))[1]
 
 
-def find_tasks(state: ClusterState, stack: str | None, service: str | None, node: str | None) -> Iterator[Task]:
+def find_tasks(
+    state: ClusterState, stack: str | None, service: str | None, node: str | None, sees: Sees = everything
+) -> Iterator[Task]:
     """Find tasks in the order to show them, newest of each slot first; a filter that names nothing raises NotFound."""
     if service is not None:
-        services = [find_service(state, service)]
+        services = [find_service(state, service, sees)]
     elif stack is not None:
-        services = [state.services[uid] for uid in state.services_of.get(find_stack(state, stack).uid, ())]
+        services = [state.services[uid] for uid in state.services_of.get(find_stack(state, stack, sees).uid, ())]
     else:
-        services = list(state.services.values())
+        services = [one for one in state.services.values() if sees(one.stack)]
     there = None if node is None else state.tasks_on.get(find_node(state, node).id, set())
     return _in_order(state, sorted(services, key=lambda one: one.full_name), there)
 

@@ -14,7 +14,7 @@ from starlette.responses import Response, StreamingResponse
 from cluster.errors import UserError
 from cluster.model.node import Session
 from cluster.model.service import ServiceState
-from cluster.model.stack import Stack
+from cluster.model.stack import Stack, StackRevision
 from cluster.model.task import Task, TaskStatus
 from cluster.model.volume import Volume
 from cluster.protocol import ImagesResolved
@@ -29,13 +29,14 @@ from cluster.views import (
     StackView,
     UpdateRequest,
 )
-from manager.api import revise, show
+from manager.api import privileges, revise, show
 from manager.api.bodies import answer, body, line, listed, takes
-from manager.api.callers import Caller, Operator
+from manager.api.callers import Caller
 from manager.api.contents import take_in
 from manager.api.core import TRIES, Core, ReadyCore, busy
 from manager.api.images import images_to_resolve, resolved, unresolved
 from manager.api.progress import progress
+from manager.api.rules import Permitted
 from manager.picture import Change, ClusterState
 
 router = APIRouter(prefix="/v1/stacks", tags=["stacks"])
@@ -51,43 +52,45 @@ KEEP_ALIVE = 10.0
 
 
 @router.get("", response_model=list[StackView])
-async def list_stacks(caller: Operator, core: ReadyCore) -> Response:
-    return await listed(core.state.stacks, lambda stack: [show.stack(core.state, stack, core.clock())])
+async def list_stacks(caller: Permitted, core: ReadyCore) -> Response:
+    seen = {name: one for name, one in core.state.stacks.items() if caller.sees(name)}
+    return await listed(seen, lambda stack: [show.stack(core.state, stack, core.clock())])
 
 
 @router.get("/{name}", response_model=StackView)
-async def stack(caller: Operator, core: ReadyCore, name: str) -> Response:
+async def stack(caller: Permitted, core: ReadyCore, name: str) -> Response:
     return answer(show.stack(core.state, show.find_stack(core.state, name), core.clock()))
 
 
 @router.get("/{name}/revisions", response_model=list[RevisionView])
-async def revisions(caller: Operator, core: ReadyCore, name: str) -> Response:
+async def revisions(caller: Permitted, core: ReadyCore, name: str) -> Response:
     return answer(show.revisions(core.state, show.find_stack(core.state, name)))
 
 
 @router.put("/{name}", response_model=RevisionReply, openapi_extra=takes(DeployRequest))
 async def deploy(
-    caller: Operator,
+    caller: Permitted,
     core: ReadyCore,
     name: str,
     request: Annotated[DeployRequest, Depends(body(DeployRequest, LARGEST_DEPLOY))],
 ) -> Response:
     """Make a stack be as the spec says: a new revision of it, unless it is like that already."""
-    given, found = await prepared(core, name, request)
+    given, found = await prepared(core, caller, name, request)
 
     def decide(state: ClusterState) -> revise.Write | RevisionReply:
         return revise.deploy(state, name, given, caller.author, core.clock(), new_uid, resolved(found))
 
-    reply = await _write(core, name, decide)
+    reply = await _write(core, caller, name, decide)
     return answer(replace(reply, notes=unresolved(core.state, reply, found.problems)))
 
 
 async def prepared(
-    core: Core, name: str, request: DeployRequest, *, only_named: bool = False
+    core: Core, caller: Caller, name: str, request: DeployRequest, *, only_named: bool = False
 ) -> tuple[DeployRequest, ImagesResolved]:
     """Take in what a deploy needs before it can be decided: its contents (`take_in`), and what its images mean."""
     if name != request.spec.name:
         raise UserError(f"the spec is for the stack {request.spec.name}, the request for {name}")
+    privileges.check(core.state, caller, request.spec, digests=False)
     given = replace(request, spec=await take_in(core, request, only_named=only_named), secrets={}, configs={})
     revise.check(given.spec)
     images = images_to_resolve(core.state, given)
@@ -96,7 +99,7 @@ async def prepared(
 
 @router.post("/{name}/scale", response_model=RevisionReply, openapi_extra=takes(ScaleRequest))
 async def scale(
-    caller: Operator, core: ReadyCore, name: str, request: Annotated[ScaleRequest, Depends(body(ScaleRequest))]
+    caller: Permitted, core: ReadyCore, name: str, request: Annotated[ScaleRequest, Depends(body(ScaleRequest))]
 ) -> Response:
     """Change how many tasks services have, as a new revision."""
     return await _change(caller, core, name, request)
@@ -104,7 +107,7 @@ async def scale(
 
 @router.post("/{name}/rollback", response_model=RevisionReply, openapi_extra=takes(RollbackRequest))
 async def roll_back(
-    caller: Operator, core: ReadyCore, name: str, request: Annotated[RollbackRequest, Depends(body(RollbackRequest))]
+    caller: Permitted, core: ReadyCore, name: str, request: Annotated[RollbackRequest, Depends(body(RollbackRequest))]
 ) -> Response:
     """Make a stack, or some of its services, what an earlier revision was, as a new revision."""
     return await _change(caller, core, name, request)
@@ -112,16 +115,16 @@ async def roll_back(
 
 @router.post("/{name}/update", response_model=RevisionReply, openapi_extra=takes(UpdateRequest))
 async def update(
-    caller: Operator, core: ReadyCore, name: str, request: Annotated[UpdateRequest, Depends(body(UpdateRequest))]
+    caller: Permitted, core: ReadyCore, name: str, request: Annotated[UpdateRequest, Depends(body(UpdateRequest))]
 ) -> Response:
     """Have paused updates go on, or tasks replaced though nothing has changed, as a new revision."""
     return await _change(caller, core, name, request)
 
 
 @router.delete("/{name}", response_model=RemoveReply)
-async def remove(caller: Operator, core: ReadyCore, name: str, volumes: bool = False) -> Response:
+async def remove(caller: Permitted, core: ReadyCore, name: str, volumes: bool = False) -> Response:
     """Have a stack removed; its named volumes only if asked for."""
-    reply = await _write(core, name, lambda state: revise.remove(state, name, volumes=volumes))
+    reply = await _write(core, caller, name, lambda state: revise.remove(state, name, volumes=volumes))
     return answer(RemoveReply(reply.stack, reply.uid, reply.revision))
 
 
@@ -129,16 +132,19 @@ async def _change(caller: Caller, core: Core, name: str, request: revise.Change)
     def decide(state: ClusterState) -> revise.Write | RevisionReply:
         return revise.change(state, name, request, caller.author, core.clock(), new_uid)
 
-    return answer(await _write(core, name, decide))
+    return answer(await _write(core, caller, name, decide))
 
 
 async def _write(
-    core: Core, name: str, decide: Callable[[ClusterState], revise.Write | RevisionReply]
+    core: Core, caller: Caller, name: str, decide: Callable[[ClusterState], revise.Write | RevisionReply]
 ) -> RevisionReply:
     for _ in range(TRIES):
         outcome = decide(core.state)
         if isinstance(outcome, RevisionReply):
             return outcome
+        for record in outcome.records:
+            if isinstance(record, StackRevision):
+                privileges.check(core.state, caller, record.spec)
         if await core.write(outcome.records, outcome.guards):
             return outcome.reply
     raise busy(f"the stack {name}")
@@ -151,7 +157,7 @@ def new_uid() -> str:
 
 @router.get("/{name}/progress", response_class=StreamingResponse)
 async def follow_progress(
-    caller: Operator, core: ReadyCore, name: str, revision: Annotated[int | None, Query(ge=1)] = None
+    caller: Permitted, core: ReadyCore, name: str, revision: Annotated[int | None, Query(ge=1)] = None
 ) -> StreamingResponse:
     """Tell, line by line, how far a stack is from a revision (the newest, if none is given) or from being gone."""
     found = show.find_stack(core.state, name)

@@ -11,48 +11,48 @@ from cluster.protocol import VERSION
 from cluster.views import API_VERSION, ClusterView, ConvergenceView, NetworkView, VersionView
 from manager.api import show
 from manager.api.bodies import answer
-from manager.api.callers import Anyone, Operator
 from manager.api.core import AnyCore, ReadyCore
+from manager.api.rules import Permitted
 from manager.presence import ELECTION
 
 router = APIRouter(prefix="/v1", tags=["cluster"])
 
 
 @router.get("/ping", response_class=PlainTextResponse)
-async def ping(caller: Anyone) -> str:
+async def ping(caller: Permitted) -> str:
     """Tell that the manager runs, whatever else does."""
     return "pong"
 
 
 @router.get("/ca", response_class=PlainTextResponse)
-async def ca(caller: Anyone, core: AnyCore) -> str:
+async def ca(caller: Permitted, core: AnyCore) -> str:
     """The CA's certificate (PEM). It is worth only what the digest in a join token says of it."""
     return core.authority.ca.certificate
 
 
 @router.get("/life", response_class=PlainTextResponse)
-async def life(caller: Anyone, core: AnyCore) -> str:
+async def life(caller: Permitted, core: AnyCore) -> str:
     """Which life the cluster is in: another one begins whenever it is restored from a backup."""
     return core.authority.life
 
 
 @router.get("/version", response_model=VersionView)
-async def version_of_manager(caller: Operator) -> Response:
+async def version_of_manager(caller: Permitted) -> Response:
     return answer(VersionView(version("stackyard"), API_VERSION, VERSION))
 
 
 @router.get("/cluster", response_model=ClusterView)
-async def cluster(caller: Operator, core: ReadyCore) -> Response:
+async def cluster(caller: Permitted, core: ReadyCore) -> Response:
     leader = await core.etcd.leader(ELECTION)
     return answer(show.cluster(core.state, "" if leader is None else leader.decode()))
 
 
 @router.get("/networks", response_model=list[NetworkView])
-async def networks(caller: Operator, core: ReadyCore) -> Response:
-    return answer(show.networks(core.state))
+async def networks(caller: Permitted, core: ReadyCore) -> Response:
+    return answer(show.networks(core.state, caller.sees))
 
 
 @router.get("/networks/convergence", response_model=ConvergenceView)
-async def convergence(caller: Operator, core: ReadyCore) -> Response:
+async def convergence(caller: Permitted, core: ReadyCore) -> Response:
     """How long changes take to be in force on the nodes that are in session with this manager."""
     return answer(core.sessions.generations.view())

@@ -10,22 +10,23 @@ from cluster.model.node import NodeStatus
 from cluster.model.volume import Volume
 from cluster.views import VolumeView
 from manager.api.bodies import answer
-from manager.api.callers import Operator
 from manager.api.core import ReadyCore
+from manager.api.rules import Permitted
+from manager.api.show import Sees, everything, sees_volume
 from manager.picture import ClusterState
 
 router = APIRouter(prefix="/v1/volumes", tags=["stacks"])
 
 
 @router.get("", response_model=list[VolumeView])
-async def list_volumes(caller: Operator, core: ReadyCore) -> Response:
+async def list_volumes(caller: Permitted, core: ReadyCore) -> Response:
     """List the volumes that are on one node each: not those of global services, nor those that all nodes reach."""
-    return answer(volumes(core.state))
+    return answer(volumes(core.state, caller.sees))
 
 
 @router.get("/{name}", response_model=VolumeView)
-async def volume(caller: Operator, core: ReadyCore, name: str) -> Response:
-    for view in volumes(core.state):
+async def volume(caller: Permitted, core: ReadyCore, name: str) -> Response:
+    for view in volumes(core.state, caller.sees):
         if view.name == name:
             return answer(view)
     raise NotFound(f"there is no volume {name}", hint="`stack volume ls` lists those that there are.")
@@ -34,13 +35,14 @@ async def volume(caller: Operator, core: ReadyCore, name: str) -> Response:
 # As people see it. Pure.
 
 
-def volumes(state: ClusterState) -> list[VolumeView]:
+def volumes(state: ClusterState, sees: Sees = everything) -> list[VolumeView]:
     users: dict[str, set[str]] = {}
-    for stack in state.stacks.values():
+    for stack in filter(lambda one: sees(one.name), state.stacks.values()):
         for name, service in state.revisions[stack.uid][stack.head].spec.services.items():
             for volume_name in service.volume_names:
                 users.setdefault(volume_name, set()).add(f"{stack.name}_{name}")
-    return [_view(state, volume, users.get(name, set())) for name, volume in sorted(state.volumes.items())]
+    seen = (one for name, one in sorted(state.volumes.items()) if sees_volume(state, name, sees))
+    return [_view(state, volume, users.get(volume.name, set())) for volume in seen]
 
 
 def _view(state: ClusterState, volume: Volume, users: set[str]) -> VolumeView:

@@ -57,7 +57,7 @@ async def test_only_who_may_deploy_comes_in(manager: RunningManager, root: Clien
     async with obedient(manager):
         await deployed(manager, root)
         node = manager.node(await manager.join("n2"))
-        assert await refused(manager.anonymous(), "web.1") == 403
+        assert await refused(manager.anonymous(), "web.1") == 401
         assert await refused(node, "web.1") == 403
         async with dialled(await manager.client(), "web.1"):
             pass
