@@ -28,6 +28,7 @@ from urllib.parse import urlencode
 import pytest
 
 from agent.runtime import wrapper
+from tests.patience import PATIENCE
 
 BASE = Path("/var/lib/stackyard-tests")
 CACHE = Path(os.environ.get("STACKYARD_CACHE", "/var/cache/stackyard"))
@@ -305,7 +306,7 @@ class EngineHost:
 
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: Path) -> None:
-        super().__init__("engine", timeout=60)
+        super().__init__("engine", timeout=PATIENCE)
         self._path = path
 
     def connect(self) -> None:
@@ -394,7 +395,7 @@ def _lives(handle: int) -> bool:
 
 def _until(condition: Callable[[], bool], why: str, alive: Callable[[], bool] = lambda: True) -> None:
     """Poll what no event tells."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while not condition():
         assert alive() and time.monotonic() < deadline, why
         time.sleep(0.01)

@@ -24,12 +24,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE
+
 CLIENT_PORT, PEER_PORT = 2379, 2380
-START_TIMEOUT = 20.0
 ROOT = Path("/dev/shm")
 PREFIX = "stackyard-etcd-"
 LONE_TIMING = ("--heartbeat-interval=20", "--election-timeout=100")
-TIMING = ("--heartbeat-interval=50", "--election-timeout=500")
+TIMING = ("--heartbeat-interval=100", "--election-timeout=1000")
 
 BINARIES = {
     "3.4": shutil.which("etcd") or "",
@@ -116,7 +117,7 @@ class Member:
     def healthy(self) -> bool:
         context = self.tls.client_context() if self.tls else None
         try:
-            with urllib.request.urlopen(f"{self.client_url}/health", timeout=1, context=context) as answer:
+            with urllib.request.urlopen(f"{self.client_url}/health", timeout=10, context=context) as answer:
                 return b'"true"' in answer.read()
         except (OSError, urllib.error.URLError):
             return False
@@ -153,7 +154,7 @@ class Member:
             return
         self._process.send_signal(how)
         try:
-            self._process.wait(timeout=10)
+            self._process.wait(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -181,7 +182,7 @@ class Servers:
     def restore(self) -> None:
         """Starts and thaws whoever is away, and waits until all answer."""
         self.start()
-        deadline = time.monotonic() + START_TIMEOUT
+        deadline = time.monotonic() + PATIENCE
         waiting = list(self.members)
         while waiting := [member for member in waiting if not member.healthy()]:
             for member in waiting:

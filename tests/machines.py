@@ -19,6 +19,7 @@ import pytest
 from cli.lab.host import remove_cgroups, unmount_below
 from cli.lab.layout import Layout
 from cli.lab.switch import Switch
+from tests.patience import PATIENCE
 
 CACHE = Path(os.environ.get("STACKYARD_CACHE", "/var/cache/stackyard"))
 BASE = Path("/var/lib/stackyard-tests")
@@ -140,7 +141,7 @@ class Machine:
             ["nsenter", "-t", str(self._pid), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--",
              "env", "-i", f"PATH={path}", "HOME=/root", "LANG=C.UTF-8",
              *(f"{name}={value}" for name, value in (environment or {}).items()), *words],
-            input=stdin, capture_output=True, check=False, timeout=180,
+            input=stdin, capture_output=True, check=False, timeout=600,
         )  # fmt: skip
         text = subprocess.CompletedProcess(words, done.returncode, done.stdout.decode(), done.stderr.decode())
         if code is not None:
@@ -149,7 +150,7 @@ class Machine:
             )
         return text
 
-    def until(self, true: Callable[[], object], why: str, within: float = 60) -> None:
+    def until(self, true: Callable[[], object], why: str, within: float = PATIENCE) -> None:
         """Wait for something of which no event tells."""
         deadline = time.monotonic() + within
         while not true():

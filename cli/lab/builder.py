@@ -109,7 +109,7 @@ def _start(layout: Layout, host: Host) -> Builder:
     proxies = {name: os.environ[name] for name in _PROXY if name in os.environ}
     host.start("engine", ("dockerd", "--config-file", str(config)), proxies)
     log = host.log_file("engine")
-    if not processes.wait_until(lambda: probes.http_ok("http://engine/_ping", socket), 30, 0.03):
+    if not processes.wait_until(lambda: probes.http_ok("http://engine/_ping", socket), 120, 0.03):
         raise Unavailable(f"the builder's engine does not answer: {processes.tail(log)}", hint=f"The log is {log}.")
     return Builder(socket, host.log_file("docker"))
 

@@ -72,7 +72,7 @@ class Host:
             processes.environment(self.lab, self.name, INIT),
             log,
         )
-        processes.wait_until(lambda: self.init() is not None or not self.processes(), 10, 0.03)
+        processes.wait_until(lambda: self.init() is not None or not self.processes(), 60, 0.03)
         if self.init() is None:
             raise Failed(f"{self.name} did not come up: {processes.tail(log)}", hint=f"The log is {log}.")
 
@@ -87,7 +87,7 @@ class Host:
                     processes.send(process, signal.SIGKILL)
             return not living
 
-        if not processes.wait_until(ended, 20):
+        if not processes.wait_until(ended, 60):
             pids = ", ".join(str(process.pid) for process in self.processes())
             raise Failed(f"processes of {self.name} do not end after SIGKILL: {pids}")
         unmount_below(self.run_dir)
@@ -150,5 +150,5 @@ def remove_cgroups(pattern: str) -> None:
             return False
         return True
 
-    if not processes.wait_until(removed, 5, 0.05):
+    if not processes.wait_until(removed, 30, 0.05):
         raise Failed(f"cgroups {pattern} below {_CGROUPS} cannot be removed: processes are still in them")

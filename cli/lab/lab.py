@@ -232,7 +232,7 @@ class Lab:
                 node.power_off()
             elif (process := supervise.find(node, program)) is not None:
                 processes.send(process, signal.SIGKILL)
-                processes.wait_until(lambda: processes.gone(process), 10)
+                processes.wait_until(lambda: processes.gone(process), 60)
 
     def signal(self, name: str, program: str, number: int) -> None:
         """Send a signal to a program that must be running."""
@@ -266,7 +266,7 @@ class Lab:
             process = supervise.find(node, program)
             return process is None or process.stopped == stopped
 
-        processes.wait_until(done, 5)
+        processes.wait_until(done, 30)
 
     def _check_machine(self, wanted: Sequence[str]) -> None:
         missing = [need for need in programs.requirements(wanted) if shutil.which(need.executable) is None]

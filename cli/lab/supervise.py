@@ -18,8 +18,8 @@ from cli.lab.settings import Settings
 from cli.lab.switch import Switch, is_namespace
 from cluster.errors import Failed, NotFound, StackyardError, Unavailable
 
-_ANSWER_SECONDS = 30
-_STOP_SECONDS = 40  # an engine gives its containers ten, and then needs some for itself
+_ANSWER_SECONDS = 120
+_STOP_SECONDS = 120  # an engine gives its containers ten, and then needs some for itself
 _EXECUTABLES = {
     programs.ENGINE: "dockerd",
     programs.ETCD: "etcd",
@@ -144,7 +144,7 @@ def start_registry(layout: Layout, switch: Switch, say: Callable[[str], None]) -
 def end_registry(layout: Layout) -> None:
     for process in processes.census(layout.name, programs.REGISTRY):
         processes.send(process, signal.SIGKILL)
-        processes.wait_until(partial(processes.gone, process), 10)
+        processes.wait_until(partial(processes.gone, process), 60)
 
 
 def _find_registry(layout: Layout) -> processes.Process | None:
@@ -172,7 +172,7 @@ def _token(node: NodeLayout, managers: list[NodeLayout]) -> str | None:
 
 
 def _wait_for(what: str, alive: Callable[[], bool], answers: Callable[[], bool], log: Path) -> None:
-    if not processes.wait_until(alive, 5):
+    if not processes.wait_until(alive, 20):
         raise Failed(f"{what} ended at once: {processes.tail(log)}", hint=f"The log is {log}.")
     ended = False
 

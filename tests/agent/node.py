@@ -21,8 +21,7 @@ from cluster.protocol import Item
 from cluster.templates import Place
 from tests.agent.builders import CLUSTER, NODE, a_set
 from tests.engines import ADDRESS, EngineHost
-
-PATIENCE = 30.0
+from tests.patience import PATIENCE
 
 
 class Node:

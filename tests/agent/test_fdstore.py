@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent.fdstore import FdStore
+from tests.patience import PATIENCE
 
 
 async def test_what_is_said_waits_in_order_for_one_who_reads_late(tmp_path: Path) -> None:
@@ -42,7 +43,7 @@ async def test_one_that_closes_lets_go_of_what_it_has_not_said(tmp_path: Path) -
             store.keep(f"n{number}", mine)
         mine.close()
         store.close()
-    other.settimeout(5)
+    other.settimeout(PATIENCE)
     assert other.recv(1) == b""
     other.close()
 

@@ -23,6 +23,7 @@ from cluster.model.stack import StackSpec
 from cluster.views import DeployRequest
 from tests.agent.builders import a_container
 from tests.engines import ADDRESS, EngineHost, Program
+from tests.patience import PATIENCE
 
 BIN = Path(sys.prefix) / "bin"
 URL = f"https://{ADDRESS}:2377"
@@ -88,7 +89,7 @@ class Site:
 
 class _Local(HTTPConnection):
     def __init__(self, path: Path) -> None:
-        super().__init__("manager", timeout=20)
+        super().__init__("manager", timeout=PATIENCE)
         self._path = path
 
     def connect(self) -> None:
@@ -98,7 +99,7 @@ class _Local(HTTPConnection):
 
 
 def eventually(what: Callable[[], object], why: str) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + PATIENCE
     while not what():
         assert time.monotonic() < end, why
         time.sleep(0.05)

@@ -41,8 +41,8 @@ from cluster.channel import (
 )
 from cluster.errors import NotFound, StackyardError, Unavailable
 from tests.engines import BOX, EngineHost
+from tests.patience import PATIENCE
 
-PATIENCE = 30.0
 TASK = "t1"
 
 

@@ -26,6 +26,7 @@ from cluster.model.task import Task
 from cluster.protocol import Item, NetworkItem, ServiceItem, TaskItem
 from tests.agent.network import underlay
 from tests.agent.network.underlay import BACK, FRONT, INGRESS_NETWORK, Cluster
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.root
 
@@ -91,7 +92,7 @@ class Node:
         sent, loop = bytes(query.pack()), asyncio.get_running_loop()
         size = len(sent).to_bytes(2, "big") if tcp else b""
         with await self.send(task, size + sent, socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM) as connected:
-            async with asyncio.timeout(8):
+            async with asyncio.timeout(PATIENCE):
                 data = await loop.sock_recv(connected, 65535)
                 while tcp and len(data) < 2 + int.from_bytes(data[:2], "big"):
                     data += await loop.sock_recv(connected, 65535)
@@ -301,7 +302,7 @@ async def test_the_c_library_is_content(node: Node, tmp_path: Path) -> None:
             "nsenter", f"--net={node.wiring.namespace(task)}", "unshare", "--mount", "sh", "-c", script, name,
             stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             said, _ = await process.communicate()
         assert {line.split()[0] for line in said.decode().splitlines()} == expected
 

@@ -9,8 +9,9 @@ from cluster.model.task import TaskState
 from cluster.model.volume import VolumeSpec
 from cluster.protocol import VolumeItem, VolumesRemoved
 from tests.agent.builders import a_task, an_item
-from tests.agent.node import PATIENCE, Node
+from tests.agent.node import Node
 from tests.engines import EngineHost
+from tests.patience import PATIENCE
 
 DATA = an_item(mounts=(Mount("volume", "/data", "shop_data"),), volumes=(VolumeSpec("data", "shop_data"),))
 

@@ -19,6 +19,7 @@ from cluster.membership import CertificateReply, JoinReply, JoinRequest, Renewal
 from cluster.protocol import Beat, Hello, Recorded, Statuses, ToAgent, ToManager, Welcome, decode_to_manager, encode
 from cluster.views import ErrorBody
 from tests.agent.builders import CLUSTER, NODE
+from tests.patience import PATIENCE
 
 M = TypeVar("M", bound=ToManager)
 BEAT = 0.1
@@ -75,7 +76,7 @@ class ToyManager:
 
     async def session(self) -> ToySession:
         """Wait for the next session that an agent opens; its hello is read, no more is said."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             return await self.sessions.get()
 
     async def welcomed(self, epoch: int = 1, **fields: object) -> ToySession:
@@ -161,7 +162,7 @@ class ToySession:
             return next((m for m in self.heard if isinstance(m, kind) and condition(m)), None)
 
         try:
-            async with asyncio.timeout(10), self._news:
+            async with asyncio.timeout(PATIENCE), self._news:
                 await self._news.wait_for(lambda: found() is not None)
         except TimeoutError:
             raise AssertionError(f"not heard: {kind.__name__}; heard: {self.heard}") from None

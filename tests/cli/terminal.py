@@ -15,8 +15,7 @@ import msgspec
 
 from cluster import pki
 from tests.manager.managers import RunningManager
-
-PATIENCE = 30.0
+from tests.patience import PATIENCE
 
 
 @dataclass(frozen=True, slots=True)

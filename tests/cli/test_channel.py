@@ -20,6 +20,7 @@ from cli.client.channel import Channel
 from cli.client.pump import Pump
 from cluster.channel import WINDOW, Kind, failure_frame, frame, number_frame, read_frame
 from cluster.errors import NotFound, Unavailable
+from tests.patience import PATIENCE
 
 SIZES = st.lists(st.integers(0, 300) | st.sampled_from([125, 126, 65_535, 65_536, 70_000]), max_size=8)
 
@@ -69,7 +70,7 @@ class Manager:
 
     def __init__(self, end: socket.socket) -> None:
         self.end, self.server = end, opened()
-        end.settimeout(10)
+        end.settimeout(PATIENCE)
 
     def say(self, *messages: bytes) -> None:
         for message in messages:

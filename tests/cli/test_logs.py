@@ -11,6 +11,7 @@ from tests.cli.terminal import Terminal
 from tests.etcd_server import Servers
 from tests.manager.api.obedient import obedient, stamped
 from tests.manager.managers import RunningManager, running_manager
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.etcd
 
@@ -20,7 +21,7 @@ WEB = "name: shop\nservices: {web: {image: x}}"
 async def heard(process: asyncio.subprocess.Process, count: int) -> list[str]:
     """So many lines of what a command prints, without who printed them."""
     assert process.stdout is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         return [(await process.stdout.readline()).decode().partition(" | ")[2].strip() for _ in range(count)]
 
 

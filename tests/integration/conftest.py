@@ -25,6 +25,7 @@ import pytest
 from cli.lab import Lab
 from tests import own
 from tests.integration.programs import Programs
+from tests.patience import PATIENCE
 
 Answer = TypeVar("Answer")
 STACKS = Path(__file__).parent / "stacks"
@@ -43,7 +44,7 @@ class Cluster:
         """Make the lab from nothing, with the probe's image."""
         self.lab.down()
         self.lab.up(nodes=3)
-        self.stack("lab", "build", "-f", str(STACKS / "probe.yml"), timeout=300)
+        self.stack("lab", "build", "-f", str(STACKS / "probe.yml"))
 
     def made_whole(self) -> str:
         """Mend what is broken, and tell what it was."""
@@ -52,7 +53,9 @@ class Cluster:
             self.anew()
         return damage
 
-    def stack(self, *words: str, code: int | None = 0, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    def stack(
+        self, *words: str, code: int | None = 0, timeout: float = 4 * PATIENCE
+    ) -> subprocess.CompletedProcess[str]:
         """Run `stack WORDS`; its exit code must be `code` (None: any)."""
         done = subprocess.run(
             [STACK, *words], env=self.environment, capture_output=True, text=True, timeout=timeout, check=False
@@ -74,7 +77,7 @@ class Cluster:
         """The tasks of a stack or service that are in that state and are to run."""
         return [t for t in self.listing("ps", what) if t["state"] == state and t["desired"] == "running"]
 
-    def get(self, node: str, port: int, path: str = "/", timeout: float = 5) -> Any:
+    def get(self, node: str, port: int, path: str = "/", timeout: float = 60) -> Any:
         """GET from a published port on a node, as someone outside of the cluster."""
         address = self.lab.layout.node(node).address
         with urllib.request.urlopen(f"http://{address}:{port}{path}", timeout=timeout) as answer:
@@ -97,7 +100,7 @@ class Cluster:
         return done.stdout
 
 
-def eventually(what: Callable[[], Answer], why: str, *, within: float = 30) -> Answer:
+def eventually(what: Callable[[], Answer], why: str, *, within: float = PATIENCE) -> Answer:
     """Ask until the answer is true; the cluster's own events are not to be had through the commands under test.
 
     What takes long to ask is asked less often: who asks without pause takes the processor from who is asked.

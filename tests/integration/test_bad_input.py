@@ -9,7 +9,7 @@ import pytest
 
 from tests.integration.conftest import Cluster, eventually
 
-pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.timeout(1200)]
 
 
 @pytest.mark.parametrize(

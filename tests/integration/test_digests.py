@@ -8,7 +8,7 @@ import pytest
 
 from tests.integration.conftest import Cluster
 
-pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.timeout(1200)]
 
 APP = """
 services:

@@ -15,7 +15,7 @@ import pytest
 
 from tests.integration.conftest import Cluster, eventually
 
-pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.timeout(1200)]
 
 FOLDER = Path(__file__).parents[2] / "compose-files"
 NODES = ("n1", "n2", "n3")
@@ -27,7 +27,7 @@ def example(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Path]:
     name = request.node.name.removeprefix("test_").replace("_", "-")
     file = FOLDER / name / "compose.yml"
     if "build:" in file.read_text():
-        cluster.stack("lab", "build", "-f", str(file), timeout=600)
+        cluster.stack("lab", "build", "-f", str(file))
     yield file
     cluster.stack("rm", "--volumes", name, code=None)
 
@@ -36,8 +36,18 @@ def text(cluster: Cluster, node: str, port: int, path: str = "/", **form: str) -
     """GET, or POST a form, as someone outside of the cluster."""
     data = urllib.parse.urlencode(form).encode() if form else None
     address = cluster.lab.layout.node(node).address
-    with urllib.request.urlopen(f"http://{address}:{port}{path}", data, timeout=10) as answer:
-        return str(answer.read().decode())
+
+    def asked() -> list[str]:
+        try:
+            with urllib.request.urlopen(f"http://{address}:{port}{path}", data, timeout=60) as answer:
+                return [answer.read().decode()]
+        except urllib.error.URLError as error:
+            if isinstance(error.reason, ConnectionRefusedError):
+                return []  # it runs, but does not listen yet
+            raise
+
+    [said] = eventually(asked, f"something listens on port {port} of {node}")
+    return said
 
 
 def test_hello(cluster: Cluster, example: Path) -> None:
@@ -47,7 +57,7 @@ def test_hello(cluster: Cluster, example: Path) -> None:
 
 
 def test_voting_app(cluster: Cluster, example: Path) -> None:
-    cluster.stack("deploy", "-f", str(example), timeout=180)
+    cluster.stack("deploy", "-f", str(example))
     for vote in ("Cats", "Cats", "Dogs"):
         text(cluster, "n1", 5000, "/vote", vote=vote)
 
@@ -66,7 +76,7 @@ def test_voting_app(cluster: Cluster, example: Path) -> None:
 def test_blog(cluster: Cluster, example: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(example.parent, tmp_path / "blog")
     deploy = ("deploy", "-f", str(folder / "compose.yml"))
-    cluster.stack(*deploy, timeout=180)
+    cluster.stack(*deploy)
     with pytest.raises(urllib.error.HTTPError, match="403"):
         text(cluster, "n1", 5010, "/posts", title="Spam", text="Buy", password="guess")
     text(cluster, "n1", 5010, "/posts", title="Hello", text="First post", password="change-me-too")
@@ -79,7 +89,7 @@ def test_blog(cluster: Cluster, example: Path, tmp_path: Path) -> None:
     before = {task["id"]: task["service"] for task in cluster.tasks("blog")}
     (folder / "style.css").write_text("body { color: tomato }\n")
     (folder / "secrets/editor-password").write_text("another\n")
-    cluster.stack(*deploy, timeout=180)
+    cluster.stack(*deploy)
     after = {task["id"] for task in cluster.tasks("blog")}
     assert [before[task] for task in before.keys() & after] == ["db"], "only what uses them is replaced"
     assert "tomato" in text(cluster, "n3", 5010)

@@ -15,7 +15,7 @@ from tests import own
 from tests.integration.conftest import STACKS, eventually
 from tests.machines import Machine, installation, machines
 
-pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.engine, pytest.mark.etcd, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.engine, pytest.mark.etcd, pytest.mark.timeout(1200)]
 
 OURS = ("/etc", "/opt", "/root", "/usr", "/var/lib")
 NOT_OURS = re.compile(r"^/(var/lib/(docker|containerd|systemd|dbus|dhcp)|etc/(docker/key.json|machine-id|mtab|\.))")
@@ -82,7 +82,7 @@ def restart_engine(host: Machine) -> None:
 
 
 def hello(host: Machine) -> str:
-    with urllib.request.urlopen(f"http://{host.address}:8080/", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://{host.address}:8080/", timeout=60) as answer:
         text: str = answer.read().decode().strip()
         return text
 
@@ -143,7 +143,7 @@ def test_a_cluster_of_three_hosts_from_nothing_to_nothing(hosts: list[Machine]) 
         host.run("systemctl", "restart", AGENT)
     first.run("systemctl", "restart", MANAGER)
     await_manager(first)
-    eventually(lambda: set(statuses(first).values()) == {"ready"}, "the agents come back", within=60)
+    eventually(lambda: set(statuses(first).values()) == {"ready"}, "the agents come back")
     assert {host.name: containers(host) for host in hosts} == running
     assert hello(second)
 
@@ -223,7 +223,6 @@ def test_what_goes_wrong_leaves_the_host_as_it_was_and_is_gone_on_from(hosts: li
     eventually(
         lambda: second.run("stack", "join", token, first.address, code=None).returncode == 0,
         "it joins again",
-        within=90,
     )
     assert statuses(first) == {"n1": "ready", "n2": "ready"}
 

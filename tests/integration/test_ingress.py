@@ -8,7 +8,7 @@ import pytest
 
 from tests.integration.conftest import Cluster
 
-pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.timeout(1200)]
 
 
 def test_tasks_see_the_address_of_the_client_whichever_node_it_dials(cluster: Cluster, probe: str) -> None:

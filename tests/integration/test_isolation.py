@@ -6,7 +6,7 @@ import pytest
 
 from tests.integration.conftest import Cluster
 
-pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.timeout(1200)]
 
 
 def test_containers_reach_outside_but_not_their_node(cluster: Cluster, probe: str) -> None:
@@ -15,7 +15,7 @@ def test_containers_reach_outside_but_not_their_node(cluster: Cluster, probe: st
     node = cluster.lab.layout.node(door["node"])
 
     def fetch(url: str) -> str:
-        return str(cluster.get("n1", 8080, f"/fetch?url={url}&timeout=3", timeout=15))
+        return str(cluster.get("n1", 8080, f"/fetch?url={url}&timeout=60", timeout=90))
 
     assert "'status': 200" in fetch(f"http://{cluster.lab.layout.registry}/v2/"), "the lab's registry is outside"
     for port in (2377, 2379):

@@ -8,9 +8,10 @@ import sys
 import pytest
 
 from cli.host import units
+from tests import own
 from tests.machines import Machine, installation, machines
 
-pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.engine, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.engine, pytest.mark.timeout(1200)]
 
 PROGRAM = """
 import asyncio, os, socket
@@ -36,7 +37,7 @@ TELL = "import socket, sys; socket.socket(type=socket.SOCK_DGRAM).sendto(sys.arg
 
 
 def test_systemd_keeps_what_the_agent_gives_it() -> None:
-    with machines("kept", "10.86.1.0/24", 1, installation()) as [host]:
+    with machines(*own.place(own.HOSTS), 1, installation()) as [host]:
         (host.root / "root/program.py").write_text(PROGRAM)
         unit = units.agent(["/usr/bin/env", f"PYTHONPATH={os.getcwd()}", sys.executable, "/root/program.py"])
         (host.root / "etc/systemd/system/kept.service").write_text(unit)

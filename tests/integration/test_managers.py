@@ -13,7 +13,7 @@ from tests.integration.conftest import STACKS, eventually
 from tests.integration.test_hosts import containers, give_image, statuses, write
 from tests.machines import Machine, installation, machines
 
-pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.engine, pytest.mark.etcd, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.engine, pytest.mark.etcd, pytest.mark.timeout(1200)]
 
 PASSPHRASE = {"STACKYARD_BACKUP_PASSPHRASE": "open sesame"}
 
@@ -61,10 +61,10 @@ def test_a_node_becomes_a_manager_and_a_backup_goes_on_elsewhere_with_what_runs(
     assert containers(second) == running and not containers(third)
 
     second.run("stack", "join", third.run("stack", "token", "show").stdout.strip(), third.address)
-    eventually(lambda: statuses(third)["n2"] == "ready", "the node comes back", within=60)
+    eventually(lambda: statuses(third)["n2"] == "ready", "the node comes back")
     assert containers(second) == running
 
     # what the lost host ran comes back when that is given up
     third.run("stack", "node", "rm", "--force", "n1")
-    eventually(lambda: len(containers(second)) + len(containers(third)) == 6, "what was lost is replaced", within=90)
+    eventually(lambda: len(containers(second)) + len(containers(third)) == 6, "what was lost is replaced")
     assert containers(second) >= running

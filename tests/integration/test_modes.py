@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.conftest import Cluster, eventually
 
-pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.timeout(1200)]
 
 PROBE = "image: stackyard-probe:1"
 
@@ -44,7 +44,7 @@ def test_a_global_service_is_on_every_node_and_goes_on_when_one_is_back(
     eventually(lambda: service(cluster, f"{probe}_web")["wanted"] == 2, "it is not waited for")
     cluster.deploy(file, probe)
     cluster.lab.start("n3")
-    eventually(lambda: len(cluster.tasks(probe)) == 3, "the node is back with its task", within=90)
+    eventually(lambda: len(cluster.tasks(probe)) == 3, "the node is back with its task")
     assert {task["node"]: task["id"] for task in cluster.tasks(probe)} == before, "which is the same one"
     cluster.stack("node", "update", "n2", "--availability", "drain")
     try:
@@ -148,7 +148,7 @@ def test_a_crash_loop_is_seen_with_its_exit_code_and_last_words(cluster: Cluster
         told = cluster.stack("ps", probe, "--no-trunc", "--all").stdout
         return told if "exited with code 7" in told and "one | two" in told and "times before" in told else ""
 
-    eventually(loops, "the loop is told", within=60)
+    eventually(loops, "the loop is told")
     [now] = [t for t in cluster.listing("ps", probe) if t["desired"] == "running"]
     assert now["failures"] >= 1
 
@@ -170,6 +170,6 @@ def test_an_unhealthy_container_is_stopped_and_replaced_and_traffic_waits_for_he
     [task] = cluster.tasks(probe)
     [container] = cluster.containers(task["node"], f"label=com.stackyard.task={task['id']}")
     cluster.docker(task["node"], "exec", container, "rm", "/tmp/ready")
-    eventually(lambda: [t for t in cluster.tasks(probe) if t["id"] != task["id"]], "another takes its place", within=60)
+    eventually(lambda: [t for t in cluster.tasks(probe) if t["id"] != task["id"]], "another takes its place")
     [failed] = [t for t in cluster.listing("ps", probe) if t["id"] == task["id"]]
     assert failed["state"] == "failed" and "health check failed" in failed["message"]

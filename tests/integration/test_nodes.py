@@ -13,7 +13,7 @@ import pytest
 
 from tests.integration.conftest import Cluster, eventually
 
-pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.timeout(1200)]
 
 WEB = """
 services:
@@ -40,18 +40,26 @@ class Requests:
     def run(self) -> None:
         while not self._stop.wait(0.02):
             try:
-                with urllib.request.urlopen(self.url, timeout=10) as answer:
+                with urllib.request.urlopen(self.url, timeout=60) as answer:
                     answer.read()
                 self.answered += 1
             except OSError as error:
                 self.failed.append(f"{time.time():.2f}: {error}")
 
+    def more(self) -> None:
+        """Wait until there are some more."""
+        end = self.answered + len(self.failed) + 20
+        eventually(lambda: self.answered + len(self.failed) >= end, "the requests go on")
+
     @contextmanager
     def going_on(self) -> Iterator[None]:
+        """For the block: from some before it to some after it."""
         thread = threading.Thread(target=self.run)
         thread.start()
         try:
+            self.more()
             yield
+            self.more()
         finally:
             self._stop.set()
             thread.join()
@@ -81,16 +89,16 @@ def test_a_drain_under_requests_loses_none_and_a_rebalance_gives_the_node_its_sh
     eventually(lambda: cluster.get("n1", 8095), "the port answers")
     requests = Requests(url)
     with requests.going_on():
-        done = cluster.stack("node", "drain", "n3", "--deadline", "3m", timeout=240)
+        done = cluster.stack("node", "drain", "n3", "--deadline", "3m")
         assert done.stdout == "n3 is empty: all tasks found other places\n"
         assert "n3" not in where(cluster, probe) and sum(where(cluster, probe).values()) == 4
         cluster.stack("node", "activate", "n3")
         planned = cluster.stack("rebalance", "--dry-run").stdout
         assert "n3" in planned
-        done = cluster.stack("rebalance", timeout=240)
+        done = cluster.stack("rebalance")
         assert done.stdout == "moved 1 tasks\n", done.stdout
     assert where(cluster, probe)["n3"] == 1
-    assert requests.answered > 50 and not requests.failed, requests.failed
+    assert not requests.failed, requests.failed
 
 
 @pytest.mark.usefixtures("mended")
@@ -112,7 +120,7 @@ def test_a_task_that_no_node_fits_is_explained_and_goes_where_the_told_change_is
     assert "no node fits: 3 of 3 do not match node.labels.disk == ssd" in said
     assert "`stack node update --label-add disk=ssd n3`" in said
     cluster.stack("node", "update", "--label-add", "disk=ssd", "n3")
-    eventually(lambda: where(cluster, probe) == {"n3": 1}, "it runs on n3", within=60)
+    eventually(lambda: where(cluster, probe) == {"n3": 1}, "it runs on n3")
 
 
 def test_a_node_out_of_reach_stops_its_copy_and_another_takes_its_place_when_it_was_told_to(
@@ -136,12 +144,12 @@ def test_a_node_out_of_reach_stops_its_copy_and_another_takes_its_place_when_it_
             running = cluster.docker(there, "ps", "-q", "--filter", f"label=com.stackyard.stack={probe}")
             return not running.split()
 
-        eventually(stopped, "the copy out of reach is stopped", within=60)
+        eventually(stopped, "the copy out of reach is stopped")
         assert time.monotonic() - cut_at >= 8
-        eventually(lambda: where(cluster, probe) not in ({}, {there: 1}), "another one runs", within=90)
+        eventually(lambda: where(cluster, probe) not in ({}, {there: 1}), "another one runs")
         assert time.monotonic() - cut_at >= 15
     finally:
         cluster.lab.heal(there)
-    eventually(lambda: all(n["status"] == "ready" for n in cluster.listing("node", "ls")), "it is back", within=60)
+    eventually(lambda: all(n["status"] == "ready" for n in cluster.listing("node", "ls")), "it is back")
     [after] = cluster.tasks(probe)
     assert after["id"] != before["id"] and after["node"] != there

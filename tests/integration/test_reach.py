@@ -24,10 +24,10 @@ from typing import IO
 import pytest
 
 from tests.integration.conftest import STACK, Cluster, eventually
+from tests.patience import PATIENCE
 
 pytestmark = [pytest.mark.lab, pytest.mark.root]
 
-PATIENCE = 60.0
 BIG = 100_000_000
 SCRIPT = "#!/bin/sh\necho hello\n"
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.conftest import Cluster, eventually
 
-pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.timeout(1200)]
 
 
 def resolve(cluster: Cluster, name: str) -> list[str]:
@@ -19,7 +19,7 @@ def resolve(cluster: Cluster, name: str) -> list[str]:
 
 
 def fetch(cluster: Cluster, url: str) -> Any:
-    return cluster.get("n1", 8080, f"/fetch?url={url}&timeout=3", timeout=15)
+    return cluster.get("n1", 8080, f"/fetch?url={url}&timeout=60", timeout=90)
 
 
 def test_a_service_has_one_address_whatever_its_tasks_do(cluster: Cluster, probe: str) -> None:

@@ -20,8 +20,7 @@ from manager.api.core import Core
 from manager.etcd import Etcd, delete_prefix
 from manager.main import Settings, managing
 from tests.etcd_server import Servers, loopback_address
-
-PATIENCE = 10.0
+from tests.patience import PATIENCE
 
 
 @dataclass(frozen=True, slots=True)

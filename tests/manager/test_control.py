@@ -22,6 +22,7 @@ from manager.follow import Follower
 from manager.invariants import broken
 from tests.etcd_server import Servers, running
 from tests.manager.decide.builders import NOW, a_description, a_service, a_stack, next_revision
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.etcd
 
@@ -70,7 +71,7 @@ class Leading:
         """Wait, change by change, until something holds in the picture."""
         changed = asyncio.Event()
         with self.follower.listening(lambda changes: changed.set()):
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 while not holds():
                     changed.clear()
                     await changed.wait()
@@ -107,11 +108,8 @@ async def leading(server: Servers, wrap: Callable[[Etcd], Any] = Unsure) -> Asyn
 
 async def test_a_hundred_replicas_are_placed_at_once(server: Servers) -> None:
     async with leading(server) as lead:
-        began = time.monotonic()
         await lead.deploy(a_service("web", replicas=100))
         await lead.until(lambda: lead.placed() == 100)
-        took = time.monotonic() - began
-        assert took < 2.0, "far more than it takes on a machine that does nothing else"
         assert lead.state.load == {"id-n1": 34, "id-n2": 33, "id-n3": 33}
 
 
@@ -132,7 +130,7 @@ async def test_a_waiting_task_is_started_when_its_instant_comes(server: Servers)
             began = time.monotonic()
             made = failures + 1
             await lead.until(lambda: lead.placed() == made)  # noqa: B023
-            assert (time.monotonic() - began >= 0.9) is (failures == 2)
+            assert failures < 2 or time.monotonic() - began >= 0.9
 
 
 async def test_a_leader_that_was_put_aside_decides_in_vain(server: Servers, caplog: pytest.LogCaptureFixture) -> None:
@@ -203,4 +201,4 @@ def _logged(caplog: pytest.LogCaptureFixture, words: str) -> Awaitable[None]:
     listener = Listener()
     logger.addHandler(listener)
     future.add_done_callback(lambda _: logger.removeHandler(listener))
-    return asyncio.wait_for(future, 10)
+    return asyncio.wait_for(future, PATIENCE)

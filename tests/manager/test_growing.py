@@ -21,10 +21,9 @@ from cluster.membership import MemberReply
 from manager.etcd import Member, remains_able
 from tests.etcd_server import require_binary
 from tests.manager.test_main import Program, own_etcd
+from tests.patience import PATIENCE
 
-pytestmark = [pytest.mark.etcd, pytest.mark.timeout(300)]
-
-WITHIN = 90.0
+pytestmark = [pytest.mark.etcd, pytest.mark.timeout(900)]
 
 
 def member(ident: int, *, learner: bool = False) -> Member:
@@ -87,7 +86,9 @@ class Manager(Program):
         return pki.client_context(reply["ca"], str(files[0]), str(files[1]))
 
     def remote(self, tls: ssl.SSLContext | None = None) -> http.client.HTTPSConnection:
-        return http.client.HTTPSConnection(self.address, 2377, timeout=15, context=tls or pki.unverified_context())
+        return http.client.HTTPSConnection(
+            self.address, 2377, timeout=PATIENCE, context=tls or pki.unverified_context()
+        )
 
     def asked(self, method: str, path: str, body: Any = None) -> str:
         """Ask until it is present, as `stack` does; gives what it refuses with, "" where it does as it is told."""
@@ -125,14 +126,14 @@ class Refusal(AssertionError):
 
 class _Local(http.client.HTTPConnection):
     def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=15)
+        super().__init__("localhost", timeout=PATIENCE)
         self.path = path
 
     def connect(self) -> None:
         import socket
 
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(15)
+        self.sock.settimeout(PATIENCE)
         self.sock.connect(self.path)
 
 
@@ -150,7 +151,7 @@ def _answer(connection: http.client.HTTPConnection, method: str, path: str, body
 
 
 def eventually(true: Callable[[], Any], manager: Manager) -> Any:
-    deadline = time.monotonic() + WITHIN
+    deadline = time.monotonic() + PATIENCE
     while True:
         try:
             if found := true():
@@ -218,6 +219,6 @@ def test_one_manager_becomes_three_loses_one_and_gets_another(make: Callable[[st
     # a manager that is taken out ends by itself, and the others go on
     assert second.asked("PATCH", "/v1/nodes/m3", {"role": "worker"}) == ""
     assert third.process is not None
-    assert third.process.wait(WITHIN) == 1
+    assert third.process.wait(PATIENCE) == 1
     assert "taken out of the cluster" in third.said()
     eventually(lambda: fourth.writes("without-m3"), fourth)

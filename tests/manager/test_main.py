@@ -16,10 +16,9 @@ from pathlib import Path
 import pytest
 
 from tests.etcd_server import loopback_address, require_binary
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.etcd
-
-PATIENCE = 30.0
 
 
 def free_port() -> int:
@@ -56,7 +55,7 @@ class Program:
 
     def asks(self, path: str) -> dict[str, object]:
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(5)
+            connection.settimeout(PATIENCE)
             connection.connect(str(self.socket))
             connection.sendall(f"GET /v1{path} HTTP/1.0\r\nHost: m\r\n\r\n".encode())
             answer = b"".join(iter(lambda: connection.recv(65536), b""))

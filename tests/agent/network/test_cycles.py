@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,9 @@ from agent.networks import Networks
 from agent.resolver import Resolver
 from cluster.protocol import VipItem
 from tests.agent.network.underlay import BACK, FRONT, INGRESS_NETWORK, ROOT, Cluster, host, inside, run, wiring
+from tests.patience import PATIENCE
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(2700)]
 
 CYCLES = int(os.environ.get("STACKYARD_TEST_CYCLES", "100"))
 AT_ONCE = 10
@@ -101,7 +103,8 @@ async def test_what_comes_and_goes_leaves_nothing(networks: Networks, capsys: py
     await some(1, WARM_UP)
     before = Left.now()
     await some(1 + WARM_UP, CYCLES)
-    for _ in range(50):  # the kernel ends namespaces, and with them links, in its own time
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:  # the kernel ends namespaces, and with them links, in its own time
         after = Left.now()
         if after.links == before.links:
             break

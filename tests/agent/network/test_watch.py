@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -17,6 +18,7 @@ import pytest
 from agent.network.wiring import Wiring
 from cluster.protocol import NetworkItem, VipItem
 from tests.agent.network.underlay import BACK, INGRESS_NETWORK, ROOT, SUBNET, Cluster, host, inside, reaches, rows, run
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.root
 
@@ -41,11 +43,10 @@ def is_namespace(path: Path) -> bool:
 
 
 async def mended(wanted: object, found: Callable[[], object], command: str) -> None:
-    for _ in range(100):  # 10 s: the sum of the longest pauses is 6
-        if await asyncio.to_thread(found) == wanted:
-            return
+    deadline = time.monotonic() + PATIENCE
+    while (seen := await asyncio.to_thread(found)) != wanted:
+        assert time.monotonic() < deadline, (command, seen)
         await asyncio.sleep(0.1)
-    assert await asyncio.to_thread(found) == wanted, command
 
 
 class Site:
@@ -115,7 +116,7 @@ DAMAGE: dict[str, tuple[str, ...]] = {
 ROUNDS, BLOWS = 10, 4
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 async def test_whatever_is_damaged_is_mended_and_nothing_else_is_touched(wirings: Wirings) -> None:
     site, random = Site(wirings), Random(5379)
     await site.cluster.start(wirings)
@@ -134,7 +135,7 @@ async def test_whatever_is_damaged_is_mended_and_nothing_else_is_touched(wirings
                     inside(places[place], *command.split(), check=False)
             await mended(True, lambda: is_namespace(NETWORK) and site.whole() == before, str(chosen))
             for address in ("10.102.1.2", f"{SUBNET}.4", "fd00:102::1:2"):
-                await mended(True, partial(reaches, site.sandbox, address), f"{chosen}, {address}")
+                await mended(True, partial(reaches, site.sandbox, address, within=1), f"{chosen}, {address}")
 
 
 async def test_where_nothing_happens_nothing_is_compared(wirings: Wirings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,10 +154,10 @@ async def test_where_nothing_happens_nothing_is_compared(wirings: Wirings, monke
     monkeypatch.setattr("agent.network.wiring.GLANCE_INTERVAL", 0.05)
     monkeypatch.setattr("agent.network.wiring.AUDIT_PAUSE", 0.05)
     async with watching(wirings["h1"]):
-        await asyncio.sleep(2)
-        settled = audits
-        await asyncio.sleep(2)
-        assert audits == settled > 0
+        before = 0
+        while audits == 0 or audits != before:  # without an end where it audits for ever
+            before = audits
+            await asyncio.sleep(2)
 
 
 async def test_networks_come_and_go_while_it_watches(wirings: Wirings, monkeypatch: pytest.MonkeyPatch) -> None:

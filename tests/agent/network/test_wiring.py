@@ -33,6 +33,7 @@ from tests.agent.network.underlay import (
     run,
     wiring,
 )  # fmt: skip
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.root
 
@@ -77,9 +78,9 @@ def opened_in(place: Path, opener: Callable[[], socket.socket]) -> socket.socket
         inside_place.close()
 
 
-def socket_in(place: Path, kind: socket.SocketKind) -> socket.socket:
+def socket_in(place: Path, kind: socket.SocketKind, within: float = PATIENCE) -> socket.socket:
     opened = opened_in(place, lambda: socket.socket(socket.AF_INET, kind))
-    opened.settimeout(2)
+    opened.settimeout(within)
     return opened
 
 
@@ -113,9 +114,11 @@ def listening(*places: Path) -> Iterator[Callable[[], list[tuple[int, bytes]]]]:
             each.close()
 
 
-def ask(where: Path, address: str, port: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> str:
-    """What is answered: the server's name and the address that it sees, or "refused", or "nothing"."""
-    with socket_in(where, kind) as asking:
+def ask(
+    where: Path, address: str, port: int, kind: socket.SocketKind = socket.SOCK_STREAM, within: float = PATIENCE
+) -> str:
+    """What is answered in time: the server's name and the address that it sees, or "refused", or "nothing"."""
+    with socket_in(where, kind, within) as asking:
         try:
             asking.connect((address, port))
             if kind is socket.SOCK_DGRAM:
@@ -168,9 +171,9 @@ async def test_networks_are_isolated_from_each_other_and_from_the_host(wirings: 
     inside(where, "ip", "route", "add", f"{SUBNET}.0/24", "dev", "eth0")
     inside(wirings["h1"].namespace(back), "ip", "route", "add", "10.101.0.0/16", "dev", "eth0")
 
-    assert not reaches(where, "10.102.1.2")
-    assert not reaches(where, f"{SUBNET}.1")
-    assert not reaches(host("h1"), "10.101.1.1")
+    assert not reaches(where, "10.102.1.2", within=1)
+    assert not reaches(where, f"{SUBNET}.1", within=1)
+    assert not reaches(host("h1"), "10.101.1.1", within=1)
 
 
 async def test_a_container_that_takes_another_mac_is_not_heard(wirings: Wirings) -> None:
@@ -182,7 +185,7 @@ async def test_a_container_that_takes_another_mac_is_not_heard(wirings: Wirings)
 
     inside(where, "ip", "link", "set", "eth0", "address", "02:42:0a:65:00:09")
 
-    assert not reaches(where, "10.101.1.2")
+    assert not reaches(where, "10.101.1.2", within=1)
 
 
 async def test_a_published_port_answers_on_every_node_also_one_without_a_task(wirings: Wirings) -> None:
@@ -279,9 +282,9 @@ async def test_the_way_of_published_ports_leads_nowhere_else(wirings: Wirings) -
 
     with serving(host("h1"), 2222, "node"), serving(where, 80, "one"), serving(where, 81, "one"):
         for address in ("10.100.250.1", f"{SUBNET}.1"):
-            assert ask(where, address, 2222) == "nothing"
-        assert not reaches(where, f"{SUBNET}.4")
-        assert ask(host("client"), "10.100.1.1", 81) == "nothing"
+            assert ask(where, address, 2222, within=2) == "nothing"
+        assert not reaches(where, f"{SUBNET}.4", within=1)
+        assert ask(host("client"), "10.100.1.1", 81, within=2) == "nothing"
         assert ask(host("client"), f"{SUBNET}.1", 8080) == f"one {SUBNET}.4"
 
 
@@ -423,7 +426,7 @@ async def test_without_prune_rows_of_unknown_peers_stay(wirings: Wirings) -> Non
     await wirings["h1"].apply(cluster.items("h1"), prune=False)
     assert reaches(wirings["h1"].namespace(one), "10.101.1.2")
     await wirings["h1"].apply(cluster.items("h1"))
-    assert not reaches(wirings["h1"].namespace(one), "10.101.1.2")
+    assert not reaches(wirings["h1"].namespace(one), "10.101.1.2", within=1)
     cluster.tasks[two] = place
     await wirings["h1"].apply(cluster.items("h1"))
     assert reaches(wirings["h1"].namespace(one), "10.101.1.2")

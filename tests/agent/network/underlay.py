@@ -15,6 +15,7 @@ from cluster.model.service import PortSpec
 from cluster.model.task import Task
 from cluster.protocol import Item, NetworkItem, PeerItem, PortItem, TaskItem, VipItem
 from tests.own import NAME
+from tests.patience import PATIENCE
 
 SUBNET = "10.79.0"
 NAMES = ("h1", "h2", "h3", "client")
@@ -27,7 +28,7 @@ INGRESS_NETWORK = Network(INGRESS, INGRESS, "", INGRESS, 4100, ("10.100.0.0/16",
 
 
 def run(*command: str, check: bool = True) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     if check and done.returncode:
         raise AssertionError(f"{' '.join(command)}: {done.stderr or done.stdout}")
     return done.stdout
@@ -140,8 +141,9 @@ def inside(path: Path, *command: str, check: bool = True) -> str:
     return run("nsenter", f"--net={path}", *command, check=check)
 
 
-def reaches(path: Path, address: str) -> bool:
-    ping = ("busybox", "ping", "-6" if ":" in address else "-4", "-c1", "-W1", address)
+def reaches(path: Path, address: str, within: int = 20) -> bool:
+    """Tell whether a ping is answered; `within` (seconds) is worth naming where it should not be."""
+    ping = ("busybox", "ping", "-6" if ":" in address else "-4", "-c1", f"-W{within}", address)
     return "1 packets received" in inside(path, *ping, check=False)
 
 

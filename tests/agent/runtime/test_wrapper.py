@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from agent.runtime import wrapper
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.root
 
@@ -38,7 +39,9 @@ class Bundle:
     def run(self, *args: str, first: str = "") -> subprocess.CompletedProcess[str]:
         command = [str(wrapper()), *((first,) if first else ()), *args]
         env = {**os.environ, "STACKYARD_RUNTIME": str(self.runtime)}
-        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=20, check=False, cwd=self.path)
+        return subprocess.run(
+            command, env=env, capture_output=True, text=True, timeout=PATIENCE, check=False, cwd=self.path
+        )
 
     def create(self, container: str = CONTAINER) -> tuple[int, str]:
         """Create as containerd does; returns the exit code and what the log tells the engine."""
@@ -243,6 +246,6 @@ def test_a_real_runtime_starts_the_container_in_the_namespace(tmp_path: Path, na
         done
         {runtime} --root {tmp_path}/root delete -f {CONTAINER}"""
     env = {**os.environ, "STACKYARD_RUNTIME": runtime}
-    subprocess.run(["unshare", "--mount", "sh", "-c", script], env=env, timeout=60, check=False)
+    subprocess.run(["unshare", "--mount", "sh", "-c", script], env=env, timeout=PATIENCE, check=False)
 
     assert "<LOOPBACK,UP,LOWER_UP>" in (tmp_path / "out").read_text()

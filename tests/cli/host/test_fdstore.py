@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE
+
 KEEPER = "from cli.host.fdstore import main; main()"
 PROGRAM = """
 import asyncio, os, socket, sys
@@ -56,7 +58,7 @@ def place(tmp_path: Path) -> Iterator[Path]:
 def run(place: Path, *words: str) -> list[str]:
     """Run the program once; what it says."""
     command = [sys.executable, "-c", KEEPER, str(place), "--", sys.executable, "-c", PROGRAM, *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 

@@ -17,14 +17,15 @@ from cli.lab.host import cgroups
 from cli.lab.probes import http_ok
 from cluster.errors import Conflict, NotFound, Unavailable, UserError
 from tests import own
+from tests.patience import PATIENCE
 
-pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.engine, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.engine, pytest.mark.timeout(1200)]
 STACK = str(Path(sys.prefix) / "bin" / "stack")
 
 
 def etcd_answers(lab: Lab) -> bool:
     """Asked from the machine, so it goes through the switch."""
-    return http_ok(programs.etcd_url(lab.node("n1").layout) + "/health", timeout=1)
+    return http_ok(programs.etcd_url(lab.node("n1").layout) + "/health", timeout=5)
 
 
 def output(lab: Lab, node: str, *argv: str) -> str:
@@ -99,7 +100,7 @@ def test_a_cut_node_is_out_of_reach_until_it_is_healed(lab: Lab) -> None:
     assert not etcd_answers(lab)
     assert states(lab, "n1") == {"node": "up", "link": "cut", "engine": "up", "etcd": "up"}
     lab.heal("n1")
-    assert processes.wait_until(lambda: etcd_answers(lab), 10)
+    assert processes.wait_until(lambda: etcd_answers(lab), PATIENCE)
     assert states(lab, "n1")["link"] == "up"
 
 
@@ -242,7 +243,7 @@ def test_a_killed_build_is_cleaned_up_by_down(tmp_path: Path) -> None:
         words = [STACK, "lab", "build", "-f", str(tmp_path / "compose.yml")]
         with subprocess.Popen(words, env=command(lab), stderr=subprocess.DEVNULL) as build:
             try:
-                assert processes.wait_until(lambda: building(lab), 60)
+                assert processes.wait_until(lambda: building(lab), PATIENCE)
             finally:
                 build.kill()
         assert any(left.startswith("process") and "builder" in left for left in lab.leftovers())

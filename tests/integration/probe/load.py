@@ -1,7 +1,8 @@
 """Keeps up a load on a web server, and counts what failed: load.py HOST:PORT new|keep-alive RATE.
 
-Runs until its standard input ends, then prints {"ok", "failed", "errors", "hosts", "seconds"}. A request failed if it
-was not answered in full, whatever the reason; only a name that the resolver has not answered for is asked for again.
+Prints "ready" after its first requests. When its standard input ends it makes some more, however long that takes, and
+prints {"ok", "failed", "errors", "hosts", "seconds"}. A request failed if it was not answered in full, whatever the
+reason; only a name that the resolver has not answered for is asked for again.
 """
 
 import asyncio
@@ -11,7 +12,8 @@ import sys
 import time
 
 WORKERS = 10
-PATIENCE = 5.0
+FIRST, AFTER = 2 * WORKERS, 100
+PATIENCE = 30.0  # a request that is lost is not answered later either; one on a busy machine is
 
 
 class Load:
@@ -20,6 +22,13 @@ class Load:
         self.ok = self.failed = 0
         self.errors: list[str] = []
         self.hosts: dict[str, int] = {}
+        self.another = asyncio.Condition()
+
+    async def more(self, requests: int) -> None:
+        """Wait until so many more requests have been made."""
+        end = self.ok + self.failed + requests
+        async with self.another:
+            await self.another.wait_for(lambda: self.ok + self.failed >= end)
 
     async def worker(self, number: int) -> None:
         pause = WORKERS / self.rate
@@ -39,6 +48,8 @@ class Load:
                 how = f"{'reused' if reused else 'new'}, {time.monotonic() - began:.2f} s"
                 self.errors = [*self.errors[-9:], f"{time.strftime('%T')} {type(error).__name__}: {error} ({how})"]
                 connection = None
+            async with self.another:
+                self.another.notify_all()
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         loop = asyncio.get_running_loop()
@@ -76,7 +87,10 @@ async def main() -> None:
     load = Load(host, int(port), keep=sys.argv[2] == "keep-alive", rate=float(sys.argv[3]))
     began = time.monotonic()
     workers = [asyncio.create_task(load.worker(number)) for number in range(WORKERS)]
+    await load.more(FIRST)
+    print("ready", flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    await load.more(AFTER)
     for worker in workers:
         worker.cancel()
     seconds = time.monotonic() - began

@@ -23,7 +23,7 @@ HITS = 0
 STATS = {"ok": 0, "failed": 0, "errors": [], "dns_retries": 0, "hosts": {}}
 
 
-def resolve(name, port=0, patience=10.0):
+def resolve(name, port=0, patience=60.0):
     """Look a name up, and again while the resolver does not answer at all: what any sensible client does."""
     end = time.monotonic() + patience
     while True:
@@ -37,7 +37,7 @@ def resolve(name, port=0, patience=10.0):
             time.sleep(0.05)
 
 
-def fetch(url, timeout=5):
+def fetch(url, timeout=60):
     parts = urllib.parse.urlsplit(url)
     address = resolve(parts.hostname)[0]
     target = f"http://{address}:{parts.port or 80}{parts.path or '/'}" + (f"?{parts.query}" if parts.query else "")
@@ -69,7 +69,7 @@ class Handler(BaseHTTPRequestHandler):
             body = {"host": socket.gethostname(), "client": self.client_address[0], "hits": HITS}
         elif parts.path == "/fetch":
             try:
-                status, text = fetch(query["url"], float(query.get("timeout", 5)))
+                status, text = fetch(query["url"], float(query.get("timeout", 60)))
                 body = {"status": status, "body": text}
             except Exception as error:
                 body = {"error": f"{type(error).__name__}: {error}"}
@@ -105,7 +105,7 @@ class Server(ThreadingHTTPServer):
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["check"]:
-        urllib.request.urlopen("http://127.0.0.1:8000/", timeout=2)
+        urllib.request.urlopen("http://127.0.0.1:8000/", timeout=20)
         sys.exit(0)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     print("probe ready on", socket.gethostname(), flush=True)

@@ -17,6 +17,7 @@ from manager.api.logs import LONGEST_LINE, PART, Cutter
 from tests.etcd_server import Servers
 from tests.manager.api.obedient import ObedientAgent, obedient, stamped
 from tests.manager.managers import Client, RunningManager, running_manager, until
+from tests.patience import PATIENCE
 
 AT = "2026-01-31T12:00:00.123456789Z"
 
@@ -125,7 +126,7 @@ async def test_followed_logs_go_on_with_tasks_that_come_later(manager: RunningMa
     async with obedient(manager):
         await deployed(manager, root)
         lines = root.lines("/services/shop_web/logs?follow=true")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             assert {(await anext(lines))["slot"] for _ in range(2)} == {1}
             await root.ask("POST", "/stacks/shop/scale", {"replicas": {"web": 2}, "operation": "op2"})
             assert {(await anext(lines))["slot"] for _ in range(2)} == {2}

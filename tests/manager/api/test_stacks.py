@@ -18,6 +18,7 @@ from manager.etcd import TxnResult, UnknownOutcome
 from tests.etcd_server import Servers
 from tests.manager.api.obedient import obedient
 from tests.manager.managers import Answer, Client, RunningManager, until
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.etcd
 
@@ -38,7 +39,7 @@ async def deploy(client: Client, spec: StackSpec, operation: str = "op1", **more
 async def followed(client: Client, name: str, revision: int) -> Progress:
     """The last line of a stack's progress."""
     last = None
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         async for line in client.lines(f"/stacks/{name}/progress?revision={revision}"):
             last = msgspec.convert(line, Progress)
     assert last is not None
@@ -298,7 +299,7 @@ async def test_open_streams_end_when_the_manager_stops(manager: RunningManager, 
     lines = root.lines("/stacks/shop/progress?revision=1")
     assert not (await anext(lines))["done"]
     manager.core.stopping.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         assert [line async for line in lines] == []
 
 

@@ -15,6 +15,7 @@ from manager.etcd import put
 from manager.main import own_certificate, renewing
 from tests.manager.api.obedient import obedient
 from tests.manager.managers import Answer, Client, RunningManager, until
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.etcd
 
@@ -170,7 +171,7 @@ async def test_the_manager_renews_its_own_certificate(manager: RunningManager) -
     )  # fmt: skip
     file.write_text(old)
     renewal = asyncio.create_task(renewing(core.authority, who, settings, (Context(ssl.PROTOCOL_TLS_SERVER),)))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await signed.wait()
     renewal.cancel()
     assert file.read_text() not in (old, young) and pki.renew_at(file.read_text()) > time.time()

@@ -46,9 +46,9 @@ from manager.secrets import Vault
 from manager.sessions.registry import Sessions
 from tests.etcd_server import Servers, loopback_address
 from tests.manager.managers import description
+from tests.patience import PATIENCE
 
 M = TypeVar("M")
-PATIENCE = 10.0
 PORT = 2377
 
 

@@ -11,7 +11,8 @@ from cluster.model.task import TaskState
 from cluster.protocol import GENERATIONS, PeerItem, Programmed
 from cluster.views import ConvergenceView
 from manager.sessions import generations
-from tests.manager.sessions.stage import PATIENCE, Stage, ToyAgent, node, shop, status, task
+from tests.manager.sessions.stage import Stage, ToyAgent, node, shop, status, task
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.etcd
 
@@ -97,7 +98,7 @@ async def test_a_node_that_does_not_confirm_is_named_and_then_given_up(
     await n1.report(1, status(FIRST))
     await n1.say(Programmed(await heard(n1, ready=True)))
     async with asyncio.timeout(PATIENCE):
-        while (view := stage.sessions.generations.view()).behind.keys() != {"n2"}:
+        while (view := stage.sessions.generations.view()).behind.keys() != {"n2"}:  # noqa: ASYNC110 (nothing tells)
             await asyncio.sleep(0.01)
     assert (view.nodes, view.unconfirmed) == (3, 0)
     monkeypatch.setattr(generations, "PATIENCE", 0.0)

@@ -339,7 +339,7 @@ async def test_a_goodbye_says_when_the_agent_means_to_be_back(stage: Stage) -> N
     await agent.fall_silent()
     await agent.socket.close()
     record = await stage.shows("n1", state=SessionState.CLOSED, reachable=True)
-    assert record.back_by is not None and 25 < record.back_by - record.since < 31
+    assert record.back_by is not None and 0 < record.back_by - record.since < 31
     again = await stage.agent("n1")
     assert again.welcome is not None
     record = await stage.shows("n1", state=SessionState.OPEN)

@@ -10,7 +10,8 @@ import pytest
 from cluster.model.task import Desired
 from cluster.model.update import Withdrawn
 from cluster.protocol import PeerItem, Programmed
-from tests.manager.sessions.stage import PATIENCE, Stage, ToyAgent, node, shop, status, task
+from tests.manager.sessions.stage import Stage, ToyAgent, node, shop, status, task
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.etcd
 
