@@ -23,9 +23,11 @@ from agent import credentials
 from agent.contents import Contents
 from agent.departure import depart
 from agent.engine import Engine
+from agent.examination import Examiner
 from agent.fdstore import FdStore
 from agent.images import Images
 from agent.journal import Journal
+from agent.network.probes import Probes
 from agent.network.wiring import Wiring
 from agent.networks import Networks
 from agent.outbox import Outbox
@@ -185,15 +187,17 @@ async def run(settings: Settings, store: FdStore) -> None:
     runner.resume(journal.read(who.identity.cluster))
     streams = Streams(who, engine, runner.known, Reach(engine, runner.known, wiring))
     images = Images(engine)
+    examiner = Examiner(Probes(who.identity.name, settings.advertise, wiring), wiring, runner)
     describe = _describer(settings, runner, wiring)
     session = Session(
-        who, settings.managers, runner, outbox, streams, images, describe, elsewhere=lambda: wiring.elsewhere
+        who, settings.managers, runner, outbox, streams, images, examiner, describe, elsewhere=lambda: wiring.elsewhere
     )
     await networks.open()
     try:
         async with asyncio.TaskGroup() as group:
-            work = (runner.run(), session.run(), streams.run(), images.run(), networks.run(), journal.run(runner.entry))
-            tasks = [group.create_task(each) for each in work]
+            parts = (runner, session, streams, images, examiner, networks)
+            tasks = [group.create_task(part.run()) for part in parts]
+            tasks.append(group.create_task(journal.run(runner.entry)))
             tasks.append(group.create_task(credentials.keep_fresh(who, managers)))
             await stop.wait()
             log.info("stopping; containers go on")

@@ -140,6 +140,19 @@ class Runner:
         disk = {"disk": self.disk.trouble} if self.disk.trouble else {}
         return {**self._troubles, **volumes, **disk, **(facts.troubles if facts else {})}
 
+    @property
+    def accounted(self) -> frozenset[str] | None:
+        """The tasks whose sandboxes are wanted or in use; None before a manager gave a full set."""
+        return self._in_use() if self.known.complete else None
+
+    def clean_again(self) -> None:
+        """Look for what nobody wants, now."""
+        self._to_clean = True
+        self._to_apply.set()
+
+    def _in_use(self) -> frozenset[str]:
+        return frozenset(self.known.in_use() | self._under_way.keys())
+
     async def announce(self, statuses: Collection[TaskStatus]) -> None:
         """Call before statuses are sent: what was told to have ended must never be started again, by no later life."""
         self.known.announced(statuses)
@@ -373,8 +386,7 @@ class Runner:
         """A container is gone, and not by a step of ours; what led to it has yet to go."""
         self.known.gone(seen.id)
         self._poke((seen.task,))
-        self._to_clean = True
-        self._to_apply.set()
+        self.clean_again()
 
     async def _meet(self, event: Event) -> None:
         """A container that starts unknown to us: the answer to its create call was lost."""
@@ -415,8 +427,7 @@ class Runner:
         here = self._network.sandboxes()
         settled = {task for task in here | self.known.sandboxes if task not in self._under_way}
         self.known.sandboxes = (self.known.sandboxes - settled) | (here & settled)
-        self._to_clean = True
-        self._to_apply.set()
+        self.clean_again()
         self._poke(self.known.everything())
 
     async def _apply(self) -> None:
@@ -438,7 +449,7 @@ class Runner:
                     self._poke(arrived)
                 if complete and self._to_clean:
                     self._to_clean = False  # before it is done: what comes up meanwhile asks for another round
-                    in_use = known.in_use() | self._under_way.keys()
+                    in_use = self._in_use()
                     # The containers are given as they are at any time: one may be linked while this runs.
                     await self._network.clean(in_use, known.containers.keys())
                     self._steps.clean_files(in_use)

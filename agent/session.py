@@ -18,6 +18,7 @@ import msgspec
 
 from agent.assembly import Assembler
 from agent.credentials import Credentials
+from agent.examination import Examiner
 from agent.images import Images
 from agent.outbox import Outbox
 from agent.runner import Runner
@@ -29,6 +30,7 @@ from cluster.protocol import (
     OLDEST_VERSION,
     VERSION,
     Beat,
+    Examine,
     Goodbye,
     Hello,
     Managers,
@@ -73,6 +75,7 @@ class Session:
         outbox: Outbox,
         streams: Streams,
         images: Images,
+        examiner: Examiner,
         describe: Callable[[], NodeDescription],
         elsewhere: Callable[[], dict[str, str]] = dict,
     ) -> None:
@@ -80,7 +83,7 @@ class Session:
         self._context = credentials.context()
         self._configured = managers
         self._runner, self._outbox, self._streams, self._describe = runner, outbox, streams, describe
-        self._images, self._elsewhere = images, elsewhere
+        self._images, self._examiner, self._elsewhere = images, examiner, elsewhere
         self._described: NodeDescription | None = None
         self._epoch = 0
         self._failures = 0
@@ -146,6 +149,7 @@ class Session:
                 self._tell_removed(socket),
                 self._tell_programmed(socket),
                 self._tell_resolved(socket),
+                self._tell_examined(socket),
                 self._receive(socket, welcome, url),
             )
         raise AssertionError("a session does not end by itself")
@@ -194,6 +198,8 @@ class Session:
                     self._streams.open(url, wanted)
                 case ResolveImages() as asked:
                     self._images.ask(asked)
+                case Examine() as wish:
+                    self._examiner.ask(wish)
                 case Welcome():
                     raise Failed("it said welcome twice")
 
@@ -226,6 +232,10 @@ class Session:
     async def _tell_resolved(self, socket: aiohttp.ClientWebSocketResponse) -> NoReturn:
         while True:
             await self._send(socket, await self._images.take())
+
+    async def _tell_examined(self, socket: aiohttp.ClientWebSocketResponse) -> NoReturn:
+        while True:
+            await self._send(socket, await self._examiner.take())
 
     async def _beat(self, socket: aiohttp.ClientWebSocketResponse, interval: float) -> NoReturn:
         loop = asyncio.get_running_loop()

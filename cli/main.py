@@ -20,6 +20,7 @@ COMMANDS = {
     "ps": ("cli.commands.services", "ps", "List the tasks."),
     "inspect": ("cli.commands.inspect", "inspect", "Show all that is known of anything that has a name, as JSON."),
     "explain": ("cli.commands.explain", "explain", "Tell why a service or task does not run, and what would mend it."),
+    "doctor": ("cli.commands.doctor", "doctor", "Examine the network of all nodes, and tell what is wrong with it."),
     "history": ("cli.commands.revisions", "history", "List the revisions of a stack and what each changed."),
     "diff": ("cli.commands.plan", "diff", "Show how a revision of a stack differs from an earlier one."),
     "rollback": ("cli.commands.revisions", "rollback", "Bring a stack or service back to what it was."),

@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from cluster.channel import OpenChannel
+from cluster.examination import NodeReport, Target
 from cluster.model.network import Network, TunnelKey
 from cluster.model.node import NodeDescription
 from cluster.model.service import PortSpec, ServiceSpec
@@ -38,6 +39,8 @@ TUNNELS = 4
 """From this version on an agent knows encrypted networks; an older one would send their packets in clear."""
 GENERATIONS = 4
 """From this version on an agent says Programmed of every set that changes which endpoints are led to."""
+EXAMINES = 4
+"""From this version on an agent knows Examine."""
 
 MAX_FRAME = 64 * 1024
 MOST_ROUTES = 128
@@ -302,6 +305,14 @@ class ImagesResolved(msgspec.Struct, tag="images-resolved", frozen=True):
     platforms: dict[str, tuple[str, ...]] = {}
 
 
+class Examined(msgspec.Struct, tag="examined", frozen=True):
+    """The answer to Examine of that id: a report, or why there is none."""
+
+    id: str
+    report: NodeReport | None = None
+    problem: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class LogsRequest:
     """The log of one task's container, as the engine gives it; `tail` None is all of it, instants in seconds."""
@@ -330,16 +341,24 @@ class ResolveImages(msgspec.Struct, tag="resolve-images", frozen=True):
     seconds: float
 
 
+class Examine(msgspec.Struct, tag="examine", frozen=True):
+    """Asks for an examination of the node, and of the ways to these others; given up after so many seconds."""
+
+    id: str
+    targets: tuple[Target, ...]
+    seconds: float
+
+
 class Managers(msgspec.Struct, tag="managers", frozen=True):
     """There is another manager: the URLs of all, as in Welcome. Only for agents of version MANAGERS and later."""
 
     urls: tuple[str, ...]
 
 
-ToManager = Hello | Beat | Statuses | VolumesRemoved | Programmed | Goodbye | ImagesResolved
+ToManager = Hello | Beat | Statuses | VolumesRemoved | Programmed | Goodbye | ImagesResolved | Examined
 
 
-ToAgent = Welcome | Managers | Refused | Page | Recorded | OpenStream | OpenChannel | ResolveImages
+ToAgent = Welcome | Managers | Refused | Page | Recorded | OpenStream | OpenChannel | ResolveImages | Examine
 
 
 # Frames of a log stream: the first byte tells the source, the rest is the bytes as the engine gave them.

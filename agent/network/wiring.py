@@ -39,6 +39,7 @@ from agent.network.nft import Nftables
 from agent.network.plan import Overlay, Plan, Wire, node_link, outer_name, plan, wires
 from agent.network.ports import TABLE, Rules, changes, forget, udp_backends, whole
 from agent.network.routes import list_routes, read_route, subnets_elsewhere
+from agent.network.survey import Survey, survey
 from agent.network.translation import Translation
 from agent.network.watch import LINKS, RULES, Watch, listener
 from cluster.errors import Failed, NotFound, StackyardError
@@ -211,6 +212,29 @@ class Wiring:
     def holds(self, task: str, opened: socket.socket) -> bool:
         """Tell whether a socket is inside of a task's namespace as that is now, not of an earlier one."""
         return self._namespaces.inode(SANDBOXES + task) == namespace_of(opened)
+
+    async def at_home(self, work: Callable[[], T]) -> T:
+        """Call something in a thread in the node's own namespace."""
+        return await self._in_thread(work)
+
+    async def apart(self, work: Callable[[Netlink, int], T]) -> T:
+        """Call something in a thread inside of a new namespace that has no name; see `Namespaces.nameless`.
+
+        It gets a socket of the node's own namespace and a descriptor of the new one.
+        """
+
+        def inside() -> T:
+            with self._namespaces.nameless() as fd:
+                return work(self._home, fd)
+
+        return await self._in_thread(inside)
+
+    async def survey(self, tasks: Collection[str]) -> Survey:
+        """Look at what the kernel holds; `tasks` are those that sandboxes are wanted or used for."""
+        wanted = self._wanted or frozenset()
+        look = partial(survey, self._home, self._namespaces, self._vtep)
+        overlays = tuple(self._plan.overlays.values())
+        return await self._in_turn(self._in_thread(look, overlays, wanted, tasks, self._mtu))
 
     async def link_container(self, container: str, task: str) -> None:
         """Tell the OCI runtime wrapper in which namespace to start a container."""

@@ -18,6 +18,7 @@ from cli.client.contexts import Context
 from cli.client.transport import PATIENCE, Transport
 from cluster import membership, plans, views
 from cluster.errors import Failed, NotFound, Unavailable
+from cluster.examination import Diagnosis
 from cluster.model.node import Role
 from cluster.model.secret import FileKind
 from cluster.model.stack import StackRevision, StackSpec
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PATIENCE = 60.0
+_EXAMINATION = 120.0
 _PAUSE = 0.3
 _SILENCE = 30.0  # a stream of progress has an empty line every ten seconds
 
@@ -66,6 +68,10 @@ class Client:
     def explain(self, name: str) -> views.Explanation:
         """Explain a service, or a task by its name or the beginning of its id."""
         return self._get(views.Explanation, f"/explain/{name}")
+
+    def doctor(self) -> Diagnosis:
+        """Have all nodes and the ways between them examined, which takes up to a minute where something is wrong."""
+        return _read(Diagnosis, self._transport.call("POST", "/v1/doctor", within=_EXAMINATION))
 
     def networks(self) -> list[views.NetworkView]:
         return self._get(list[views.NetworkView], "/networks")

@@ -51,9 +51,14 @@ class Transport:
             self._connection.close()
             self._connection = None
 
-    def call(self, method: str, path: str, query: dict[str, Any] | None = None, body: Any = None) -> bytes:
-        """Send a request and read the whole answer. Raises the error that the manager tells, or Unavailable."""
-        response = self._send(method, path, query, body)
+    def call(
+        self, method: str, path: str, query: dict[str, Any] | None = None, body: Any = None, *, within: float = 0.0
+    ) -> bytes:
+        """Send a request and read the whole answer. Raises the error that the manager tells, or Unavailable.
+
+        `within` is for how many seconds the manager may be silent, where that is longer than usual.
+        """
+        response = self._send(method, path, query, body, within=within)
         try:
             return response.read()
         except (OSError, http.client.HTTPException) as error:
@@ -112,8 +117,9 @@ class Transport:
             self.close()
 
     def _send(
-        self, method: str, path: str, query: dict[str, Any] | None, body: Any, headers: dict[str, str] | None = None
-    ) -> http.client.HTTPResponse:
+        self, method: str, path: str, query: dict[str, Any] | None, body: Any, headers: dict[str, str] | None = None,
+        *, within: float = 0.0,
+    ) -> http.client.HTTPResponse:  # fmt: skip
         asked = {name: value for name, value in (query or {}).items() if value is not None}
         target = path + ("?" + urllib.parse.urlencode(asked, doseq=True) if asked else "")
         data = None if body is None else msgspec.json.encode(body)
@@ -122,7 +128,7 @@ class Transport:
             problems: list[tuple[str, Exception]] = []
             for endpoint in tuple(self._targets):
                 try:
-                    response = self._try(endpoint, method, target, data, headers or {})
+                    response = self._try(endpoint, method, target, data, headers or {}, max(within, self._timeout))
                     if response.status < 400:
                         return response
                     told = self._error(response)
@@ -142,14 +148,14 @@ class Transport:
             time.sleep(_PAUSE)
 
     def _try(
-        self, endpoint: str, method: str, target: str, data: bytes | None, headers: dict[str, str]
+        self, endpoint: str, method: str, target: str, data: bytes | None, headers: dict[str, str], silence: float
     ) -> http.client.HTTPResponse:
         connection = self._connection
         if connection is None:
             connection = self._connection = self._connect(endpoint)
         if connection.sock is None:
             connection.connect()
-        connection.sock.settimeout(self._timeout)
+        connection.sock.settimeout(silence)
         connection.request(
             method, target, data, headers | ({"Content-Type": "application/json"} if data is not None else {})
         )

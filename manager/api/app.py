@@ -17,6 +17,7 @@ from cluster.views import ErrorBody
 from manager.api import (
     agents,
     backup,
+    doctor,
     explain,
     members,
     nodes,
@@ -58,7 +59,7 @@ def create_app(core: Core) -> FastAPI:
         dependencies=[Depends(permitted)],
     )
     app.state.core = core
-    about_all = (backup, system, members, users, nodes)
+    about_all = (backup, system, members, users, nodes, doctor)
     about_stacks = (stacks, plans, volumes, secrets, services, reach, explain, rebalance)
     for module in (*about_all, *about_stacks, agents):
         app.include_router(module.router)

@@ -14,10 +14,12 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from cluster.channel import Purpose
 from cluster.errors import StackyardError, Unavailable, UserError
+from cluster.examination import Target
 from cluster.model.node import Manager, Node, Session
 from cluster.protocol import (
     OLDEST_VERSION,
     VERSION,
+    Examined,
     Hello,
     ImagesResolved,
     LogsRequest,
@@ -30,6 +32,7 @@ from manager.etcd import Etcd
 from manager.follow import Follower
 from manager.picture import Change
 from manager.sessions.board import Board
+from manager.sessions.examinations import Examinations
 from manager.sessions.generations import Generations
 from manager.sessions.images import Images
 from manager.sessions.ledger import open_session
@@ -62,7 +65,7 @@ class Sessions:
         life: str = "",
     ) -> None:
         self.streams = Streams()
-        self._images = Images()
+        self._images, self._examinations = Images(), Examinations()
         self._etcd = etcd
         self._follower = follower
         self._board = Board(follower.state)
@@ -148,6 +151,17 @@ class Sessions:
         able = [session for session in self._held.values() if session.resolves_images]
         return await self._images.resolve(images, able)
 
+    async def examine(self, targets: Sequence[Target]) -> dict[str, Examined]:
+        """Have the nodes of this manager's examined, with the ways to the targets, in a bounded time."""
+        able = [session for session in self._held.values() if session.examines]
+        return await self._examinations.examine(able, targets)
+
+    def _answered(self, node: str, answer: ImagesResolved | Examined) -> None:
+        if isinstance(answer, Examined):
+            self._examinations.answered(node, answer)
+        else:
+            self._images.answered(node, answer)
+
     def holds(self, node: str) -> bool:
         return node in self._held and self._held[node].talks
 
@@ -170,9 +184,8 @@ class Sessions:
         if newest is None or newest.epoch > ledger.record.epoch:
             raise Unavailable(OVERTAKEN_REASON)
         reader = self._board.read(node)
-        answered = self._images.answered
         words = self._withdrawals, self.generations
-        return AgentSession(socket, ledger, reader, state, self._clock, *words, version, answered)
+        return AgentSession(socket, ledger, reader, state, self._clock, *words, version, self._answered)
 
     def _check(self, hello: Hello) -> int:
         """Choose the version to speak. Raises UserError when asking again cannot help."""

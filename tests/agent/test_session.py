@@ -16,8 +16,10 @@ import pytest
 from agent import session as session_module
 from agent.credentials import Credentials, load
 from agent.engine import Engine
+from agent.examination import Examiner
 from agent.images import Images
 from agent.journal import Journal
+from agent.network.survey import Survey
 from agent.outbox import Outbox
 from agent.reach import Reach
 from agent.runner import Runner
@@ -25,12 +27,15 @@ from agent.secrets import Secrets
 from agent.session import Session
 from agent.streams import Streams
 from cluster import pki
+from cluster.examination import NodeReport, Probed, Target
 from cluster.model.network import Endpoint
 from cluster.model.node import NodeDescription
 from cluster.model.task import TaskState, TaskStatus
 from cluster.protocol import (
     STREAM_ERROR,
     Beat,
+    Examine,
+    Examined,
     Goodbye,
     ImagesResolved,
     Item,
@@ -69,6 +74,19 @@ class NoNetwork:
     def sandboxes(self) -> frozenset[str]:
         return frozenset()
 
+    async def survey(self, tasks: Collection[str]) -> Survey:
+        return Survey("eth0", 1500, 1500, (), ())
+
+
+class NoWays:
+    """A node that everybody answers."""
+
+    deaf = "nobody listens here"
+
+    async def run(self) -> None: ...
+    async def send(self, targets: Iterable[Target], needed: int) -> list[Probed]:
+        return [Probed(target, needed, answerer=target.node) for target in targets]
+
 
 class NoSandboxes:
     async def in_sandbox(self, task: str, work: Callable[[], socket.socket]) -> socket.socket:
@@ -102,9 +120,10 @@ class Agent:
         )
         self._streams = Streams(credentials, engine, self.runner.known, Reach(engine, self.runner.known, NoSandboxes()))
         self._images = Images(engine)
+        self._examiner = Examiner(NoWays(), NoNetwork(), self.runner)
         self.session = Session(
-            credentials, managers, self.runner, self.outbox, self._streams, self._images, lambda: self.description,
-            elsewhere=lambda: self.elsewhere,
+            credentials, managers, self.runner, self.outbox, self._streams, self._images, self._examiner,
+            lambda: self.description, elsewhere=lambda: self.elsewhere,
         )  # fmt: skip
 
     @asynccontextmanager
@@ -114,6 +133,7 @@ class Agent:
             self.session.run(),
             self._streams.run(),
             self._images.run(),
+            self._examiner.run(),
             self.journal.run(self.runner.entry),
         )
         tasks = [asyncio.create_task(each) for each in work]
@@ -353,6 +373,14 @@ async def test_images_are_looked_up_and_what_stands_in_the_way_is_told(agent: Ag
     answer = await session.hear(ImagesResolved)
     assert (answer.id, answer.digests) == ("q1", {})
     assert answer.problems == dict.fromkeys(("web:1", "db:1"), "the engine is not connected")
+
+
+async def test_a_node_is_examined_when_a_manager_asks(agent: Agent, manager: ToyManager) -> None:
+    session = await manager.welcomed()
+    await session.say(Examine("e1", (Target("n2", "10.0.0.2"),), 5.0))
+    answer = await session.hear(Examined)
+    probed = (Probed(Target("n2", "10.0.0.2"), 1500, answerer="n2"),)
+    assert answer == Examined("e1", NodeReport("eth0", 1500, 1500, probed, deaf="nobody listens here"))
 
 
 async def test_a_manager_hears_when_names_and_ports_have_let_go_of_what_leaves(

@@ -1,0 +1,116 @@
+"""Examines this node and the ways from it to others, when a manager asks for it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from agent.network.survey import Survey
+from cluster.errors import StackyardError
+from cluster.examination import NodeReport, Probed, Target
+from cluster.protocol import Examine, Examined
+
+log = logging.getLogger(__name__)
+
+LEAVING = 1.0
+"""Seconds after which what nothing accounts for is not only on its way out."""
+CLEANING = 2.0
+"""Seconds within which what nothing accounts for is to be gone once its removal was asked for."""
+
+
+class Ways(Protocol):
+    """What is asked of the probes (agent.network.probes.Probes)."""
+
+    deaf: str
+
+    async def run(self) -> None: ...
+    async def send(self, targets: Iterable[Target], needed: int) -> list[Probed]: ...
+
+
+class Kernel(Protocol):
+    """What is asked of the wiring."""
+
+    async def survey(self, tasks: Collection[str]) -> Survey: ...
+
+
+class Tasks(Protocol):
+    """What is asked of the runner."""
+
+    @property
+    def accounted(self) -> frozenset[str] | None: ...
+    def clean_again(self) -> None: ...
+
+
+class Examiner:
+    """Answers managers. `run` is its life; `ask` may be called at any time from the same loop."""
+
+    def __init__(self, ways: Ways, kernel: Kernel, tasks: Tasks) -> None:
+        self._ways, self._kernel, self._tasks = ways, kernel, tasks
+        self._asked: asyncio.Queue[Examine] = asyncio.Queue()
+        self._answers: asyncio.Queue[Examined] = asyncio.Queue()
+
+    def ask(self, wanted: Examine) -> None:
+        """Have the node examined."""
+        self._asked.put_nowait(wanted)
+
+    async def take(self) -> Examined:
+        """Wait for the next answer; one to a manager that has gone since means nothing to another."""
+        return await self._answers.get()
+
+    async def run(self) -> None:
+        """Answer the probes of other nodes, and examine what is asked for, for ever."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._ways.run())
+            while True:
+                wanted = await self._asked.get()
+                group.create_task(self._answer(wanted), name="examination")
+
+    async def _answer(self, wanted: Examine) -> None:
+        try:
+            async with asyncio.timeout(wanted.seconds):
+                answer = Examined(wanted.id, await self.examine(wanted.targets))
+        except TimeoutError:
+            answer = Examined(wanted.id, problem=f"it was not done with it within {wanted.seconds:g} s")
+        except (StackyardError, OSError) as error:
+            answer = Examined(wanted.id, problem=str(error))
+        self._answers.put_nowait(answer)
+
+    async def examine(self, targets: Sequence[Target]) -> NodeReport:
+        """Examine this node and the ways to those others."""
+        sending = asyncio.create_task(self._ways.send(targets, (await self._survey()).needed))
+        try:
+            stale = await self._stale()
+            if stale:
+                self._tasks.clean_again()
+                await asyncio.sleep(CLEANING)
+            after = await self._survey()
+            probed = await sending
+        finally:
+            sending.cancel()
+        return NodeReport(
+            link=after.link,
+            mtu=after.mtu,
+            needed=after.needed,
+            probed=tuple(probed),
+            deaf=self._ways.deaf,
+            stale=tuple(name for name in stale if name in after.stale),
+            removed=tuple(name for name in stale if name not in after.stale),
+            foreign=after.foreign,
+        )
+
+    async def _stale(self) -> tuple[str, ...]:
+        """Name what nothing accounts for, and is not only on its way out."""
+        first = await self._survey()
+        if not first.stale:
+            return ()
+        await asyncio.sleep(LEAVING)
+        second = await self._survey()
+        return tuple(name for name in first.stale if name in second.stale)
+
+    async def _survey(self) -> Survey:
+        accounted = self._tasks.accounted
+        survey = await self._kernel.survey(accounted or ())
+        return replace(survey, stale=()) if accounted is None else survey

@@ -1,0 +1,253 @@
+"""Probes between nodes: answers those of others for as long as the agent runs, and sends some when asked to.
+
+Probes come in by a VXLAN link in a namespace without a name, that lives by the sockets opened in it: with the agent it
+goes, and nothing is to be cleaned up. What is sent leaves from the node's own namespace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from agent.network import netlink
+from agent.network.netlink_socket import Netlink
+from agent.network.plan import VXLAN_PORT
+from agent.network.probe_packets import (
+    ETHERTYPE,
+    PROBE_VNI,
+    SMALLEST,
+    Answer,
+    Ask,
+    packet,
+    read_answer,
+    read_ask,
+    sizes_between,
+    write_answer,
+    write_ask,
+)
+from cluster.errors import StackyardError
+from cluster.examination import Probed, Target
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+WAITS = (0.5, 1.0, 2.0)
+"""Seconds that answers are waited for before what is unanswered is sent again, and at last given up."""
+
+_LINK, _INDEX, _LINK_MTU = "probes", 2, 1400
+_BURST = 32
+_AGAIN = 5.0
+_MTU_DISCOVER = {socket.AF_INET: (socket.IPPROTO_IP, 10), socket.AF_INET6: (socket.IPPROTO_IPV6, 23)}
+_DO_NOT_CUT = 3  # IP_PMTUDISC_PROBE: and do not go by what was learnt of the path before
+_LARGEST = 65536
+
+
+class Places(Protocol):
+    """Where sockets can be opened (agent.network.wiring.Wiring)."""
+
+    async def at_home(self, work: Callable[[], T]) -> T: ...
+    async def apart(self, work: Callable[[Netlink, int], T]) -> T: ...
+
+
+@dataclass(slots=True)
+class _Way:
+    """The probes to one target, as they are answered."""
+
+    target: Target
+    tried: set[int] = field(default_factory=set)
+    passed: set[int] = field(default_factory=set)
+    refused: str = ""
+    answerer: str = ""
+    ahead: float = 0.0
+    give: float = float("inf")
+
+    @property
+    def between(self) -> tuple[int, int]:
+        """The largest size that passed, and the least above it that did not."""
+        passed = max(self.passed)
+        return passed, min(size for size in self.tried if size > passed)
+
+    def heard(self, answer: Answer, sent: float, came: float) -> None:
+        self.passed.add(answer.size)
+        self.answerer = answer.node
+        way, there = came - sent, (answer.came_at + answer.left_at) / 2
+        if way / 2 < self.give:  # the quickest answer tells the time best
+            self.give, self.ahead = way / 2, there - (sent + came) / 2
+
+    def as_told(self) -> Probed:
+        passed = max(self.passed, default=0)
+        give = self.give if passed else 0.0
+        return Probed(self.target, passed, self.refused, self.answerer, round(self.ahead, 4), round(give, 4))
+
+
+class Probes:
+    """Answers and sends probes of one node. `run` is its life."""
+
+    def __init__(self, node: str, address: str, places: Places) -> None:
+        self._node, self._address, self._places = node, address, places
+        self._family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self.deaf = "the agent has only just started"
+        """Why this node does not answer probes; "" if it does."""
+
+    async def run(self) -> None:
+        """Answer what comes, for ever."""
+        loop = asyncio.get_running_loop()
+        sender = await self._places.at_home(self._open_raw)
+        try:
+            heard = await self._listening()
+            try:
+                loop.add_reader(heard, self._serve, heard, sender)
+                await asyncio.Event().wait()
+            finally:
+                loop.remove_reader(heard)
+                heard.close()
+        finally:
+            sender.close()
+
+    async def _listening(self) -> socket.socket:
+        while True:
+            try:
+                heard = await self._places.apart(self._open_link)
+            except (StackyardError, OSError) as error:
+                # An agent that has just ended still has the number, until the kernel gets to it.
+                self.deaf = f"it cannot listen on UDP port {VXLAN_PORT}: {error}"
+                log.info("probes of other nodes cannot be answered yet: %s", error)
+                await asyncio.sleep(_AGAIN)
+            else:
+                self.deaf = ""
+                return heard
+
+    def _open_link(self, home: Netlink, namespace: int) -> socket.socket:
+        link = netlink.add_vxlan(
+            _INDEX, _LINK, namespace, master=0, vni=PROBE_VNI, local=self._address, port=VXLAN_PORT, mtu=_LINK_MTU
+        )
+        home.send(link)
+        heard = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+        heard.bind((_LINK, ETHERTYPE))
+        return heard
+
+    def _open_raw(self) -> socket.socket:
+        raw = socket.socket(self._family, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.IPPROTO_RAW)
+        if self._family == socket.AF_INET6:
+            raw.setsockopt(socket.IPPROTO_IPV6, 36, 1)  # IPV6_HDRINCL
+        return raw
+
+    def _serve(self, heard: socket.socket, sender: socket.socket) -> None:
+        for _ in range(_BURST):
+            try:
+                ask = read_ask(heard.recv(_LARGEST))
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                log.warning("a probe was lost: %s", error)
+                return
+            if ask is None or (":" in ask.address) != (":" in self._address):
+                continue
+            now = time.time()
+            payload = write_answer(Answer(ask.ident, ask.size, self._node, now, now))
+            try:
+                sender.sendto(packet(self._address, ask.address, ask.port, payload), (ask.address, 0))
+            except OSError as error:
+                log.debug("the answer to a probe was not taken: %s", error)
+
+    async def send(self, targets: Iterable[Target], needed: int) -> list[Probed]:
+        """Probe the ways to all targets at once, by small packets and by ones of the size `needed`.
+
+        Where those do not pass, it is found out to a few bytes which do. Takes 4 s at most, and 3 s more for that.
+        """
+        ways = [_Way(target) for target in targets]
+        if not ways:
+            return []
+        sending = await self._places.at_home(self._open_sender)
+        try:
+            talk = _Talk(sending, self._address)
+            await talk.probe({id(way): [SMALLEST, max(SMALLEST, needed)] for way in ways}, ways, WAITS)
+            for _ in range(2):
+                narrow = [way for way in ways if way.passed and needed not in way.passed]
+                await talk.probe({id(way): sizes_between(*way.between) for way in narrow}, narrow, WAITS[:2])
+            return [way.as_told() for way in ways]
+        finally:
+            sending.close()
+
+    def _open_sender(self) -> socket.socket:
+        sending = socket.socket(self._family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        sending.bind((self._address, 0))
+        sending.setsockopt(*_MTU_DISCOVER[self._family], _DO_NOT_CUT)
+        return sending
+
+
+class _Talk:
+    """Sends probes from one socket and hears their answers."""
+
+    def __init__(self, sending: socket.socket, address: str) -> None:
+        self._sending = sending
+        self._address, self._port = address, sending.getsockname()[1]
+        self._ident = secrets.token_bytes(6)
+        self._ways: dict[bytes, _Way] = {}
+        self._sent: dict[tuple[bytes, int], float] = {}
+        self._complete = asyncio.Event()
+
+    async def probe(self, sizes: dict[int, list[int]], ways: Sequence[_Way], waits: Sequence[float]) -> None:
+        """Send each way (by its id) probes of these sizes; again what is unanswered, as often as there are waits."""
+        loop = asyncio.get_running_loop()
+        self._ways = {self._ident + number.to_bytes(2, "big"): way for number, way in enumerate(ways)}
+        loop.add_reader(self._sending, self._hear)
+        try:
+            for wait in waits:
+                self._sent = {
+                    (ident, size): 0.0
+                    for ident, way in self._ways.items()
+                    for size in sizes[id(way)]
+                    if size not in way.passed
+                }
+                for ident, size in tuple(self._sent):
+                    self._send(ident, size)
+                if not self._sent:
+                    return
+                self._complete.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(wait):
+                        await self._complete.wait()
+        finally:
+            loop.remove_reader(self._sending)
+
+    def _send(self, ident: bytes, size: int) -> None:
+        way = self._ways[ident]
+        way.tried.add(size)
+        address = way.target.address
+        self._sent[ident, size] = time.time()
+        try:
+            self._sending.sendto(write_ask(Ask(ident, size, self._address, self._port), address), (address, VXLAN_PORT))
+        except BlockingIOError:
+            return  # the next turn sends it again
+        except OSError as error:
+            if error.errno != errno.EMSGSIZE:  # that a link takes less is told by what passes
+                way.refused = os.strerror(error.errno or 0)
+            del self._sent[ident, size]
+
+    def _hear(self) -> None:
+        while True:
+            try:
+                answer = read_answer(self._sending.recv(_LARGEST))
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError:
+                continue  # what routers say of a probe; it stays unanswered
+            way = None if answer is None else self._ways.get(answer.ident)
+            if answer is None or way is None:
+                continue
+            sent = self._sent.pop((answer.ident, answer.size), None)
+            if sent is not None:
+                way.heard(answer, sent, time.time())
+        if not self._sent:
+            self._complete.set()

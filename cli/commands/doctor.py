@@ -1,0 +1,48 @@
+"""`stack doctor`."""
+
+from __future__ import annotations
+
+import click
+
+from cli.commands.session import connect
+from cli.output import Form, format_option, table
+from cluster.examination import Diagnosis
+
+
+@click.command()
+@format_option
+def doctor(form: Form) -> None:
+    """Examine the network of all nodes, and say what is wrong with it and what mends it.
+
+    \b
+    Every node probes the way to every other: UDP port 4789, the size of packets that pass uncut, the clocks. It looks
+    for numbers and addresses that two have, and for namespaces and links that are left over, which it removes.
+
+    The exit code is 0 when all is well, 1 when something is not.
+
+    \b
+    Example:
+      $ stack doctor
+      WHERE     WHAT                                                    REMEDY
+      n1 -> n2  packets to UDP port 4789 of 10.0.0.2 are not answered   Nobody is answered by n2: let UDP port ...
+    """
+    with connect() as client:
+        found = client.doctor()
+    if form == "json":
+        import msgspec
+
+        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
+    else:
+        click.echo(in_words(found))
+    if any(not finding.mended for finding in found.findings):
+        raise SystemExit(1)
+
+
+def in_words(found: Diagnosis) -> str:
+    nodes = "1 node" if found.nodes == 1 else f"{found.nodes} nodes"
+    looked = f"{nodes} and {found.ways} ways between them were examined"
+    wrong = sum(not finding.mended for finding in found.findings)
+    told = "nothing is wrong" if not wrong else "1 thing is wrong" if wrong == 1 else f"{wrong} things are wrong"
+    rows = [["WHERE", "WHAT", "REMEDY"]]
+    rows += [[one.about, one.what, "(done)" if one.mended else one.remedy] for one in found.findings]
+    return (table(rows) + "\n\n" if found.findings else "") + f"{looked}: {told}."

@@ -1,0 +1,86 @@
+"""What a node is asked and tells when a cluster's network is examined, and what is found by it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A node to send probes to, by its id and its address between nodes."""
+
+    node: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExaminationRequest:
+    """What one manager asks of another: to have its nodes examined, with the ways to these."""
+
+    targets: tuple[Target, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """What became of the probes to a target. Sizes are of whole IP packets that may not be cut to pieces, in bytes.
+
+    `passed` is the largest that was answered, 0 if none. `refused` is what this node's own kernel said to sending,
+    `answerer` the node that answered. Its clock is `ahead` of this node's by so many seconds, give or take `give`.
+    """
+
+    target: Target
+    passed: int = 0
+    refused: str = ""
+    answerer: str = ""
+    ahead: float = 0.0
+    give: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A VXLAN link of somebody else that takes packets from the same UDP port."""
+
+    link: str
+    vni: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReport:
+    """What a node found when it examined itself and the ways to other nodes.
+
+    `link` carries its address between nodes and takes packets of `mtu` bytes; `needed` is the size of the largest that
+    its networks send there. `deaf` tells why it cannot answer others' probes. `stale` are namespaces and links that
+    nothing accounts for and that stay though they were to be removed, `removed` those that it has just removed.
+    """
+
+    link: str
+    mtu: int
+    needed: int
+    probed: tuple[Probed, ...] = ()
+    deaf: str = ""
+    stale: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    foreign: tuple[Foreign, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong, or that was put right (`mended`), with what a person can do about it.
+
+    `kind` is a word for programs, `about` what it is about: a node, a way such as `n1 -> n2`, a network.
+    """
+
+    kind: str
+    about: str
+    what: str
+    remedy: str = ""
+    mended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What was looked at and what was found; `ways` between nodes count each direction."""
+
+    nodes: int
+    ways: int
+    findings: tuple[Finding, ...] = ()
