@@ -133,7 +133,9 @@ class Network:
                 link = links.get(wire.outer_index)
                 if link is None or link.name != wire.outer:
                     missing.append(wire)
-                elif link.master != BRIDGE_INDEX or not link.locked or rows.get(wire.mac) != wire.outer_index:
+                    continue
+                requests += _fitting(link, wire.mtu)
+                if link.master != BRIDGE_INDEX or not link.locked or rows.get(wire.mac) != wire.outer_index:
                     requests.append(netlink.set_master(wire.outer_index, wire.outer, BRIDGE_INDEX))
                     requests += _port_rules(wire)
             # A sandbox has its name before its links, so one that is made meanwhile is in what is asked for only now.
@@ -224,7 +226,7 @@ class Network:
         """Make bridge and VXLAN link anew, at once, where they are not as wanted; returns what else is to be said."""
         bridge = links.get(BRIDGE_INDEX)
         requests: list[Request] = []
-        if bridge is None or bridge.kind != "bridge" or bridge.mac != wanted.bridge_mac or bridge.mtu != wanted.mtu:
+        if bridge is None or bridge.kind != "bridge" or bridge.mac != wanted.bridge_mac:
             self.netlink.send(
                 netlink.delete_link(BRIDGE),
                 netlink.add_bridge(BRIDGE_INDEX, BRIDGE, wanted.bridge_mac, wanted.mtu),
@@ -232,11 +234,13 @@ class Network:
             for index, link in links.items():
                 if link.master == BRIDGE_INDEX:
                     links[index] = Link(link.index, link.name, link.up, link.mtu, link.mac, 0, link.kind, link.vxlan)
-        elif not bridge.up:
-            requests.append(netlink.link_up(BRIDGE_INDEX, BRIDGE))
+        else:
+            requests += _fitting(bridge, wanted.mtu)
+            if not bridge.up:
+                requests.append(netlink.link_up(BRIDGE_INDEX, BRIDGE))
         vxlan = links.get(VXLAN_INDEX)
         shape = (wanted.vni, wanted.vtep, VXLAN_PORT, False)
-        if vxlan is None or vxlan.vxlan != shape or vxlan.mtu != wanted.mtu or vxlan.master != BRIDGE_INDEX:
+        if vxlan is None or vxlan.vxlan != shape or vxlan.master != BRIDGE_INDEX:
             self.netlink.send(netlink.delete_link(VXLAN))
             self._home.send(
                 netlink.add_vxlan(
@@ -245,8 +249,10 @@ class Network:
                 )
             )  # fmt: skip
             self.netlink.send(netlink.port_flags(VXLAN_INDEX, VXLAN, locked=False))
-        elif not vxlan.up:
-            requests.append(netlink.link_up(VXLAN_INDEX, VXLAN))
+        else:
+            requests += _fitting(vxlan, wanted.mtu)
+            if not vxlan.up:
+                requests.append(netlink.link_up(VXLAN_INDEX, VXLAN))
         return requests
 
     def _read_rows(self) -> dict[str, int]:
@@ -338,14 +344,26 @@ def mend_sandbox(namespaces: Namespaces, task: str, wires: tuple[Wire, ...], net
         os.close(fd)
 
 
+def fit_sandbox(wires: Iterable[Wire]) -> None:
+    """Bring the links of the sandbox that the calling thread is in to their MTU."""
+    inner = Netlink()
+    try:
+        links = inner.links()
+        held = ((links.get(wire.inner_index), wire) for wire in wires)
+        inner.send(*(one for link, wire in held if link is not None for one in _fitting(link, wire.mtu)))
+    finally:
+        inner.close()
+
+
 def wire_node(wire: Wire, home: Netlink, namespace: int, network: Network) -> None:
     """Give the node itself its link into a network; does nothing where all is in place."""
     inner = next((link for link in home.links().values() if link.name == wire.inner), None)
-    if inner is None or inner.mac != wire.mac or inner.mtu != wire.mtu or network.lacks(wire):
+    if inner is None or inner.mac != wire.mac or network.lacks(wire):
         network.detach(wire.outer)
         home.send(netlink.delete_link(wire.inner))
         network.attach(wire, namespace)
         inner = next(link for link in home.links().values() if link.name == wire.inner)
+    home.send(*_fitting(inner, wire.mtu))
     if inner.alias != MARK:
         home.send(netlink.set_alias(inner.index, inner.name, MARK))
     held = {(address, prefix) for index, address, prefix in home.addresses() if index == inner.index}
@@ -379,6 +397,10 @@ def underlay_mtu(home: Netlink, vtep: str) -> int:
             hint="start the agent with --advertise set to an address of this node that the other nodes reach",
         )
     return home.links()[index].mtu
+
+
+def _fitting(link: Link, mtu: int) -> tuple[Request, ...]:
+    return () if link.mtu == mtu else (netlink.set_mtu(link.index, link.name, mtu),)
 
 
 def _port_rules(wire: Wire) -> tuple[Request, ...]:

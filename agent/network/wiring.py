@@ -25,6 +25,7 @@ from agent.network.kernel import (
     NETWORKS,
     SANDBOXES,
     Network,
+    fit_sandbox,
     make_sandbox,
     mend_sandbox,
     remove_network,
@@ -89,6 +90,7 @@ class Wiring:
         self._links_here: socket.socket
         self._rules_here: socket.socket
         self._mtu = 0
+        self._given: tuple[Item, ...] = ()
         self.keeps_source = False
         """Whether tasks here see the address of clients of published ports; known once opened."""
         self.elsewhere: dict[str, str] = {}
@@ -285,6 +287,7 @@ class Wiring:
         await asyncio.shield(job)
 
     def _apply(self, items: tuple[Item, ...], prune: bool) -> None:
+        self._given = items
         wanted = plan(self._node, self._vtep, self._mtu, items, returns=self.keeps_source)
         self._wanted = frozenset(wanted.overlays)
         done: dict[str, Overlay] = {}
@@ -328,6 +331,7 @@ class Wiring:
             if laid is None or task in self._busy:
                 continue  # it went meanwhile, or is being made, and programs itself
             try:
+                self._in_sandbox(task, partial(fit_sandbox, laid))
                 self._in_sandbox(task, partial(self._translate, task, laid))
             except NotFound:
                 continue
@@ -388,8 +392,9 @@ class Wiring:
     def _audit(self, busy: frozenset[str], firewall: bool) -> dict[str, tuple[Wire, ...]]:
         """Mend all that is the network's own; returns the links that sandboxes lack."""
         self._look_elsewhere()
+        self._follow_underlay()
         here = self.sandboxes()
-        settled = {task: laid for task, laid in tuple(self._laid.items()) if task in here - busy}
+        settled = {task: self._fit(task, laid) for task, laid in tuple(self._laid.items()) if task in here - busy}
         lost: set[Wire] = set()
         for overlay in self._plan.overlays.values():
             local = [wire for laid in settled.values() for wire in laid if wire.network == overlay.network]
@@ -408,6 +413,30 @@ class Wiring:
                 let_through(egress.LINKS)
         missing = {task: tuple(wire for wire in laid if wire in lost) for task, laid in settled.items()}
         return {task: wires for task, wires in missing.items() if wires}
+
+    def _follow_underlay(self) -> None:
+        """Take up another MTU of the link between nodes, in place: nothing that is connected is cut."""
+        try:
+            mtu = underlay_mtu(self._home, self._vtep)
+        except Failed as error:
+            log.warning("the MTU of networks stays: %s", error)
+            return
+        if mtu != self._mtu:
+            log.info("packets between nodes have %d bytes now, not %d: networks follow", mtu, self._mtu)
+            self._mtu = mtu
+            self._apply(self._given, prune=False)
+
+    def _fit(self, task: str, laid: tuple[Wire, ...]) -> tuple[Wire, ...]:
+        overlays = self._plan.overlays
+        fitting = tuple(replace(w, mtu=overlays[w.network].mtu) if w.network in overlays else w for w in laid)
+        if fitting != laid:
+            try:
+                self._in_sandbox(task, partial(fit_sandbox, fitting))
+            except NotFound:
+                return laid  # it goes
+            if self._laid.get(task) is laid:
+                self._laid[task] = fitting
+        return fitting
 
     def _audit_table(self, table: str, text: Callable[[], str]) -> None:
         if self._list_table(table) != self._listings.get(table):
