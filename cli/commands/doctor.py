@@ -40,7 +40,8 @@ def doctor(form: Form) -> None:
 
 def in_words(found: Diagnosis) -> str:
     nodes = "1 node" if found.nodes == 1 else f"{found.nodes} nodes"
-    looked = f"{nodes} and {found.ways} ways between them were examined"
+    some = "" if found.ways >= found.nodes * (found.nodes - 1) else " of the"
+    looked = f"{nodes} and {found.ways}{some} ways between them were examined"
     wrong = sum(not finding.mended for finding in found.findings)
     told = "nothing is wrong" if not wrong else "1 thing is wrong" if wrong == 1 else f"{wrong} things are wrong"
     rows = [["WHERE", "WHAT", "REMEDY"]]

@@ -11,13 +11,13 @@ import msgspec
 from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
-from cluster.examination import Diagnosis, ExaminationRequest, Target
+from cluster.examination import Diagnosis, ExaminationRequest, Finding, Target
 from cluster.model.node import Manager, SessionState
 from cluster.protocol import Examined
 from manager.api.bodies import answer, body, takes
 from manager.api.core import Core, ReadyCore
 from manager.api.rules import Permitted
-from manager.decide.diagnosis import diagnose
+from manager.decide.diagnosis import diagnose, shared_addresses
 from manager.sessions.examinations import WITHIN
 
 router = APIRouter(prefix="/v1", tags=["members"])
@@ -56,7 +56,13 @@ async def _examine_all(core: Core) -> Diagnosis:
     own, *theirs = await asyncio.gather(
         core.sessions.examine(targets), *(_by_another(core, manager, targets) for manager in others)
     )
-    return diagnose(core.state, {node: told for each in (*theirs, own) for node, told in each.items()})
+    found = diagnose(core.state, {node: told for each in (*theirs, own) for node, told in each.items()})
+    shared: list[Finding] = []
+    for network in tuple(core.state.networks):
+        if network in core.state.networks:
+            shared += shared_addresses(core.state, network)
+        await asyncio.sleep(0)
+    return replace(found, findings=(*found.findings, *shared))
 
 
 async def _by_another(core: Core, manager: Manager, targets: list[Target]) -> dict[str, Examined]:

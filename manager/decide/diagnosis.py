@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from statistics import median
 
 from cluster.examination import Diagnosis, Finding, NodeReport, Probed
 from cluster.model.node import NodeStatus, SessionState
@@ -108,17 +107,6 @@ def _duplicates(state: ClusterState) -> Iterator[Finding]:
         if len(named) > 1:
             remedy = "Remove and deploy again the stack of one of them."
             yield Finding("duplicate-vni", ", ".join(sorted(named)), f"they share the VXLAN number {vni}", remedy)
-    holders: dict[tuple[str, str], list[str]] = {}
-    for task in state.tasks.values():
-        if not state.has_ended(task):
-            for endpoint in task.endpoints:
-                for address in endpoint.addresses:
-                    holders.setdefault((endpoint.network, address), []).append(task.id)
-    for (ident, address), tasks in sorted(holders.items()):
-        if len(tasks) > 1:
-            name = state.networks[ident].name if ident in state.networks else ident
-            what = f"tasks {', '.join(sorted(tasks))} have the same address {address}"
-            yield Finding("duplicate-address", name, what, "`stack update --force` of their services makes new ones.")
     vteps: dict[str, list[str]] = {}
     for ident, session in state.sessions.items():
         if ident in state.nodes and session.state is SessionState.OPEN:
@@ -127,6 +115,21 @@ def _duplicates(state: ClusterState) -> Iterator[Finding]:
         if len(nodes) > 1:
             remedy = "Start the agents with --advertise, each with the address of its own host."
             yield Finding("duplicate-address", ", ".join(sorted(nodes)), f"they all say to have {address}", remedy)
+
+
+def shared_addresses(state: ClusterState, network: str) -> Iterator[Finding]:
+    """Find addresses that two tasks of a network have. Takes some time where it has thousands of tasks."""
+    holders: dict[str, list[str]] = {}
+    for ident in state.tasks_in.get(network, ()):
+        task = state.tasks[ident]
+        for endpoint in task.endpoints if not state.has_ended(task) else ():
+            for address in endpoint.addresses if endpoint.network == network else ():
+                holders.setdefault(address, []).append(ident)
+    for address, tasks in sorted(holders.items()):
+        if len(tasks) > 1:
+            what = f"tasks {', '.join(sorted(tasks))} have the same address {address}"
+            remedy = "`stack update --force` of their services makes new ones."
+            yield Finding("duplicate-address", state.networks[network].name, what, remedy)
 
 
 def _foreign(state: ClusterState, reports: Mapping[str, NodeReport]) -> Iterator[Finding]:
@@ -188,7 +191,8 @@ def _clocks(ways: list[_Way]) -> Iterator[Finding]:
         # Whoever differs from the most is wrong; the others then no longer differ from it.
         worst = max(sorted(apart), key=lambda node: len({other for other, _ in apart[node]}))
         others = {other for other, _ in apart[worst]}
-        ahead = median(seconds for _, seconds in apart.pop(worst))
+        differs = sorted(seconds for _, seconds in apart.pop(worst))
+        ahead = differs[len(differs) // 2]
         than = next(iter(others)) if len(others) == 1 else f"{len(others)} other nodes"
         what = f"its clock is {abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} that of {than}"
         remedy = f"Have {worst} keep time (chrony, systemd-timesyncd): restarts and certificates go by it."

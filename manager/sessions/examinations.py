@@ -12,8 +12,9 @@ from manager.sessions.session import AgentSession
 
 WITHIN = 30.0
 """Seconds that an agent may take; without trouble it takes a moment, and with the worst of it a third of this."""
-MOST_TARGETS = 200
-"""What an agent is given to probe at a time, which fits in a frame; of more it is some, chosen evenly."""
+PATIENCE = WITHIN + 5.0
+MOST_WAYS, LEAST_TARGETS = 10_000, 8
+"""Ways that are probed at a time in the whole cluster, and how many from each node it always is."""
 
 
 class Examinations:
@@ -40,7 +41,7 @@ class Examinations:
         self._asked[ident] = (session.node, arrival)
         try:
             session.send(Examine(ident, targets, WITHIN))
-            async with asyncio.timeout(WITHIN + 5.0):
+            async with asyncio.timeout(PATIENCE):
                 return await arrival
         except TimeoutError:
             return Examined(ident, problem="its agent did not answer")
@@ -52,4 +53,4 @@ def _others(ordered: Sequence[Target], node: str) -> tuple[Target, ...]:
     """Give the targets that come after a node, in a circle: so each is probed by as many as any other."""
     after = [target for target in ordered if target.node > node]
     before = [target for target in ordered if target.node < node]
-    return tuple([*after, *before][:MOST_TARGETS])
+    return tuple([*after, *before][: max(LEAST_TARGETS, MOST_WAYS // len(ordered))])

@@ -10,11 +10,14 @@ from datetime import datetime
 import aiohttp
 
 from cluster.channel import OpenChannel
+from cluster.examination import NodeReport, Probed
 from cluster.model.task import Desired, Task, TaskState, TaskStatus
 from cluster.protocol import (
     STDOUT,
     STREAM_END,
     Beat,
+    Examine,
+    Examined,
     ImagesResolved,
     LogsRequest,
     OpenStream,
@@ -43,6 +46,8 @@ class ObedientAgent(ToyAgent):
         self.log = b"hello\nworld\n"
         self.follows = True
         self.digests: dict[str, str] = {}
+        self.passes = 1500
+        """The size of the largest packets that its probes find to pass."""
         self.channels = 0
         """Those that are open."""
         self._client = client
@@ -61,6 +66,9 @@ class ObedientAgent(ToyAgent):
                     known = {image: self.digests[image] for image in message.images if image in self.digests}
                     problems = {image: "no such image" for image in message.images if image not in known}
                     await self.say(ImagesResolved(message.id, known, problems))
+                elif isinstance(message, Examine):
+                    probed = tuple(Probed(target, self.passes, answerer=target.node) for target in message.targets)
+                    await self.say(Examined(message.id, NodeReport("eth0", 1500, 1500, probed)))
                 elif isinstance(message, OpenStream):
                     streams.create_task(self._serve(message.ticket, message.request))
                 elif isinstance(message, OpenChannel):
@@ -131,13 +139,14 @@ async def obedient(
     name: str = "n1",
     outcome: Outcome = lambda task: TaskState.RUNNING,
     joined: Joined | None = None,
+    address: str = "127.0.0.1",
 ) -> AsyncIterator[ObedientAgent]:
     """A node that has joined, or `joined` before, with its agent at work until the end of the block."""
     joined = joined or await manager.join(name)
     client = manager.node(joined)
     async with client.http.ws_connect(f"{manager.base}/v1/agent/session", max_msg_size=1 << 20) as socket:
         agent = ObedientAgent(socket, joined.id, client, outcome)
-        await agent.hello()
+        await agent.hello(address)
         await agent.hear(Welcome)
         await agent.say(Beat())
         agent.beat()
