@@ -105,7 +105,7 @@ class ClusterState:
         self.occupied: dict[str, set[int]] = {}
         self.holders: dict[str, set[tuple[str, str]]] = {}  # by network: owner and address of each claim
         self.vnis: set[int] = set()
-        self.newest: dict[str, tuple[int, int]] = {}  # by "vni", "subnet", port/PROTOCOL, NETWORK/VERSION
+        self.newest: dict[str, tuple[int, int]] = {}  # by "vni", subnet/VERSION, port/PROTOCOL, NETWORK/VERSION
         self.roster = Roster(self)
         self._records: dict[str, Record] = {}
         self._revisions: dict[str, int] = {}
@@ -494,7 +494,8 @@ class ClusterState:
                 protocol, _, text = claim.name.partition("/")
                 self._note_newest(f"port/{protocol}", key, int(text))
             elif claim.kind == "subnet":
-                self._note_newest("subnet", key, int(ipaddress.ip_network(claim.name).network_address))
+                subnet = ipaddress.ip_network(claim.name)
+                self._note_newest(f"subnet/{subnet.version}", key, int(subnet.network_address))
 
     def _note_newest(self, series: str, key: str, number: int) -> None:
         newest = (self._revisions.get(key, 0), number)

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 
 from agent.network import guard, netlink, returns
-from agent.network.namespaces import Namespaces, write_sysctl
+from agent.network.namespaces import Namespaces, read_sysctl, write_sysctl
 from agent.network.netlink import Link, Request
 from agent.network.netlink_socket import NETLINK_NETFILTER, Netlink, NetlinkError
 from agent.network.nftmessages import get_generation, read_generation
@@ -364,6 +364,8 @@ def wire_node(wire: Wire, home: Netlink, namespace: int, network: Network) -> No
         network.attach(wire, namespace)
         inner = next(link for link in home.links().values() if link.name == wire.inner)
     home.send(*_fitting(inner, wire.mtu))
+    if wire.has_ipv6:
+        _forward_ipv6(home, wire.inner)
     if inner.alias != MARK:
         home.send(netlink.set_alias(inner.index, inner.name, MARK))
     held = {(address, prefix) for index, address, prefix in home.addresses() if index == inner.index}
@@ -376,8 +378,21 @@ def wire_node(wire: Wire, home: Netlink, namespace: int, network: Network) -> No
     write_sysctl("ipv4/ip_forward", "1")
     if wire.network == INGRESS:
         write_sysctl(f"ipv4/conf/{wire.inner}/route_localnet", "1")
-    if wire.has_ipv6:
+
+
+def _forward_ipv6(home: Netlink, link: str) -> None:
+    """Let the node forward, and a link of ours have the addresses that it is given and no others.
+
+    A host that forwards passes over what routers advertise, and with that loses its own default route, unless it is
+    told on each link not to.
+    """
+    if read_sysctl("ipv6/conf/all/forwarding") == "0":
+        for other in home.links().values():
+            if read_sysctl(f"ipv6/conf/{other.name}/accept_ra") == "1":
+                write_sysctl(f"ipv6/conf/{other.name}/accept_ra", "2", optional=True)
         write_sysctl("ipv6/conf/all/forwarding", "1")
+    write_sysctl(f"ipv6/conf/{link}/accept_ra", "0")
+    write_sysctl(f"ipv6/conf/{link}/disable_ipv6", "0")
 
 
 def remove_stale_links(home: Netlink, kept: Collection[str]) -> None:

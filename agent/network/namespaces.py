@@ -178,3 +178,11 @@ def write_sysctl(name: str, value: str, *, optional: bool = False) -> None:
         os.write(fd, value.encode())
     finally:
         os.close(fd)
+
+
+def read_sysctl(name: str) -> str:
+    """Read a network sysctl of the calling thread's namespace, "" where there is none."""
+    try:
+        return Path("/proc/sys/net/" + name).read_text().strip()
+    except OSError:
+        return ""

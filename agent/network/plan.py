@@ -91,10 +91,13 @@ class Plan:
     services: dict[str, Services] = field(default_factory=dict)
 
 
-def plan(node: str, vtep: str, underlay_mtu: int, items: Iterable[Item], *, returns: bool = True) -> Plan:
+def plan(
+    node: str, vtep: str, underlay_mtu: int, items: Iterable[Item], *, returns: bool = True, ipv6: bool = True
+) -> Plan:
     """Work out everything that the items ask of this node, whose packets between nodes leave from `vtep`.
 
-    `returns` tells whether its kernel can send answers back to the node that they came by.
+    `returns` tells whether its kernel can send answers back to the node that they came by. Without `ipv6` its kernel
+    knows no such addresses, and networks have none here.
     """
     networks: dict[str, NetworkItem] = {}
     peers: dict[str, list[PeerItem]] = {}
@@ -104,7 +107,7 @@ def plan(node: str, vtep: str, underlay_mtu: int, items: Iterable[Item], *, retu
     for item in items:
         match item:
             case NetworkItem():
-                networks[item.network.id] = item
+                networks[item.network.id] = item if ipv6 else _without_ipv6(item)
             case PeerItem():
                 peers.setdefault(item.network, []).append(item)
             case VipItem():
@@ -170,14 +173,20 @@ def _overlay(
     network = item.network
     remote = [peer for peer in peers if peer.node != node]
     mtu = _mtu(network, vtep, underlay_mtu)
+    ipv6 = any(":" in subnet for subnet in network.subnets)
     overlay = Overlay(
         network.id, network.vni, mtu, vtep, network.subnets,
         {peer.mac: peer.vtep for peer in remote},
-        {_canonical(address): peer.mac for peer in remote for address in peer.addresses},
+        {_canonical(address): peer.mac for peer in remote for address in peer.addresses if ipv6 or ":" not in address},
         gateways=() if network.internal or network.id == INGRESS else tuple(map(network.gateway_of, network.subnets)),
         gate=str(ipaddress.ip_network(network.subnets[0])[1]) if returns and network.id == INGRESS else "",
     )  # fmt: skip
     return replace(overlay, node=_node_wire(network, item.node_addresses or overlay.gateways, mtu))
+
+
+def _without_ipv6(item: NetworkItem) -> NetworkItem:
+    subnets = tuple(subnet for subnet in item.network.subnets if ":" not in subnet)
+    return replace(item, network=replace(item.network, subnets=subnets))
 
 
 def _node_wire(network: Network, addresses: tuple[str, ...], mtu: int) -> Wire | None:
@@ -205,6 +214,8 @@ def _with_prefixes(addresses: Iterable[str], subnets: Iterable[str], network: st
     found = []
     for text in addresses:
         address = ipaddress.ip_address(text)
+        if address.version == 6 and all(subnet.version == 4 for subnet in ranges):
+            continue  # on a node that knows no such addresses
         holder = next((subnet for subnet in ranges if address in subnet), None)
         if holder is None:
             raise Failed(

@@ -1,4 +1,4 @@
-"""The subnets that this host reaches otherwise than by our networks: none of those may take their addresses. Pure.
+"""The subnets that this host reaches otherwise than by our networks: none of those may take their addresses.
 
 Docker's bridges count like any other link: a network with the same addresses would cut their containers off.
 """
@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from agent.network.netlink import AF_INET, AF_INET6, DUMP, Request, attributes
+from agent.network.netlink_socket import Netlink
 from agent.network.plan import NODE_LINKS
 from cluster.protocol import MOST_ROUTES
 
@@ -31,6 +32,12 @@ class Route:
 
     subnet: Subnet
     link: int
+
+
+def look_elsewhere(home: Netlink) -> dict[str, str]:
+    """Read the host's routes, by a socket of its namespace, and say what managers are to be told."""
+    found = (read_route(body) for family in (AF_INET, AF_INET6) for body in home.dump(list_routes(family)))
+    return subnets_elsewhere(filter(None, found), {index: link.name for index, link in home.links().items()})
 
 
 def list_routes(family: int) -> Request:

@@ -33,13 +33,12 @@ from agent.network.kernel import (
     underlay_mtu,
     wire_node,
 )  # fmt: skip
-from agent.network.namespaces import Namespaces, namespace_of
-from agent.network.netlink import AF_INET, AF_INET6
+from agent.network.namespaces import Namespaces, namespace_of, read_sysctl
 from agent.network.netlink_socket import NETLINK_NETFILTER, Netlink
 from agent.network.nft import Nftables
 from agent.network.plan import Overlay, Plan, Wire, node_link, outer_name, plan, wires
 from agent.network.ports import TABLE, Rules, changes, forget, udp_backends, whole
-from agent.network.routes import list_routes, read_route, subnets_elsewhere
+from agent.network.routes import look_elsewhere
 from agent.network.survey import Survey, survey
 from agent.network.translation import Translation
 from agent.network.watch import LINKS, RULES, Watch, listener
@@ -91,6 +90,7 @@ class Wiring:
         self._rules_here: socket.socket
         self._mtu = 0
         self._given: tuple[Item, ...] = ()
+        self._ipv6 = True
         self.keeps_source = False
         """Whether tasks here see the address of clients of published ports; known once opened."""
         self.elsewhere: dict[str, str] = {}
@@ -115,7 +115,10 @@ class Wiring:
         self._links_here = self._opened.enter_context(listener(socket.NETLINK_ROUTE, LINKS))
         self._rules_here = self._opened.enter_context(listener(NETLINK_NETFILTER, RULES))
         self._mtu = underlay_mtu(self._home, self._vtep)
-        self._look_elsewhere()
+        self.elsewhere = look_elsewhere(self._home)
+        self._ipv6 = bool(read_sysctl("ipv6/conf/all/forwarding"))
+        if not self._ipv6:
+            log.warning("this kernel knows no IPv6: containers here have no such addresses, and reach none")
         try:
             self._nft.run(ports.PROBE)
         except Failed as error:
@@ -288,7 +291,7 @@ class Wiring:
 
     def _apply(self, items: tuple[Item, ...], prune: bool) -> None:
         self._given = items
-        wanted = plan(self._node, self._vtep, self._mtu, items, returns=self.keeps_source)
+        wanted = plan(self._node, self._vtep, self._mtu, items, returns=self.keeps_source, ipv6=self._ipv6)
         self._wanted = frozenset(wanted.overlays)
         done: dict[str, Overlay] = {}
         refused: list[StackyardError | OSError] = []
@@ -391,7 +394,7 @@ class Wiring:
 
     def _audit(self, busy: frozenset[str], firewall: bool) -> dict[str, tuple[Wire, ...]]:
         """Mend all that is the network's own; returns the links that sandboxes lack."""
-        self._look_elsewhere()
+        self.elsewhere = look_elsewhere(self._home)
         self._follow_underlay()
         here = self.sandboxes()
         settled = {task: self._fit(task, laid) for task, laid in tuple(self._laid.items()) if task in here - busy}
@@ -447,14 +450,9 @@ class Wiring:
         self._nft.run(text)
         self._listings[table] = self._list_table(table)
 
-    def _look_elsewhere(self) -> None:
-        found = (read_route(body) for family in (AF_INET, AF_INET6) for body in self._home.dump(list_routes(family)))
-        names = {index: link.name for index, link in self._home.links().items()}
-        self.elsewhere = subnets_elsewhere(filter(None, found), names)
-
     def _glance(self) -> None:
         """Look at what the kernel tells nobody of: rules in sandboxes and networks, names of namespaces, routes."""
-        self._look_elsewhere()
+        self.elsewhere = look_elsewhere(self._home)
         self._translation.audit()
         for overlay in tuple(self._plan.overlays.values()):
             network = self._networks[overlay.network]

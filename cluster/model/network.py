@@ -14,7 +14,8 @@ INGRESS = "ingress"
 class NetworkSpec:
     """A network of a stack as asked for. `name` is the full name; an external one must be there already.
 
-    `gateways` are addresses within `subnets`; a subnet without one has the usual one.
+    `gateways` are addresses within `subnets`; a subnet without one has the usual one. With `ipv6` it has IPv6
+    addresses besides IPv4 ones, of a subnet of the cluster's own unless one is asked for.
     """
 
     key: str
@@ -26,6 +27,7 @@ class NetworkSpec:
     labels: dict[str, str] = field(default_factory=dict)
     gateways: tuple[str, ...] = ()
     encrypted: bool = False
+    ipv6: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,4 +89,6 @@ def network_id(stack_uid: str, spec: NetworkSpec) -> str:
     identity = "/".join((stack_uid, spec.key, *sorted(spec.subnets), *(f"by {way}" for way in sorted(spec.gateways))))
     if spec.encrypted:
         identity += "/encrypted"
+    if spec.ipv6 and not any(":" in subnet for subnet in spec.subnets):
+        identity += "/ipv6"
     return hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()[:25]

@@ -21,6 +21,9 @@ from manager.picture import ClusterState, claim_key
 
 FIRST_VNI, LAST_VNI = 4097, 2**24 - 1
 
+_IPV6_PREFIX = 64
+"""What IPv6 expects of a link's subnet, and of which a pool has 65,536."""
+
 
 class NoRoom(Exception):
     """Nothing is left of what was asked for, or what was asked for cannot be had; the text says so to people.
@@ -96,13 +99,16 @@ class NetworkAllocator:
         if INGRESS not in state.networks:
             self._used.append((INGRESS, ipaddress.ip_network(cluster.ingress_subnet)))
         self._vnis = _in_turn(FIRST_VNI, LAST_VNI, state.vnis, state.newest.get("vni"))
-        self._newest_subnet = state.newest.get("subnet")
+        self._newest = {version: state.newest.get(f"subnet/{version}") for version in (4, 6)}
 
     def network(self, stack_uid: str, spec: NetworkSpec) -> tuple[Network, list[Claim]]:
         """Make the record of a stack's network. Raises NoRoom."""
         subnets = [self._asked_for(spec, text) for text in spec.subnets]
-        if not subnets:
-            subnets.append(self._next_subnet(spec.name, self._cluster.subnet_prefix))
+        versions = {subnet.version for subnet in subnets}
+        if 4 not in versions:
+            subnets.insert(0, self._next_subnet(spec.name, self._cluster.address_pool, self._cluster.subnet_prefix))
+        if spec.ipv6 and 6 not in versions:
+            subnets.append(self._next_subnet(spec.name, self._cluster.ipv6_pool, _IPV6_PREFIX))
         plain = Network(network_id(stack_uid, spec), spec.name, stack_uid, spec.key, 0, ())
         return self._made(
             replace(plain, internal=spec.internal, mtu=spec.mtu, gateways=spec.gateways, encrypted=spec.encrypted),
@@ -110,13 +116,19 @@ class NetworkAllocator:
         )
 
     def ingress(self) -> tuple[Network, list[Claim]]:
-        """Make the one network of published ports, elsewhere in the address pool where its usual subnet is in use."""
+        """Make the one network of published ports, elsewhere in the address pool where its usual subnet is in use.
+
+        It has IPv6 addresses where a node has any.
+        """
         subnet = ipaddress.ip_network(self._cluster.ingress_subnet)
         others = [used for name, used in self._used if name != INGRESS]
         routes = within(ipaddress.ip_network(self._cluster.address_pool), self._routes())
         if clash(subnet, routes) is not None or any(subnet.overlaps(used) for used in others):
-            subnet = self._next_subnet(INGRESS, subnet.prefixlen)
-        return self._made(Network(INGRESS, INGRESS, "", INGRESS, 0, ()), [subnet])
+            subnet = self._next_subnet(INGRESS, self._cluster.address_pool, subnet.prefixlen)
+        subnets = [subnet]
+        if any(route.subnet.version == 6 for route in self._routes()):
+            subnets.append(self._next_subnet(INGRESS, self._cluster.ipv6_pool, _IPV6_PREFIX))
+        return self._made(Network(INGRESS, INGRESS, "", INGRESS, 0, ()), subnets)
 
     def _made(self, network: Network, subnets: list[Subnet]) -> tuple[Network, list[Claim]]:
         vni = next(self._vnis, None)
@@ -155,27 +167,28 @@ class NetworkAllocator:
             raise problem
         return subnet
 
-    def _next_subnet(self, name: str, prefix: int) -> Subnet:
-        pool = ipaddress.ip_network(self._cluster.address_pool)
+    def _next_subnet(self, name: str, pool_text: str, prefix: int) -> Subnet:
+        pool = ipaddress.ip_network(pool_text)
         routes = within(pool, self._routes())
         size = 1 << (pool.max_prefixlen - prefix)
         first, last = int(pool.network_address), int(pool.broadcast_address)
-        for place in _in_turn(0, (last - first) // size, set(), self._last_place(first, last, size)):
+        for place in _in_turn(0, (last - first) // size, set(), self._last_place(pool, size)):
             subnet = ipaddress.ip_network((first + place * size, prefix))
             if self._holder(subnet) is None and clash(subnet, routes) is None:
-                self._newest_subnet = (0, int(subnet.network_address))
+                self._newest[pool.version] = (0, int(subnet.network_address))
                 return subnet
         raise NoRoom(
-            f"network {name}: no /{prefix} is left in the address pool {self._cluster.address_pool}"
+            f"network {name}: no /{prefix} is left in the address pool {pool}"
             + (", some of which nodes route elsewhere" if routes else ""),
             "remove stacks that are not needed, or give the network a subnet of its own (ipam.config.subnet)",
         )
 
-    def _last_place(self, first: int, last: int, size: int) -> tuple[int, int] | None:
+    def _last_place(self, pool: Subnet, size: int) -> tuple[int, int] | None:
         """Give the newest subnet's place in the pool; one that was asked for may lie elsewhere."""
-        if self._newest_subnet is None or not first <= self._newest_subnet[1] <= last:
+        newest, first = self._newest[pool.version], int(pool.network_address)
+        if newest is None or not first <= newest[1] <= int(pool.broadcast_address):
             return None
-        return 0, (self._newest_subnet[1] - first) // size
+        return 0, (newest[1] - first) // size
 
     def _holder(self, subnet: Subnet) -> str | None:
         for name, used in self._used:

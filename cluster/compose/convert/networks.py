@@ -22,6 +22,7 @@ NetworkMode = Literal["", "none", "host"]
 Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _LEAST_MTU, _MOST_MTU = 576, 65535
+_LEAST_IPV6_MTU = 1280
 
 
 def definitions(field: Field, stack: str) -> dict[str, NetworkSpec]:
@@ -36,16 +37,22 @@ def _definition(field: Field, stack: str) -> NetworkSpec:
     entries = list(field["ipam"]["config"].items())
     subnets = [_subnet(entry) for entry in entries]
     gateways = [_gateway(entry["gateway"], subnet) for entry, subnet in zip(entries, subnets, strict=True)]
+    ipv6 = any(subnet.version == 6 for subnet in subnets)
+    if ipv6 and not field["enable_ipv6"].boolean(default=True):
+        raise field["enable_ipv6"].error("the network has an IPv6 subnet", hint="Take the subnet out, or this.")
+    ipv6 = ipv6 or field["enable_ipv6"].boolean()
+    mtu = field["driver_opts"][MTU]
     return NetworkSpec(
         key=str(field.path[-1]),
         name=called.name,
         external=called.external,
         internal=field["internal"].boolean(),
-        mtu=field["driver_opts"][MTU].integer(least=_LEAST_MTU, most=_MOST_MTU),
+        mtu=mtu.integer(least=_LEAST_IPV6_MTU if ipv6 else _LEAST_MTU, most=_MOST_MTU),
         subnets=tuple(map(str, subnets)),
         labels=read_labels(field["labels"]),
         encrypted=_encrypted(field["driver_opts"]["encrypted"]),
         gateways=tuple(filter(None, gateways)),
+        ipv6=ipv6,
     )
 
 

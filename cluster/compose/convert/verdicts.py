@@ -191,10 +191,6 @@ def _ipv4(value: Any, beside: Siblings) -> Verdict:
     return YES if value else Refused("every network has IPv4 addresses", "Take the key out.")
 
 
-def _ipv6(value: Any, beside: Siblings) -> Verdict:
-    return Refused(_LATER) if value else YES
-
-
 def _encrypted(value: Any, beside: Siblings) -> Verdict:
     return YES if value in ENCRYPTED else Refused("it is neither true nor false", "Write true, or false.")
 
@@ -322,12 +318,11 @@ TABLE: dict[str, dict[str, Rule]] = {
         "parallelism", "delay", "failure_action", "monitor", "max_failure_ratio", "order"
     ),
     "networks.*": {
-        **_honoured("name", "internal", "driver_opts", "ipam", "labels"),
+        **_honoured("name", "internal", "driver_opts", "ipam", "labels", "enable_ipv6"),
         "external": Depends("`host` and `none` are the node's own, `bridge` is translated", _external),
         "driver": Depends("`overlay` and `default`; `bridge` translated, others refused", _network_driver),
         "attachable": Translated("nothing to do: services of other stacks join it as an external network in any case"),
         "enable_ipv4": Depends("only `true`", _ipv4),
-        "enable_ipv6": Depends("only `false`", _ipv6),
     },
     "networks.*.driver_opts": {
         MTU: YES,

@@ -108,3 +108,12 @@ def test_a_sandbox_that_cannot_be_laid_out_is_refused_alone(endpoint: Endpoint, 
 
 def test_peers_of_a_network_that_is_not_here_are_passed_over() -> None:
     assert plan("n1", "192.0.2.1", 1500, [peer(2, "n2")]).overlays == {}
+
+
+def test_on_a_kernel_without_ipv6_networks_have_ipv4_addresses_only() -> None:
+    items: list[Item] = [NetworkItem(FRONT), peer(2, "n2"), task("t" * 25, Endpoint("front", ("10.1.3.9", "fd00::9")))]
+    found = plan("n1", "192.0.2.1", 1500, items, ipv6=False)
+    overlay = found.overlays["front"]
+    assert (overlay.subnets, set(overlay.neighbours)) == (("10.1.0.0/16",), {"10.1.0.2"})
+    assert overlay.node is not None and overlay.node.addresses == (("10.1.0.1", 16),)
+    assert found.sandboxes["t" * 25][0].addresses == (("10.1.3.9", 16),)

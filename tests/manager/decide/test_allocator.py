@@ -219,6 +219,59 @@ def test_the_network_of_published_ports_goes_elsewhere_when_its_subnet_is_in_use
     assert lab.state.networks["ingress"].subnets == (subnet,)
 
 
+def test_a_network_with_ipv6_has_a_subnet_of_the_cluster_s_own_besides() -> None:
+    lab = Lab("n1")
+    assert lab.state.cluster is not None
+    pool = ipaddress.ip_network(lab.state.cluster.ipv6_pool)
+    assert pool.prefixlen == 48 and pool.subnet_of(ipaddress.ip_network("fd00::/8"))  # type: ignore[arg-type]
+    seen = []
+    for name in ("a", "b", "a"):
+        network = dataclasses.replace(a_network(), name=f"{name}_default", ipv6=True)
+        lab.deploy(a_stack(name, a_service("web"), networks=(network,)))
+        lab.run_all()
+        [made] = lab.state.networks.values()
+        seen.append(made.subnets)
+        lab.remove(name)
+        lab.run_all()
+    nth = [str(ipaddress.ip_network((int(pool[0]) + (n << 64), 64))) for n in range(3)]
+    assert seen == [("10.128.0.0/20", nth[0]), ("10.128.16.0/20", nth[1]), ("10.128.32.0/20", nth[2])]
+
+
+def test_tasks_get_ipv6_addresses_when_their_network_is_given_some() -> None:
+    lab = Lab("n1")
+    lab.deploy(a_stack("app", a_service("web")))
+    lab.run_all()
+    assert len(lab.task().endpoints[0].addresses) == 1
+    lab.deploy(a_stack("app", a_service("web"), networks=(dataclasses.replace(a_network(), ipv6=True),)))
+    lab.run_all()
+    assert [":" in address for address in lab.task().endpoints[0].addresses] == [False, True]
+    assert len(lab.state.networks) == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "versions"),
+    [(("fd09::/64",), [4, 6]), (("10.9.0.0/24",), [4, 6]), (("fd09::/64", "10.9.0.0/24"), [6, 4])],
+    ids=["IPv6 only", "IPv4 only", "both"],
+)
+def test_what_is_not_asked_for_of_either_family_is_chosen(asked: tuple[str, ...], versions: list[int]) -> None:
+    lab = Lab("n1")
+    lab.deploy(a_stack("app", a_service("web"), networks=(dataclasses.replace(a_network(*asked), ipv6=True),)))
+    lab.run_all()
+    assert [ipaddress.ip_network(s).version for n in lab.state.networks.values() for s in n.subnets] == versions
+    [endpoint] = lab.task().endpoints
+    assert endpoint.mac.startswith("02:42:") and len(endpoint.addresses) == 2
+
+
+def test_published_ports_have_ipv6_addresses_where_a_node_has_some() -> None:
+    lab = Lab("n1")
+    lab.session("n1", routes={"2001:db8::/64": "eth0"})
+    lab.deploy(a_stack("a", a_service("web", ports=(PortSpec(80, 8080),), networks=())))
+    lab.run_all()
+    assert [":" in subnet for subnet in lab.state.networks["ingress"].subnets] == [False, True]
+    node = lab.state.node_states["id-n1"].ingress
+    assert node is not None and len(node.addresses) == 2
+
+
 @given(used=st.sets(st.integers(2, 14)), newest=st.none() | st.integers(0, 20))
 def test_each_free_address_is_given_once_and_none_other(used: set[int], newest: int | None) -> None:
     given_out = list(_in_turn(2, 14, used, None if newest is None else (1, newest)))

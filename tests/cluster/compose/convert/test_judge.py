@@ -97,7 +97,7 @@ def test_values_that_are_honoured(fields: dict[str, Any]) -> None:
         ({"driver": "bridge"}, "driver", "translated"),
         ({"driver": "macvlan"}, "driver", "refused"),
         ({"attachable": True}, "attachable", "translated"),
-        ({"enable_ipv6": True}, "enable_ipv6", "refused"),
+        ({"enable_ipv4": False}, "enable_ipv4", "refused"),
         ({"driver_opts": {"encrypted": "perhaps"}}, "driver_opts.encrypted", "refused"),
         ({"driver_opts": {"com.docker.x": "b"}}, "driver_opts.com.docker.x", "refused"),
         ({"ipam": {"config": [{"subnet": "10.1.0.0/24", "ip_range": "10.1.0.1/32"}]}}, "ipam.config.0.ip_range",

@@ -102,6 +102,21 @@ def test_names_as_a_swarm_gives_them() -> None:
     assert found.configs == {"c": ConfigSpec("c", "shop_c", template_driver="golang")}
 
 
+@pytest.mark.parametrize(
+    ("network", "ipv6"),
+    [
+        ({"enable_ipv6": True}, True),
+        ({"enable_ipv6": False}, False),
+        ({"ipam": {"config": [{"subnet": "fd09::/64"}]}}, True),
+        ({"ipam": {"config": [{"subnet": "10.9.0.0/24"}]}}, False),
+    ],
+    ids=str,
+)
+def test_ipv6_is_had_when_asked_for(network: dict[str, Any], ipv6: bool) -> None:
+    found = stack({"a": {"image": "x", "networks": {"n": None}}}, networks={"n": network})
+    assert found.networks["n"].ipv6 is ipv6
+
+
 def with_gateway(address: str) -> dict[str, Any]:
     return {"networks": {"n": {"ipam": {"config": [{"subnet": "10.1.0.0/24", "gateway": address}]}}}}
 
@@ -122,6 +137,10 @@ def test_a_gateway_is_noted_unless_it_is_the_usual_one(address: str, gateways: t
         ({"networks": {"n": {"name": "a b"}}}, "networks.n.name"),
         ({"networks": {"n": {"ipam": {"config": [{"subnet": "10.0.0.1/24"}]}}}}, "networks.n.ipam.config.0.subnet"),
         ({"networks": {"n": {"ipam": {"config": [{}]}}}}, "networks.n.ipam.config.0"),
+        ({"networks": {"n": {"enable_ipv6": False, "ipam": {"config": [{"subnet": "fd09::/64"}]}}}},
+         "networks.n.enable_ipv6"),
+        ({"networks": {"n": {"enable_ipv6": True, "driver_opts": {"com.docker.network.driver.mtu": "1279"}}}},
+         "networks.n.driver_opts.com.docker.network.driver.mtu"),
         (with_gateway("10.1.0.300"), "networks.n.ipam.config.0.gateway"),
         (with_gateway("10.2.0.1"), "networks.n.ipam.config.0.gateway"),
         (with_gateway("10.1.0.0"), "networks.n.ipam.config.0.gateway"),
