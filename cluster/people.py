@@ -111,3 +111,29 @@ class UserTokenReply:
     user: UserView
     credential: str
     token: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One call that changed something, or was to. Instants are cluster time.
+
+    `who` is a user's name, root, or a node's id, by its `kind`; `does` what was asked for, `about` what, which is a
+    thing of the stack `stack` where there is one. `status` is that of HTTP (101: a stream was opened), `why` what a
+    refused caller was told. `count` calls that were the same until `until` are one entry.
+    """
+
+    id: str
+    at: float
+    kind: str
+    who: str
+    does: str
+    status: int
+    about: str = ""
+    stack: str = ""
+    before: str = ""
+    after: str = ""
+    why: str = ""
+    credential: str = ""
+    address: str = ""
+    count: int = 1
+    until: float | None = None

@@ -30,6 +30,7 @@ from manager.api.app import create_app
 from manager.api.callers import Caller, of_certificate
 from manager.api.core import Core
 from manager.api.server import serving_local, serving_tls
+from manager.audit import Audit
 from manager.authority import Authority, found
 from manager.backup import restore
 from manager.clock import ClusterClock
@@ -158,6 +159,7 @@ async def managing(settings: Settings) -> AsyncIterator[Core]:
             others=await stack.enter_async_context(others),
             vault=Vault(settings.data, etcd, others, lambda: _others(follower, manager)),
             own_etcd=own,
+            audit=Audit(etcd, clock, lambda: presence.leading),
         )
         app = create_app(core)  # which takes a while, and nothing else goes on yet
         tls = pki.server_context(str(certificate), str(key), authority.ca.certificate)
@@ -168,6 +170,7 @@ async def managing(settings: Settings) -> AsyncIterator[Core]:
             tasks.append(group.create_task(core.presence.run(), name="presence"))
             tasks.append(group.create_task(renewing(authority, manager, settings, (peers, tls)), name="certificate"))
             tasks.append(group.create_task(core.vault.hold(), name="keys"))
+            tasks.append(group.create_task(core.audit.run(), name="audit"))
             if own is not None:
                 tasks.append(group.create_task(membership.follow(etcd), name="members"))
             async with _serving(app, core, settings, tls):

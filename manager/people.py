@@ -94,6 +94,13 @@ def view(user: User, now: float) -> UserView:
     )  # fmt: skip
 
 
+def words(user: User) -> str:
+    """Say for the audit log what a user may do, and with what."""
+    stacks = f" of {', '.join(user.stacks)}" if user.stacks else ""
+    held = ", ".join(f"{one.kind} {one.id}" for one in user.credentials)
+    return f"{'privileged ' if user.privileged else ''}{user.role}{stacks}; {held or 'no credential'}"
+
+
 def check_name(name: str) -> None:
     """Raise UserError for what is no name for a user."""
     if _NAME.fullmatch(name) is None:

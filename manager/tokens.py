@@ -18,6 +18,7 @@ from cluster import pki
 from cluster.errors import Conflict, Forbidden, Inconsistent, NotFound, UserError
 from cluster.membership import JoinTokens, NewToken, TokenReply, TokenView
 from cluster.model.node import Role
+from manager import audit
 from manager.authority import ROLES, Authority, TokenRecord, read, token_key, written
 from manager.etcd import Etcd, KeyValue, Operation, UnknownOutcome, delete, put, unchanged
 
@@ -103,7 +104,8 @@ async def create(authority: Authority, etcd: Etcd, request: NewToken, *, now: fl
         if (end := read(kv, Invitation).expires_at) is not None and end < now - 86400
     ]
     ident = _ident(secret)
-    await etcd.txn((), [put(_key(ident), written(invitation)), *old[:50]])
+    audit.note(about=ident, after=f"for a {request.role}" + (", once" if request.once else ""))
+    await etcd.txn((), [put(_key(ident), written(invitation)), *old[:50], *audit.operations()])
     return TokenReply(ident, str(pki.JoinToken(pki.ca_digest(authority.ca.certificate), secret)))
 
 
@@ -114,7 +116,9 @@ async def rotate(authority: Authority, etcd: Etcd, role: Role) -> TokenReply:
         known = read(record, TokenRecord)
         rotated = written(msgspec.structs.replace(known, rotation=known.rotation + 1))
         try:
-            result = await etcd.txn([unchanged(record.key, record.mod_revision)], [put(record.key, rotated)])
+            audit.note(about=role, before=f"rotation {known.rotation}", after=f"rotation {known.rotation + 1}")
+            writes = [put(record.key, rotated), *audit.operations()]
+            result = await etcd.txn([unchanged(record.key, record.mod_revision)], writes)
         except UnknownOutcome:
             continue  # read again; rotating once more does no harm
         if result.succeeded:
@@ -133,7 +137,8 @@ async def revoke(etcd: Etcd, ident: str) -> None:
     kv = await etcd.get(_key(ident))
     if kv is None:
         raise NotFound(f"there is no join token {ident}", hint="`stack token ls` lists them.")
-    await etcd.txn((), [delete(kv.key)])
+    audit.note(about=ident, before=f"for a {read(kv, Invitation).role}", after="revoked")
+    await etcd.txn((), [delete(kv.key), *audit.operations()])
 
 
 async def _standing(authority: Authority, etcd: Etcd, role: Role) -> tuple[pki.JoinToken, KeyValue]:

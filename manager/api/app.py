@@ -14,6 +14,7 @@ from starlette.websockets import WebSocket
 
 from cluster.errors import StackyardError
 from cluster.views import ErrorBody
+from manager import audit
 from manager.api import (
     agents,
     backup,
@@ -31,6 +32,10 @@ from manager.api import (
     users,
     volumes,
 )
+from manager.api import (
+    audit as audit_routes,
+)
+from manager.api.audited import Audited
 from manager.api.bodies import add_schemas, answer
 from manager.api.core import Core
 from manager.api.rules import permitted
@@ -59,7 +64,8 @@ def create_app(core: Core) -> FastAPI:
         dependencies=[Depends(permitted)],
     )
     app.state.core = core
-    about_all = (backup, system, members, users, nodes, doctor)
+    app.add_middleware(Audited, core=core)
+    about_all = (backup, system, members, users, audit_routes, nodes, doctor)
     about_stacks = (stacks, plans, volumes, secrets, services, reach, explain, rebalance)
     for module in (*about_all, *about_stacks, agents):
         app.include_router(module.router)
@@ -76,6 +82,7 @@ async def _known(connection: Request | WebSocket, error: Exception) -> Response 
     """Tell the nearest kind of error that clients know: those of the etcd client are the manager's own affair."""
     assert isinstance(error, StackyardError)
     kind = next(kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "cluster.errors")
+    audit.told(error.message if error.http_status not in (400, 500) else kind)
     told = answer(ErrorBody(error.message, error.hint, kind), error.http_status)
     if error.http_status == 401:
         told.headers["WWW-Authenticate"] = "Bearer"

@@ -13,6 +13,7 @@ from starlette.requests import HTTPConnection
 
 from cluster.codec import PREFIX, Record, encode, key_of
 from cluster.errors import Conflict, UserError
+from manager import audit
 from manager.api.show import TaskRows
 from manager.authority import Authority
 from manager.etcd import Etcd, KeyValue, Operation, UnknownOutcome, get, put, unchanged
@@ -47,6 +48,7 @@ class Core:
     stopping: asyncio.Event
     others: aiohttp.ClientSession
     vault: Vault
+    audit: audit.Audit
     own_etcd: Own | None = None
     rows: TaskRows = field(default_factory=TaskRows)
     tries: Tries = field(default_factory=Tries)
@@ -68,12 +70,13 @@ class Core:
 
         Returns False, with the picture caught up, when they are not and when the outcome is unknown: look again, then
         decide again. Since each write changes a key that guards it, of two that are the same only one gets through.
+        With the records goes the entry in the audit log of the request that asks for this.
         """
         puts = [put(key_of(record), _encoded(record)) for record in records]
         compares = [unchanged(key, revision) for key, revision in guards.items()]
         stored: Sequence[Any]
         try:
-            result = await self.etcd.txn(compares, [*puts, *extra], [get(key) for key in guards])
+            result = await self.etcd.txn(compares, [*puts, *extra, *audit.operations()], [get(key) for key in guards])
         except UnknownOutcome:
             stored = [await self.etcd.get(key) for key in guards]
         else:

@@ -26,7 +26,9 @@ from cluster.model.task import Task, TaskState, TaskStatus
 from cluster.protocol import STDERR, LogsRequest
 from cluster.views import ErrorBody, LogLine
 from manager.api.bodies import line
+from manager.api.callers import Caller
 from manager.api.core import Core
+from manager.api.lasting import lasting
 from manager.picture import Change
 
 BUFFER = 256
@@ -63,13 +65,13 @@ class Wanted:
         return query | {"follow": str(self.follow).lower()}
 
 
-async def service_logs(core: Core, service: ServiceState, wanted: Wanted) -> AsyncIterator[bytes]:
+async def service_logs(core: Core, caller: Caller, service: ServiceState, wanted: Wanted) -> AsyncIterator[bytes]:
     """Give the log lines of a service's tasks; when following, also those of tasks that come later."""
-    async for one in _until_stopped(core, lambda lines: _read_all(core, service, wanted, lines)):
+    async for one in _until_ended(core, caller, lambda lines: _read_all(core, service, wanted, lines)):
         yield one
 
 
-async def one_log(core: Core, task: Task, wanted: Wanted) -> AsyncIterator[bytes]:
+async def one_log(core: Core, caller: Caller, task: Task, wanted: Wanted) -> AsyncIterator[bytes]:
     """Give the log lines of one task, a note last when they end too early."""
 
     async def read(lines: Lines) -> None:
@@ -80,12 +82,20 @@ async def one_log(core: Core, task: Task, wanted: Wanted) -> AsyncIterator[bytes
         except Unavailable as error:
             await lines.send(LogLine("", task.id, task.slot, "", note=error.message))
 
-    async for one in _until_stopped(core, read):
+    async for one in _until_ended(core, caller, read):
         yield one
 
 
-async def _until_stopped(core: Core, read: Callable[[Lines], Coroutine[Any, Any, None]]) -> AsyncIterator[bytes]:
-    """Give what `read` sends and, unless the manager stops before, that it was all."""
+async def _until_ended(
+    core: Core, caller: Caller, read: Callable[[Lines], Coroutine[Any, Any, None]]
+) -> AsyncIterator[bytes]:
+    """Give what `read` sends and, unless the stream has to end before (`lasting`), that it was all."""
+    with lasting(core, caller) as end:
+        async for one in _until_set(end, read):
+            yield one
+
+
+async def _until_set(end: asyncio.Event, read: Callable[[Lines], Coroutine[Any, Any, None]]) -> AsyncIterator[bytes]:
     sending, receiving = anyio.create_memory_object_stream[LogLine](BUFFER)
 
     async def read_to_its_end() -> None:
@@ -93,7 +103,7 @@ async def _until_stopped(core: Core, read: Callable[[Lines], Coroutine[Any, Any,
             await read(sending)
 
     async def stop() -> None:
-        await core.stopping.wait()
+        await end.wait()
         reading.cancel()
 
     reading, stopping = asyncio.create_task(read_to_its_end()), asyncio.create_task(stop())
@@ -108,7 +118,7 @@ async def _until_stopped(core: Core, read: Callable[[Lines], Coroutine[Any, Any,
                         one = await receiving.receive()
                 yield b"\n" if one is None else line(one)
     except anyio.EndOfStream:
-        if not core.stopping.is_set():
+        if not end.is_set():
             await reading  # should it have met a bug, that is told
             yield line(LogLine("", "", 0, "", end=True))
     finally:

@@ -26,7 +26,7 @@ from cluster.membership import (
 from cluster.model.node import Availability, Node
 from cluster.pki import key_digest
 from cluster.views import NodeChange, NodeView
-from manager import membership, tokens
+from manager import audit, membership, tokens
 from manager.api import nodes, show
 from manager.api.bodies import answer, body, takes
 from manager.api.callers import Caller
@@ -84,6 +84,7 @@ async def join(
     if _NAME.fullmatch(request.name) is None:
         raise UserError(f"{request.name!r} is no name for a node", hint="Use up to 63 letters, digits, dots, - and _.")
     ident = key_digest(request.csr)
+    audit.note(about=request.name, after=f"node {ident}")
     for _ in range(TRIES):
         admission = await tokens.admit(core.authority, core.etcd, request.token, ident, now=core.clock())
         if request.role not in (None, admission.role):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
@@ -12,7 +12,7 @@ from cluster.codec import key_for
 from cluster.errors import Conflict
 from cluster.model.node import Availability, Node, NodeStatus
 from cluster.views import NodeChange, NodeView
-from manager import membership
+from manager import audit, membership
 from manager.api import show
 from manager.api.bodies import answer, body, listed, takes
 from manager.api.core import TRIES, Core, ReadyCore, busy
@@ -62,6 +62,7 @@ async def change(core: Core, name: str, change: NodeChange) -> NodeView:
             await membership.forget(core.etcd, node)
         wanted = _changed(node, change, core.clock())
         key = key_for(Node, node.id)
+        audit.note(about=node.name, before=_told(node, wanted), after=_told(wanted, node))
         if wanted == node or await core.write([wanted], {key: core.state.revision_of(key)}):
             return show.node(core.state, wanted)
     raise busy(f"the node {name}")
@@ -76,6 +77,7 @@ async def take_out(core: Core, ident: str) -> None:
         if core.own_etcd is not None and node.role == "manager":
             await membership.forget(core.etcd, node)
         key, name_key = key_for(Node, node.id), key_of_name(node.name)
+        audit.note(about=node.name, before=f"{node.role}, id {node.id}", after="removed")
         taken = await core.etcd.get(name_key)
         guards, deletes = {key: core.state.revision_of(key)}, [delete(key)]
         if taken is not None and taken.value.decode() == node.id:
@@ -96,6 +98,15 @@ def lives(state: ClusterState, node: Node) -> bool:
     verdict = state.node_states.get(node.id)
     heard = state.is_heard(state.sessions.get(node.id))
     return heard or (verdict is not None and verdict.status in (NodeStatus.READY, NodeStatus.AGENT_LOST))
+
+
+def _told(node: Node, other: Node) -> str:
+    """Say for the audit log what of a node is not as in the other."""
+    return audit.words(
+        f"{field.name} {getattr(node, field.name)}"
+        for field in fields(node)
+        if getattr(node, field.name) != getattr(other, field.name)
+    )
 
 
 def _changed(node: Node, change: NodeChange, now: float) -> Node:

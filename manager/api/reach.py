@@ -20,8 +20,11 @@ from cluster.channel import Purpose, failure_frame
 from cluster.errors import NotFound, StackyardError, Unavailable, UserError
 from cluster.model.service import ServiceState
 from cluster.model.task import Task, TaskState
+from manager import audit
 from manager.api import show
+from manager.api.callers import Caller
 from manager.api.core import Core, ReadyCore
+from manager.api.lasting import lasting
 from manager.api.privileges import check_channel
 from manager.api.rules import Permitted
 from manager.api.show import Sees, everything
@@ -90,12 +93,13 @@ async def channel(socket: WebSocket, caller: Permitted, core: ReadyCore, name: s
     task = find_task(core.state, name, purpose, caller.sees)
     check_channel(core.state, caller, task, purpose)
     shown, node = names(core.state, task)
+    audit.note(about=f"{purpose} {shown}", stack=core.state.stack_names.get(task.stack_uid, ""))
     log.info("%s opens a channel to %s on %s for %s", caller, shown, node, purpose)
     try:
         async with _way_to(core, task, purpose) as end:
             told = [(TASK_HEADER.encode(), shown.encode()), (NODE_HEADER.encode(), node.encode())]
             await socket.accept(headers=told)
-            await _pass(core, ServerEnd(socket), end, task)
+            await _pass(core, caller, ServerEnd(socket), end, task)
             await _close(socket)
     except Unavailable as error:
         raise Unavailable(f"{shown} on {node} cannot be reached: {error.message}", hint=error.hint) from error
@@ -113,7 +117,7 @@ async def channel_for_another_manager(
         if task is None or task.node is None:
             raise Unavailable("another manager does not know this task yet", hint="Ask again.")
         async with _by_agent(core, task, purpose) as agent:
-            await _pass(core, end, agent, task)
+            await _pass(core, caller, end, agent, task)
     except StackyardError as error:
         await end.send(failure_frame(error))
     await _close(socket)
@@ -210,12 +214,17 @@ async def _by_manager(core: Core, url: str, task: Task, purpose: Purpose) -> Asy
         yield ManagerEnd(socket)
 
 
-async def _pass(core: Core, person: End, agent: End, task: Task) -> None:
-    """Hand frames on both ways until either side goes, the task's node is lost, or this manager stops."""
+async def _pass(core: Core, caller: Caller, person: End, agent: End, task: Task) -> None:
+    """Hand frames on both ways until either side goes, the task's node is lost, or it has to end (`lasting`)."""
+    with lasting(core, caller) as end:
+        await _pass_until(end, core, person, agent, task)
+
+
+async def _pass_until(end: asyncio.Event, core: Core, person: End, agent: End, task: Task) -> None:
     ways = [
         asyncio.create_task(_hand_on(person.receive, agent.send)),
         asyncio.create_task(_hand_on(agent.receive, person.send)),
-        asyncio.create_task(core.stopping.wait()),
+        asyncio.create_task(end.wait()),
         asyncio.create_task(_until_lost(core, task.node or "")),
     ]
     try:

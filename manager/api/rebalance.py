@@ -14,6 +14,7 @@ from cluster.codec import key_of
 from cluster.errors import UserError
 from cluster.model.rebalance import RebalanceWish
 from cluster.views import MoveView, RebalanceRequest, RebalanceView
+from manager import audit
 from manager.api.bodies import answer, body, takes
 from manager.api.core import TRIES, Core, ReadyCore, busy
 from manager.api.rules import Permitted
@@ -55,6 +56,7 @@ async def _ask(core: Core, request: RebalanceRequest) -> None:
                 return
             after = dataclasses.replace(after, automatic_after=before.automatic_after)
         key = key_of(after)
+        audit.note(before="" if before is None else str(before), after=str(after))
         if await core.write([after], {key: core.state.revision_of(key)}):
             return
     raise busy("the wish to rebalance")

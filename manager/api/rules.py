@@ -13,9 +13,10 @@ from typing import Annotated, Literal, get_args
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
-from cluster.errors import Forbidden, Inconsistent, NotFound, Unauthenticated
+from cluster.errors import Forbidden, Inconsistent, NotFound, Unauthenticated, UserError
 from cluster.model.user import UserRole
-from manager.api.callers import Caller, CallerKind
+from manager import audit
+from manager.api.callers import ANONYMOUS, Caller, CallerKind
 from manager.api.core import Core, core_of
 from manager.api.identify import identified
 
@@ -189,9 +190,29 @@ def _a(caller: Caller) -> str:
 async def permitted(connection: HTTPConnection, core: Annotated[Core, Depends(core_of)]) -> Caller:
     """Find out who is asking, and refuse whoever may not. Every route depends on it, whether or not it says so."""
     rule = rule_of(connection)
-    caller = identified(connection, core)
+    _name(connection, rule.does, ANONYMOUS)
+    try:
+        caller = identified(connection, core)
+    except UserError:
+        _name(connection, rule.does or "sign in", ANONYMOUS)
+        raise
+    _name(connection, rule.does, caller)
     permit(caller, rule, connection.url.path, str(connection.path_params.get("name", "")))
     return caller
+
+
+def _name(connection: HTTPConnection, does: str, caller: Caller) -> None:
+    """Tell the audit log, unless it is about reading."""
+    rule, about = rule_of(connection), " ".join(map(str, connection.path_params.values()))
+    audit.name(
+        kind=caller.kind,
+        who=caller.author,
+        does=does,
+        credential=caller.credential,
+        address="" if connection.client is None else connection.client.host,
+        about=about,
+        stack=about if rule.about in (STACK, NEW_STACK) else "",
+    )
 
 
 Permitted = Annotated[Caller, Depends(permitted)]

@@ -13,7 +13,7 @@ from cluster.errors import Conflict, Forbidden, NotFound, Unavailable, UserError
 from cluster.model.secret import Content, External, FileKind, stack_owner
 from cluster.model.user import names_stack
 from cluster.views import ExternalRequest, ExternalView
-from manager import people
+from manager import audit, people
 from manager.api.bodies import answer, body, takes
 from manager.api.callers import Caller
 from manager.api.contents import read, store
@@ -92,6 +92,7 @@ async def _create(core: Core, kind: FileKind, name: str, request: ExternalReques
         await store(core, owner, data, keys)
         made = External(kind, name, digest, len(data), core.clock(), caller.author, request.labels, request.stacks)
         content = key_for(Content, f"{owner}/{digest}")
+        audit.note(about=name, after=f"{len(data)} bytes, digest {digest[:12]}")
         if await core.write([made], {key_of(made): 0, content: core.state.revision_of(content)}):
             return _view(core.state, made, caller)
     raise busy(f"the {kind} {name}")
@@ -106,6 +107,7 @@ async def _remove(core: Core, kind: FileKind, name: str, caller: Caller) -> Resp
                 f"the {kind} {name} is used by {', '.join(users)}", hint="Change or remove these services first."
             )
         contents = core.state.contents.get(external.owner, {}).values()
+        audit.note(about=name, before=f"{external.size} bytes, digest {external.digest[:12]}", after="removed")
         keys = [key_of(external), *map(key_of, contents), *(sealed_key(c.owner, c.digest) for c in contents)]
         guards = {key: core.state.revision_of(key) for key in keys if core.state.revision_of(key)}
         if await core.write([], guards, [delete(key) for key in keys]):

@@ -66,7 +66,7 @@ async def logs(
     """
     service = show.find_service(core.state, name, caller.sees)
     wanted = Wanted(follow, tail, since, timestamps, dict(map(_position, after or ())))
-    return StreamingResponse(service_logs(core, service, wanted), media_type="application/x-ndjson")
+    return StreamingResponse(service_logs(core, caller, service, wanted), media_type="application/x-ndjson")
 
 
 @router.get("/tasks/{ident}/log", response_class=StreamingResponse, include_in_schema=False)
@@ -82,7 +82,9 @@ async def log_for_another_manager(
     task = core.state.tasks.get(ident)
     if task is None or task.node is None or not core.sessions.holds(task.node):
         raise Unavailable("its agent is not connected to this manager any more")
-    return StreamingResponse(one_log(core, task, Wanted(follow, tail, since)), media_type="application/x-ndjson")
+    return StreamingResponse(
+        one_log(core, caller, task, Wanted(follow, tail, since)), media_type="application/x-ndjson"
+    )
 
 
 def _position(text: str) -> tuple[str, float]:

@@ -29,12 +29,15 @@ from cluster.views import (
     StackView,
     UpdateRequest,
 )
+from manager import audit
 from manager.api import privileges, revise, show
 from manager.api.bodies import answer, body, line, listed, takes
 from manager.api.callers import Caller
+from manager.api.changes import changes
 from manager.api.contents import take_in
 from manager.api.core import TRIES, Core, ReadyCore, busy
 from manager.api.images import images_to_resolve, resolved, unresolved
+from manager.api.lasting import lasting
 from manager.api.progress import progress
 from manager.api.rules import Permitted
 from manager.picture import Change, ClusterState
@@ -145,9 +148,23 @@ async def _write(
         for record in outcome.records:
             if isinstance(record, StackRevision):
                 privileges.check(core.state, caller, record.spec)
+        audit.note(**_told(core.state, outcome))
         if await core.write(outcome.records, outcome.guards):
             return outcome.reply
     raise busy(f"the stack {name}")
+
+
+def _told(state: ClusterState, write: revise.Write) -> dict[str, str]:
+    """Say for the audit log what a write makes of a stack."""
+    stack = state.stacks.get(write.reply.stack)
+    head = None if stack is None else state.head(stack.uid)
+    made = next((record for record in write.records if isinstance(record, StackRevision)), None)
+    told = {"before": "" if head is None else f"revision {head.n}"}
+    if made is None:
+        going = next(record for record in write.records if isinstance(record, Stack))
+        return told | {"after": "removed, with its volumes" if going.remove_volumes else "removed"}
+    changed = () if head is None else changes(head, made)
+    return told | {"after": audit.words((f"revision {made.n}", *changed))}
 
 
 def new_uid() -> str:
@@ -162,10 +179,10 @@ async def follow_progress(
     """Tell, line by line, how far a stack is from a revision (the newest, if none is given) or from being gone."""
     found = show.find_stack(core.state, name)
     n = found.head if revision is None else revision
-    return StreamingResponse(_progress(core, found, n), media_type="application/x-ndjson")
+    return StreamingResponse(_progress(core, caller, found, n), media_type="application/x-ndjson")
 
 
-async def _progress(core: Core, stack: Stack, n: int) -> AsyncIterator[bytes]:
+async def _progress(core: Core, caller: Caller, stack: Stack, n: int) -> AsyncIterator[bytes]:
     news = asyncio.Event()
 
     def note(changes: list[Change]) -> None:
@@ -173,8 +190,8 @@ async def _progress(core: Core, stack: Stack, n: int) -> AsyncIterator[bytes]:
             news.set()
 
     told: Progress | None = None
-    with core.follower.listening(note):
-        while not core.stopping.is_set():
+    with core.follower.listening(note), lasting(core, caller) as end:
+        while not end.is_set():
             news.clear()
             now = progress(core.state, stack.name, stack.uid, n, core.clock())
             if now != told:
@@ -183,7 +200,7 @@ async def _progress(core: Core, stack: Stack, n: int) -> AsyncIterator[bytes]:
             if now.done or now.failed:
                 return
             await asyncio.sleep(DEBOUNCE)
-            if not await _first(news, core.stopping, KEEP_ALIVE):
+            if not await _first(news, end, KEEP_ALIVE):
                 yield b"\n"
 
 
@@ -199,9 +216,9 @@ def _concerns(state: ClusterState, change: Change, stack: Stack) -> bool:
             return False
 
 
-async def _first(news: asyncio.Event, stopping: asyncio.Event, timeout: float) -> bool:
+async def _first(news: asyncio.Event, end: asyncio.Event, timeout: float) -> bool:
     """Wait for either; tells whether one of them came in time."""
-    waiting = [asyncio.create_task(event.wait()) for event in (news, stopping)]
+    waiting = [asyncio.create_task(event.wait()) for event in (news, end)]
     try:
         done, _ = await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         return bool(done)

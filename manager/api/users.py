@@ -23,7 +23,7 @@ from cluster.people import (
     UserView,
 )
 from cluster.pki import LEAF_LIFE, ca_digest, key_digest
-from manager import people
+from manager import audit, people
 from manager.api.bodies import answer, body, takes
 from manager.api.callers import CallerKind
 from manager.api.core import TRIES, Core, ReadyCore, busy
@@ -80,6 +80,7 @@ async def create_user(
             )
         made = people.new_user(request, caller.author, core.clock())
         made, token = people.with_token(made, _ca(core), core.clock(), request.expires_in)
+        audit.note(about=made.name, after=people.words(made))
         if await core.write([made], {key_of(made): 0}):
             return answer(UserTokenReply(people.view(made, core.clock()), token.credential, str(token)))
     raise busy(f"the user {request.name}")
@@ -99,6 +100,7 @@ async def remove_user(caller: Permitted, core: ReadyCore, name: str) -> Response
     """Take a user out, with all of its tokens and certificates; streams that it has open end."""
     for _ in range(TRIES):
         key = key_of(_found(core, name))
+        audit.note(about=name, before=people.words(_found(core, name)), after="removed")
         if await core.write([], {key: core.state.revision_of(key)}, [delete(key)]):
             return Response(status_code=204)
     raise busy(f"the user {name}")
@@ -153,6 +155,7 @@ async def certificate(
     if known is None:
         made = people.new_user(NewUser(request.name, request.role), caller.author, core.clock())
         key_digest(request.csr)  # so that no user is made for a request that cannot be used
+        audit.note(about=request.name, after=people.words(made))
         await core.write([made], {key_of(made): 0})
     return answer(await _certificate(core, request.name, request.csr))
 
@@ -173,6 +176,7 @@ async def _change(core: Core, name: str, change: Callable[[User], tuple[User, Ma
         known = _found(core, name)
         wanted, made = change(known)
         key = key_of(known)
+        audit.note(about=name, before=people.words(known), after=people.words(wanted))
         if wanted == known or await core.write([wanted], {key: core.state.revision_of(key)}):
             return wanted, made
     raise busy(f"the user {name}")

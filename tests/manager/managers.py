@@ -32,9 +32,12 @@ class Answer:
 class Client:
     """Sends requests with one certificate, or by the UNIX socket, or with neither."""
 
-    def __init__(self, base: str, connector: aiohttp.BaseConnector, tls: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, base: str, connector: aiohttp.BaseConnector, tls: ssl.SSLContext | None, token: str = ""
+    ) -> None:
         self.base = base
-        self.http = aiohttp.ClientSession(connector=connector)
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self.http = aiohttp.ClientSession(connector=connector, headers=headers)
         self.tls = tls
 
     async def ask(self, method: str, path: str, body: Any = None, raw: bytes | None = None) -> Answer:
@@ -97,6 +100,17 @@ class RunningManager:
         answer = await self.local().ask("POST", "/certificates", {"csr": pki.new_csr(key), "name": name})
         assert answer.status == 200, answer
         return self._tls_client(self.context(name, answer.body["certificate"], key))
+
+    async def user(self, name: str, role: str, *stacks: str, **more: Any) -> Client:
+        """Make a user, and give what it asks with: its token."""
+        request = {"name": name, "role": role, "stacks": stacks} | more
+        answer = await self.local().ask("POST", "/users", request)
+        assert answer.status == 200, answer
+        return self.bearer(answer.body["token"])
+
+    def bearer(self, token: str) -> Client:
+        tls = pki.client_context(self.ca)
+        return self._add(Client(self.base, aiohttp.TCPConnector(ssl=tls), tls, token))
 
     async def join(self, name: str, key: str | None = None) -> Joined:
         key = key or pki.new_key()

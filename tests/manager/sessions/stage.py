@@ -38,6 +38,7 @@ from manager.api.app import create_app
 from manager.api.callers import of_certificate
 from manager.api.core import Core
 from manager.api.server import serving_tls
+from manager.audit import Audit
 from manager.authority import Authority, found
 from manager.etcd import Etcd, delete, put
 from manager.follow import Follower
@@ -227,7 +228,10 @@ async def staged(servers: Servers, directory: Path, manager: str = "m1") -> Asyn
             presence = Presence(etcd, follower, nobody, time.time)  # not run: only agents are served
             async with aiohttp.ClientSession() as others:
                 vault = Vault(directory, etcd, others, list)
-                core = Core(etcd, follower, sessions, authority, presence, time.time, asyncio.Event(), others, vault)
+                log = Audit(etcd, time.time, lambda: False)
+                core = Core(
+                    etcd, follower, sessions, authority, presence, time.time, asyncio.Event(), others, vault, log
+                )
                 async with _serving(core, host, directory):
                     stage = Stage(etcd, follower, sessions, authority, f"https://{host}:{PORT}", directory)
                     async with stage.stack:
