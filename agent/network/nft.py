@@ -8,6 +8,7 @@ import threading
 from cluster.errors import Failed, Unavailable
 
 _LIBRARY = "libnftables.so.1"
+_WITH_HANDLES = 1 << 3
 
 
 class Nftables:
@@ -22,6 +23,7 @@ class Nftables:
             ) from error
         library.nft_ctx_new.restype = ctypes.c_void_p
         library.nft_ctx_new.argtypes = [ctypes.c_uint32]
+        library.nft_ctx_output_set_flags.argtypes = [ctypes.c_void_p, ctypes.c_uint]
         for name in ("nft_ctx_free", "nft_ctx_buffer_output", "nft_ctx_buffer_error"):
             getattr(library, name).argtypes = [ctypes.c_void_p]
         library.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
@@ -34,14 +36,18 @@ class Nftables:
         library.nft_ctx_buffer_output(self._context)
         library.nft_ctx_buffer_error(self._context)
 
-    def run(self, commands: str) -> str:
-        """Do all of the commands or none, and return what they print. Raises Failed with nft's own message."""
+    def run(self, commands: str, *, handles: bool = False) -> str:
+        """Do all of the commands or none, and return what they print, with the numbers of rules if told.
+
+        Raises Failed with nft's own message.
+        """
         with self._lock:
+            self._library.nft_ctx_output_set_flags(self._context, _WITH_HANDLES if handles else 0)
             failed = self._library.nft_run_cmd_from_buffer(self._context, commands.encode())
             printed: bytes = self._library.nft_ctx_get_output_buffer(self._context) or b""
             errors: bytes = self._library.nft_ctx_get_error_buffer(self._context) or b""
         if failed:
-            raise Failed(f"nftables refused the rules of published ports: {errors.decode(errors='replace').strip()}")
+            raise Failed(f"nftables refused: {errors.decode(errors='replace').strip()}")
         return printed.decode()
 
     def close(self) -> None:

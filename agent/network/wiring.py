@@ -18,9 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from agent.network import egress, ports
-from agent.network.conntrack import settle
-from agent.network.firewall import let_through, stop_letting_through
 from agent.network.kernel import (
     NETWORKS,
     SANDBOXES,
@@ -37,9 +34,9 @@ from agent.network.namespaces import Namespaces, namespace_of, read_sysctl
 from agent.network.netlink_socket import NETLINK_NETFILTER, Netlink
 from agent.network.nft import Nftables
 from agent.network.plan import Overlay, Plan, Wire, node_link, outer_name, plan, wires
-from agent.network.ports import TABLE, Rules, changes, forget, udp_backends, whole
 from agent.network.routes import look_elsewhere
 from agent.network.survey import Survey, survey
+from agent.network.tables import NodeTables
 from agent.network.translation import Translation
 from agent.network.watch import LINKS, RULES, Watch, listener
 from cluster.errors import Failed, NotFound, StackyardError
@@ -76,16 +73,12 @@ class Wiring:
         self._plan = Plan()  # its overlays are those that were wired, which may be fewer than were wanted
         self._wanted: frozenset[str] | None = None
         self._laid: dict[str, tuple[Wire, ...]] = {}  # links of the sandboxes that are here; jobs of several threads
-        self._rules: Rules | None = None
-        self._listings: dict[str, str] = {}  # of the node's own tables, as they were after they had been loaded
         self._busy: dict[str, asyncio.Future[None]] = {}
         self._translation = Translation()
-        self._outward: frozenset[str] | None = None  # None: what an earlier process left
         self._lock = asyncio.Lock()
         self._opened = ExitStack()
         self._home: Netlink
-        self._flows: Netlink
-        self._nft: Nftables
+        self._tables: NodeTables
         self._links_here: socket.socket
         self._rules_here: socket.socket
         self._mtu = 0
@@ -110,8 +103,9 @@ class Wiring:
             ) from error
         self._links.mkdir(parents=True, exist_ok=True)
         self._home = self._opened.enter_context(closing(Netlink()))
-        self._flows = self._opened.enter_context(closing(Netlink(NETLINK_NETFILTER)))
-        self._nft = self._opened.enter_context(closing(Nftables()))
+        flows = self._opened.enter_context(closing(Netlink(NETLINK_NETFILTER)))
+        nft = self._opened.enter_context(closing(Nftables()))
+        self._tables = NodeTables(nft, self._home, flows)
         self._links_here = self._opened.enter_context(listener(socket.NETLINK_ROUTE, LINKS))
         self._rules_here = self._opened.enter_context(listener(NETLINK_NETFILTER, RULES))
         self._mtu = underlay_mtu(self._home, self._vtep)
@@ -120,7 +114,7 @@ class Wiring:
         if not self._ipv6:
             log.warning("this kernel knows no IPv6: containers here have no such addresses, and reach none")
         try:
-            self._nft.run(ports.PROBE)
+            self._tables.probe()
         except Failed as error:
             log.warning("this kernel cannot keep the address of clients of published ports: %s", error)
         else:
@@ -181,6 +175,11 @@ class Wiring:
         for task, missing in lost.items():
             log.warning("task %s has lost %s, making it again", task, " and ".join(wire.inner for wire in missing))
             await self._alone(task, partial(mend_sandbox, self._namespaces, task, missing, self._networks))
+
+    @property
+    def trouble(self) -> str:
+        """What a firewall of the host keeps from containers; "" where it lets all through."""
+        return self._tables.firewall.trouble
 
     async def create_sandbox(self, task: str, endpoints: Collection[Endpoint]) -> Path:
         """Make a task's namespace, completely wired, in place of any earlier one. Returns its path."""
@@ -308,11 +307,11 @@ class Wiring:
             self._laid.setdefault(task, wanted.sandboxes[task])
         self._plan = replace(wanted, overlays=done)
         self._guard(prune)
-        self._lead_out(prune)
+        self._tables.lead_out(self._plan.overlays.values(), prune=prune)
         if prune:
             self._translation.want(wanted.services)
             self._adopt(here & wanted.sandboxes.keys())
-        self._publish(wanted.ports, prune)
+        self._tables.publish(wanted.ports, prune=prune)
         if refused:
             raise refused[0]
 
@@ -347,51 +346,6 @@ class Wiring:
             if prune and not network.guarded:
                 network.guard(wire for laid in here for wire in laid if wire.network == ident)
 
-    def _lead_out(self, prune: bool) -> None:
-        """Let networks that are not internal lead outside, by the node's own links into them."""
-        subnets = frozenset(s for overlay in self._plan.overlays.values() if overlay.gateways for s in overlay.subnets)
-        if not prune:
-            subnets |= self._outward or frozenset()
-        if subnets == self._outward or not (prune or subnets):
-            return
-        if subnets:
-            self._load_table(egress.TABLE, egress.whole(subnets))
-            let_through(egress.LINKS)
-        else:
-            self._nft.run(egress.forget())
-            stop_letting_through(egress.LINKS)
-        self._outward = subnets
-
-    def _publish(self, wanted: Rules | None, prune: bool) -> None:
-        held = self._rules
-        if wanted is None:
-            if held is not None and prune:
-                self._unpublish(held.link)
-            return
-        if held is None or held.link != wanted.link:
-            self._nft.run(whole(wanted))
-            let_through(wanted.link)
-        elif commands := changes(held, wanted):
-            self._nft.run(commands)
-            wanted = replace(wanted, chains=held.chains | wanted.chains)
-        else:
-            return
-        self._rules, self._listings[TABLE] = wanted, self._list_table(TABLE)
-        if (udp := udp_backends(wanted)) and (held is None or udp != udp_backends(held)):
-            settle(self._flows, {address for _, address, _ in self._home.addresses()}, udp)
-
-    def _unpublish(self, link: str) -> None:
-        self._nft.run(forget())
-        stop_letting_through(link)
-        self._rules = None
-
-    def _list_table(self, table: str) -> str:
-        """The table as nft shows it, in an order that does not depend on that of its hash tables."""
-        try:
-            return " ".join(sorted(self._nft.run(f"list table {table}").replace(",", " ").split()))
-        except Failed:
-            return ""
-
     def _audit(self, busy: frozenset[str], firewall: bool) -> dict[str, tuple[Wire, ...]]:
         """Mend all that is the network's own; returns the links that sandboxes lack."""
         self.elsewhere = look_elsewhere(self._home)
@@ -406,14 +360,7 @@ class Wiring:
             except (StackyardError, OSError) as error:
                 log.error("network %s cannot be mended, it is tried again: %s", overlay.network, error)
         self._translation.audit()
-        if self._rules is not None:
-            self._audit_table(TABLE, partial(whole, self._rules))
-            if firewall:
-                let_through(self._rules.link)
-        if self._outward:
-            self._audit_table(egress.TABLE, partial(egress.whole, self._outward))
-            if firewall:
-                let_through(egress.LINKS)
+        self._tables.audit(firewall=firewall)
         missing = {task: tuple(wire for wire in laid if wire in lost) for task, laid in settled.items()}
         return {task: wires for task, wires in missing.items() if wires}
 
@@ -440,15 +387,6 @@ class Wiring:
             if self._laid.get(task) is laid:
                 self._laid[task] = fitting
         return fitting
-
-    def _audit_table(self, table: str, text: Callable[[], str]) -> None:
-        if self._list_table(table) != self._listings.get(table):
-            log.warning("the nftables table %s was changed by someone else, loading it again", table)
-            self._load_table(table, text())
-
-    def _load_table(self, table: str, text: str) -> None:
-        self._nft.run(text)
-        self._listings[table] = self._list_table(table)
 
     def _glance(self) -> None:
         """Look at what the kernel tells nobody of: rules in sandboxes and networks, names of namespaces, routes."""
@@ -513,4 +451,4 @@ class Wiring:
             remove_network(self._namespaces, name)
         remove_stale_links(self._home, set(map(node_link, self._wanted)))
         if INGRESS not in self._wanted:
-            self._unpublish(node_link(INGRESS))
+            self._tables.unpublish(node_link(INGRESS))

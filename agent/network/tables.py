@@ -1,0 +1,104 @@
+"""The node's own nftables tables: where published ports lead, and what containers may send outside.
+
+Blocking, for one thread at a time, in the node's namespace.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
+
+from agent.network import egress
+from agent.network.conntrack import settle
+from agent.network.firewall import Firewall
+from agent.network.netlink_socket import Netlink
+from agent.network.nft import Nftables
+from agent.network.plan import Overlay
+from agent.network.ports import PROBE, TABLE, Rules, changes, forget, udp_backends, whole
+from cluster.errors import Failed
+
+log = logging.getLogger(__name__)
+
+
+class NodeTables:
+    """What was loaded is remembered, so that a change costs what changed, and compared with the kernel by `audit`."""
+
+    def __init__(self, nft: Nftables, home: Netlink, flows: Netlink) -> None:
+        self._nft, self._home, self._flows = nft, home, flows
+        self.firewall = Firewall(nft)
+        self._rules: Rules | None = None
+        self._listings: dict[str, str] = {}  # as they were after they had been loaded
+        self._outward: frozenset[str] | None = None  # None: what an earlier process left
+
+    def probe(self) -> None:
+        """Raise Failed where the kernel cannot keep the address of clients of published ports."""
+        self._nft.run(PROBE)
+
+    def lead_out(self, overlays: Iterable[Overlay], *, prune: bool) -> None:
+        """Let networks that are not internal lead outside, by the node's own links into them."""
+        subnets = frozenset(s for overlay in overlays if overlay.gateways for s in overlay.subnets)
+        if not prune:
+            subnets |= self._outward or frozenset()
+        if subnets == self._outward or not (prune or subnets):
+            return
+        if subnets:
+            self._load(egress.TABLE, egress.whole(subnets))
+            self.firewall.let_through(egress.LINKS)
+        else:
+            self._nft.run(egress.forget())
+            self.firewall.stop(egress.LINKS)
+        self._outward = subnets
+
+    def publish(self, wanted: Rules | None, *, prune: bool) -> None:
+        """Lead published ports to where they should lead."""
+        held = self._rules
+        if wanted is None:
+            if held is not None and prune:
+                self.unpublish(held.link)
+            return
+        if held is None or held.link != wanted.link:
+            self._nft.run(whole(wanted))
+            self.firewall.let_through(wanted.link)
+        elif commands := changes(held, wanted):
+            self._nft.run(commands)
+            wanted = replace(wanted, chains=held.chains | wanted.chains)
+        else:
+            return
+        self._rules, self._listings[TABLE] = wanted, self._list(TABLE)
+        if (udp := udp_backends(wanted)) and (held is None or udp != udp_backends(held)):
+            settle(self._flows, {address for _, address, _ in self._home.addresses()}, udp)
+
+    def unpublish(self, link: str) -> None:
+        """Forget all published ports."""
+        self._nft.run(forget())
+        self.firewall.stop(link)
+        self._rules = None
+
+    def audit(self, *, firewall: bool) -> None:
+        """Load again what somebody else has changed, and look at the host's own `firewall` too or not."""
+        if self._rules is not None:
+            self._mend(TABLE, partial(whole, self._rules))
+            if firewall:
+                self.firewall.let_through(self._rules.link)
+        if self._outward:
+            self._mend(egress.TABLE, partial(egress.whole, self._outward))
+            if firewall:
+                self.firewall.let_through(egress.LINKS)
+
+    def _mend(self, table: str, text: Callable[[], str]) -> None:
+        if self._list(table) != self._listings.get(table):
+            log.warning("the nftables table %s was changed by someone else, loading it again", table)
+            self._load(table, text())
+
+    def _load(self, table: str, text: str) -> None:
+        self._nft.run(text)
+        self._listings[table] = self._list(table)
+
+    def _list(self, table: str) -> str:
+        """The table as nft shows it, in an order that does not depend on that of its hash tables."""
+        try:
+            return " ".join(sorted(self._nft.run(f"list table {table}").replace(",", " ").split()))
+        except Failed:
+            return ""
