@@ -7,6 +7,12 @@ them those of the simulation, which take longest: what is long and late keeps on
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Properties are about what is true, not about how long that takes on a busy machine. The rest is as Hypothesis has it
+# here: where CI is set, the same examples each time.
+settings.register_profile("patient", settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]))
+settings.load_profile("patient")
 
 _WEIGHTS = {"root": 1, "etcd": 1, "engine": 2, "lab": 3}
 

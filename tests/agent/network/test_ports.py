@@ -144,7 +144,7 @@ states = st.tuples(
 
 
 @pytest.mark.root
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(states, min_size=2, max_size=4))
 def test_changes_lead_where_the_whole_table_leads(nft: Nftables, steps: list[Rules]) -> None:
     held = steps[0]

@@ -136,7 +136,7 @@ steps = st.lists(st.one_of(operations(), looks), min_size=1, max_size=60)
 
 @pytest.mark.parametrize("spare", [0, 100], ids=["readers fall far behind", "nobody falls far behind"])
 @given(steps=steps)
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 def test_what_a_reader_was_told_adds_up_to_its_set(spare: int, steps: list[Operation | str]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(board_module, "SPARE", spare)
