@@ -54,6 +54,10 @@ class Networks:
         self._resolver.close(task)
         await self._wiring.delete_sandbox(task)
 
+    @property
+    def trouble(self) -> str:
+        return self._wiring.trouble
+
     def sandboxes(self) -> frozenset[str]:
         return self._wiring.sandboxes()
 

@@ -138,7 +138,8 @@ class Runner:
         facts = self._engine.facts
         volumes = {"volumes": self.volumes.trouble} if self.volumes.trouble else {}
         disk = {"disk": self.disk.trouble} if self.disk.trouble else {}
-        return {**self._troubles, **volumes, **disk, **(facts.troubles if facts else {})}
+        firewall = {"firewall": self._network.trouble} if self._network.trouble else {}
+        return {**self._troubles, **firewall, **volumes, **disk, **(facts.troubles if facts else {})}
 
     @property
     def accounted(self) -> frozenset[str] | None:

@@ -63,6 +63,8 @@ DESCRIPTION = NodeDescription("host", "10.0.0.1", "0.1.0", "boot")
 class NoNetwork:
     """A node on which nothing is wired, as nothing is ever started."""
 
+    trouble = "a firewall drops it"
+
     async def apply(self, items: Iterable[Item], *, prune: bool = True) -> None: ...
     async def create_sandbox(self, task: str, endpoints: Collection[Endpoint]) -> Path:
         raise AssertionError
@@ -198,6 +200,7 @@ async def test_a_session_begins_with_a_hello_and_goes_on_with_beats(agent: Agent
     beat = await session.beats(6)
     assert 4 * BEAT < time.monotonic() - began
     assert "no Docker Engine" in beat.conditions["engine"]
+    assert beat.conditions["firewall"] == NoNetwork.trouble
 
 
 async def test_assignments_are_acted_on_and_statuses_told_until_they_are_recorded(
