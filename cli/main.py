@@ -42,6 +42,8 @@ COMMANDS = {
     "join": ("cli.commands.host", "join", "Make this host a node of a cluster."),
     "leave": ("cli.commands.host", "leave", "Take this host out of its cluster."),
     "token": ("cli.commands.token", "token", "With what hosts may join."),
+    "user": ("cli.commands.user", "user", "People and programs: who may do what, and with what they prove it."),
+    "audit": ("cli.commands.audit", "audit", "Show who changed what, and what was refused."),
     "backup": ("cli.commands.backup", "backup", "Write all that the cluster knows into a file."),
     "restore": ("cli.commands.backup", "restore", "Make this host the first of a cluster that is in a backup."),
     "rebalance": ("cli.commands.rebalance", "rebalance", "Move tasks for a better spread over the nodes."),

@@ -42,5 +42,9 @@ def age(instant: float, now: float | None = None) -> str:
     return f"{seconds}s"
 
 
+def local_time(instant: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(instant))
+
+
 def joined(parts: Iterable[str], separator: str = ", ") -> str:
     return separator.join(part for part in parts if part)

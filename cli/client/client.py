@@ -16,7 +16,7 @@ import msgspec
 from cli.client import logs
 from cli.client.contexts import Context
 from cli.client.transport import PATIENCE, Transport
-from cluster import membership, plans, views
+from cluster import membership, people, plans, views
 from cluster.errors import Failed, NotFound, Unavailable
 from cluster.examination import Diagnosis
 from cluster.model.node import Role
@@ -128,7 +128,48 @@ class Client:
         return self._ask(membership.TokenReply, "POST", f"/tokens/{role}/rotate")
 
     def revoke_token(self, ident: str) -> None:
-        self._transport.call("DELETE", f"/v1/tokens/{urllib.parse.quote(ident, safe='')}")
+        self._transport.call("DELETE", f"/v1/tokens/{_quoted(ident)}")
+
+    def me(self) -> people.SelfView:
+        """Tell whom the manager takes this client for."""
+        return self._get(people.SelfView, "/me")
+
+    def own_certificate(self, csr: str) -> membership.CertificateReply:
+        return self._ask(
+            membership.CertificateReply, "POST", "/me/certificate", body=people.NewUserCertificate(csr)
+        )  # fmt: skip
+
+    def users(self) -> list[people.UserView]:
+        return self._get(list[people.UserView], "/users")
+
+    def user(self, name: str) -> people.UserView:
+        return self._get(people.UserView, f"/users/{_quoted(name)}")
+
+    def create_user(self, request: people.NewUser) -> people.UserTokenReply:
+        return self._ask(people.UserTokenReply, "POST", "/users", body=request)
+
+    def update_user(self, name: str, change: people.UserChange) -> people.UserView:
+        return self._ask(people.UserView, "PATCH", f"/users/{_quoted(name)}", body=change)
+
+    def create_user_token(self, name: str, expires_in: float | None = None) -> people.UserTokenReply:
+        """Give a user one more token; `expires_in` is in seconds, None for never."""
+        return self._ask(
+            people.UserTokenReply, "POST", f"/users/{_quoted(name)}/tokens", body=people.NewUserToken(expires_in)
+        )  # fmt: skip
+
+    def revoke_credentials(self, name: str, credential: str | None = None) -> people.UserView:
+        """Make one credential of a user worthless, or all."""
+        one = "" if credential is None else f"/{_quoted(credential)}"
+        return self._ask(people.UserView, "DELETE", f"/users/{_quoted(name)}/credentials{one}")
+
+    def remove_user(self, name: str) -> None:
+        self._transport.call("DELETE", f"/v1/users/{_quoted(name)}")
+
+    def audit(
+        self, *, since: float = 0.0, user: str | None = None, stack: str | None = None, limit: int = 200
+    ) -> list[people.AuditEntry]:
+        """Give the newest entries of the audit log that match, oldest first; `since` is cluster time."""
+        return self._get(list[people.AuditEntry], "/audit", since=since, user=user, stack=stack, limit=limit)
 
     def deploy(
         self,
@@ -173,8 +214,11 @@ class Client:
     def external(self, kind: FileKind, name: str) -> views.ExternalView:
         return self._get(views.ExternalView, f"/{kind}s/{name}")
 
-    def create_external(self, kind: FileKind, name: str, data: bytes, labels: dict[str, str]) -> views.ExternalView:
-        request = views.ExternalRequest(base64.b64encode(data).decode(), labels)
+    def create_external(
+        self, kind: FileKind, name: str, data: bytes, labels: dict[str, str], stacks: tuple[str, ...] = ()
+    ) -> views.ExternalView:
+        """Make one; deployers may use it in the stacks that `stacks` (patterns with *) name."""
+        request = views.ExternalRequest(base64.b64encode(data).decode(), labels, stacks)
         return self._ask(views.ExternalView, "PUT", f"/{kind}s/{name}", body=request)
 
     def remove_external(self, kind: FileKind, name: str) -> None:
@@ -294,6 +338,10 @@ def _deploy_request(
         spec, _operation(), reason, base_revision, secrets, configs, force=force, atomic=atomic,
         resolve_image=resolve_image,
     )  # fmt: skip
+
+
+def _quoted(name: str) -> str:
+    return urllib.parse.quote(name, safe="")
 
 
 def _operation() -> str:

@@ -2,6 +2,7 @@
 
     $XDG_CONFIG_HOME/stackyard/contexts.json (XDG_CONFIG_HOME is ~/.config by default)
     {"current": "lab", "contexts": {"lab": {"endpoints": [...], "ca": PATH, "cert": PATH, "key": PATH},
+                                    "prod": {"endpoints": [...], "ca": PATH, "token": PATH},
                                     "here": {"socket": PATH}}}
 
 STACK_CONTEXT names another context than the current one; STACK_HOST is a manager's UNIX socket and needs no file.
@@ -20,18 +21,24 @@ DEFAULT_SOCKET = Path("/run/stackyard/manager.sock")
 
 
 class Context(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Where one cluster is: `endpoints` are URLs of managers with the files of a client certificate, or `socket`."""
+    """Where one cluster is: URLs of managers, with the files of a client certificate or of a token, or `socket`."""
 
     endpoints: tuple[str, ...] = ()
     ca: str = ""
     cert: str = ""
     key: str = ""
+    token: str = ""
     socket: str = ""
 
 
 class Contexts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     current: str = ""
     contexts: dict[str, Context] = {}
+
+
+def folder(name: str) -> Path:
+    """Give the folder for the files of a context."""
+    return path().parent / name
 
 
 def path() -> Path:
@@ -97,7 +104,7 @@ def chosen(name: str | None = None) -> Context:
         return Context(socket=str(DEFAULT_SOCKET))
     raise UserError(
         "no cluster to talk to: there is no context, and no manager runs on this host",
-        hint="`stack lab up` makes a cluster on this machine; STACK_HOST names a manager's UNIX socket.",
+        hint="`stack context add` adds one; `stack lab up` makes a cluster on this machine.",
     )
 
 

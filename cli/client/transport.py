@@ -12,6 +12,7 @@ import ssl
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -45,6 +46,7 @@ class Transport:
         self._targets = list(context.endpoints) or [context.socket]
         self._tls: ssl.SSLContext | None = None
         self._connection: http.client.HTTPConnection | None = None
+        self._token = _token(context)
 
     def close(self) -> None:
         if self._connection is not None:
@@ -156,9 +158,11 @@ class Transport:
         if connection.sock is None:
             connection.connect()
         connection.sock.settimeout(silence)
-        connection.request(
-            method, target, data, headers | ({"Content-Type": "application/json"} if data is not None else {})
-        )
+        if data is not None:
+            headers = headers | {"Content-Type": "application/json"}
+        if self._token:
+            headers = headers | {"Authorization": f"Bearer {self._token}"}
+        connection.request(method, target, data, headers)
         return connection.getresponse()
 
     def _connect(self, endpoint: str) -> http.client.HTTPConnection:
@@ -170,14 +174,18 @@ class Transport:
         )
 
     def _tls_context(self) -> ssl.SSLContext:
+        """Trust who has a server's certificate of this CA: only managers do, by whatever name one reaches them."""
         if self._tls is None:
             try:
                 self._tls = ssl.create_default_context(cafile=self._context.ca)
-                self._tls.load_cert_chain(self._context.cert, self._context.key)
+                self._tls.check_hostname = False
+                if self._context.cert:
+                    self._tls.load_cert_chain(self._context.cert, self._context.key)
             except (OSError, ssl.SSLError) as error:
+                *others, last = filter(None, (self._context.ca, self._context.cert, self._context.key))
+                files = " and ".join(filter(None, (", ".join(others), last)))
                 raise errors.UserError(
-                    f"the certificates of this context cannot be read: {error}",
-                    hint=f"They should be in {self._context.ca}, {self._context.cert} and {self._context.key}.",
+                    f"the certificates of this context cannot be read: {error}", hint=f"They should be in {files}."
                 ) from error
         return self._tls
 
@@ -220,6 +228,17 @@ class Transport:
         return errors.Unavailable(
             f"no manager answers ({told})", hint="Is it running? In a lab: `stack lab status`, `stack lab start n1`."
         )
+
+
+def _token(context: Context) -> str:
+    if not context.token:
+        return ""
+    try:
+        return Path(context.token).read_text().strip()
+    except OSError as error:
+        raise errors.UserError(
+            f"the token of this context cannot be read: {error}", hint="`stack context add` adds the context again."
+        ) from error
 
 
 def _hung_up(error: Exception) -> bool:

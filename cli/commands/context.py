@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from cli.client import contexts
 from cli.output import table
+from cluster.errors import UserError
 
 
 @click.group()
@@ -32,3 +35,49 @@ def use(name: str) -> None:
     """Talk to this cluster from now on."""
     contexts.use(name)
     click.echo(f"now talking to {name}")
+
+
+@context.command()
+@click.argument("name")
+@click.option("--manager", "manager", required=True, metavar="HOST[:PORT]", help="Any manager of the cluster.")
+@click.option("--token-file", metavar="FILE|-", help="Where the token is (- is standard input); else it is asked for.")
+@click.option(
+    "--certificate", is_flag=True, help="Get a client certificate for the token, for 90 days; do not keep the token."
+)
+@click.option("--use/--no-use", "chosen", default=True, help="Talk to this cluster from now on (so it is).")
+def add(name: str, manager: str, token_file: str | None, certificate: bool, chosen: bool) -> None:
+    """Add a cluster, with the token that an admin gave you: `stack user create` makes one.
+
+    The token names the cluster's CA by its digest: nobody else's manager is taken for it, nor given the token.
+
+    \b
+    stack context add prod --manager 192.0.2.1 --token-file ann.token
+    stack context add prod --manager manager.example.org:2377 --certificate
+    """
+    from cli.client import enrol
+
+    me = enrol.enrol(name, enrol.url(manager), _token(token_file), certificate=certificate, use=chosen)
+    stacks = f" of {', '.join(me.stacks)}" if me.stacks else ""
+    click.echo(f"{name} is added: you are {me.name}, {me.role}{stacks}")
+
+
+@context.command()
+@click.argument("name")
+def rm(name: str) -> None:
+    """Forget a cluster, with the token or certificate for it. What was given to you stays good until it is revoked."""
+    from cli.client import enrol
+
+    if name not in contexts.load().contexts:
+        raise UserError(f"there is no context {name}", hint="`stack context ls` lists them.")
+    enrol.forget(name)
+    click.echo(f"{name} is forgotten")
+
+
+def _token(file: str | None) -> str:
+    if file is None and sys.stdin.isatty():
+        text: str = click.prompt("Token", hide_input=True)
+        return text
+    if file in (None, "-"):
+        return sys.stdin.read()
+    with open(file) as source:
+        return source.read()

@@ -21,10 +21,13 @@ def _group(kind: FileKind, about: str) -> click.Group:
     @click.argument("name")
     @click.argument("file", metavar="FILE|-")
     @click.option("-l", "--label", "labels", multiple=True, metavar="KEY=VALUE", help="Set a label.")
-    def create(name: str, file: str, labels: tuple[str, ...]) -> None:
+    @click.option(
+        "--stack", "stacks", multiple=True, metavar="PATTERN", help="Let deployers use it in such stacks ('team-*')."
+    )
+    def create(name: str, file: str, labels: tuple[str, ...], stacks: tuple[str, ...]) -> None:
         data = _content(file)
         with connect() as client:
-            made = client.create_external(kind, name, data, dict(_label(text) for text in labels))
+            made = client.create_external(kind, name, data, dict(_label(text) for text in labels), stacks)
         click.echo(f"{made.name} is made, of {made.size} bytes")
 
     @group.command(help=f"List the {kind}s that were made apart from stacks.")
@@ -41,7 +44,9 @@ def _group(kind: FileKind, about: str) -> click.Group:
         with connect() as client:
             found = [client.external(kind, name) for name in names]
         labels = {"LABELS": lambda one: joined(f"{key}={value}" for key, value in one.labels.items())}
-        show(found, _COLUMNS | {"DIGEST": lambda one: one.digest[:16], "BY": lambda one: one.author} | labels, form)
+        more = {"DIGEST": lambda one: one.digest[:16], "BY": lambda one: one.author}
+        stacks = {"FOR DEPLOYERS OF": lambda one: joined(one.stacks)}
+        show(found, _COLUMNS | more | labels | stacks, form)
 
     @group.command(help=f"Remove {kind}s that no stack uses.")
     @click.argument("names", nargs=-1, required=True, metavar="NAME...")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import click
 
-from cli.commands.session import connect_as_root
-from cli.output import Form, age, format_option, show
-from cluster.errors import UserError
+from cli.commands.session import connect_as_root, lifetime
+from cli.output import Form, age, format_option, local_time, show
 from cluster.membership import TokenView
 from cluster.model.node import Role
 
 _ROLES = click.Choice(["worker", "manager"])
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 @click.group()
@@ -53,14 +51,8 @@ def _good_for(token: TokenView) -> str:
         return f"nothing more: node {token.used_by} has used it"
     if token.expired:
         return "nothing more: it has expired"
-    ends = "" if token.expires_at is None else f", until {_instant(token.expires_at)}"
+    ends = "" if token.expires_at is None else f", until {local_time(token.expires_at)}"
     return ("one node" if token.once else "any number of nodes") + ends
-
-
-def _instant(instant: float) -> str:
-    import time
-
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(instant))
 
 
 @token.command()
@@ -69,7 +61,7 @@ def _instant(instant: float) -> str:
 @click.option("--once", is_flag=True, help="Good for a single node.")
 def create(role: Role, expires: str | None, once: bool) -> None:
     """Make a token that ends, or is for one node, and print it: it is shown this once."""
-    seconds = None if expires is None else _seconds(expires)
+    seconds = None if expires is None else lifetime(expires)
     with connect_as_root() as client:
         click.echo(client.create_token(role, expires_in=seconds, once=once).token)
 
@@ -89,10 +81,3 @@ def revoke(ident: str) -> None:
     with connect_as_root() as client:
         client.revoke_token(ident)
     click.echo(f"revoked {ident}")
-
-
-def _seconds(text: str) -> float:
-    number, unit = text[:-1], text[-1:]
-    if unit not in _UNITS or not number.isascii() or not number.isdigit() or int(number) == 0:
-        raise UserError(f"--expires: {text!r} is no time", hint="Give one such as 30m, 12h, 7d.")
-    return float(int(number) * _UNITS[unit])

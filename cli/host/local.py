@@ -53,7 +53,7 @@ def write_context(name: str, endpoints: Sequence[str], sockets: Sequence[Path], 
     from cluster.membership import CertificateReply, CertificateRequest
 
     token = pki.parse_token(tokens(sockets).worker)
-    folder = _folder(name)
+    folder = contexts.folder(name)
     ca, certificate, key = (folder / file for file in ("ca.pem", "cert.pem", "key.pem"))
     context = contexts.Context(endpoints=tuple(endpoints), ca=str(ca), cert=str(certificate), key=str(key))
     known = contexts.load()
@@ -77,7 +77,7 @@ def remove_context(name: str) -> None:
     from cli.client import contexts
 
     contexts.remove(name)
-    shutil.rmtree(_folder(name), ignore_errors=True)
+    shutil.rmtree(contexts.folder(name), ignore_errors=True)
 
 
 def answers(sockets: Sequence[Path]) -> bool:
@@ -103,12 +103,6 @@ def ask(sockets: Sequence[Path], method: str, path: str, body: object = None) ->
         finally:
             transport.close()
     raise last
-
-
-def _folder(name: str) -> Path:
-    from cli.client import contexts
-
-    return contexts.path().parent / name
 
 
 def _fits(ca: Path, certificate: Path, digest: str) -> bool:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from cluster.codec import key_of
 from cluster.errors import Conflict, Forbidden, NotFound
 from cluster.membership import CertificateReply, CertificateRequest
-from cluster.model.user import User
+from cluster.model.user import Credential, User
 from cluster.people import (
     NewUser,
     NewUserCertificate,
@@ -76,7 +76,7 @@ async def create_user(
         if request.name in core.state.users:
             raise Conflict(
                 f"there is a user {request.name} already",
-                hint=f"`stack user update {request.name}` changes what it may do.",
+                hint="`stack user update` changes what it may do, `stack user token` gives it a token.",
             )
         made = people.new_user(request, caller.author, core.clock())
         made, token = people.with_token(made, _ca(core), core.clock(), request.expires_in)
@@ -157,17 +157,21 @@ async def certificate(
         key_digest(request.csr)  # so that no user is made for a request that cannot be used
         audit.note(about=request.name, after=people.words(made))
         await core.write([made], {key_of(made): 0})
-    return answer(await _certificate(core, request.name, request.csr))
+    return answer(await _certificate(core, request.name, request.csr, for_oldest=True))
 
 
-async def _certificate(core: Core, name: str, csr: str, by: str = "") -> CertificateReply:
+async def _certificate(core: Core, name: str, csr: str, by: str = "", *, for_oldest: bool = False) -> CertificateReply:
     """Sign a certificate for a user; it does not outlast the credential `by` that it was asked for with."""
     key_digest(csr)
     now = core.clock()
     end = now + LEAF_LIFE.total_seconds()
     if (found := people.holder(core.state, by, now)) is not None and found[1].expires_at is not None:
         end = min(end, found[1].expires_at)
-    _, credential = await _change(core, name, lambda known: people.with_certificate(known, now, end))
+
+    def change(known: User) -> tuple[User, Credential]:
+        return people.with_certificate(known, now, end, for_oldest=for_oldest)
+
+    _, credential = await _change(core, name, change)
     return core.authority.user_reply(credential.id, csr, now=now, life=end - now)
 
 

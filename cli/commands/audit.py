@@ -1,0 +1,84 @@
+"""`stack audit`: who changed what."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import click
+
+from cli.client import Client
+from cli.commands.session import connect, lifetime
+from cli.output import Form, format_option, joined, local_time, show
+from cluster.people import AuditEntry
+
+_LOOK = 2.0  # seconds
+_MOST = 5000
+
+
+@click.command()
+@click.option("--since", metavar="TIME", help="Only what is not older, such as 30m, 12h, 7d.")
+@click.option("--user", metavar="NAME", help="Only what this user asked for (root: by a manager's socket).")
+@click.option("--stack", metavar="NAME", help="Only what was about this stack.")
+@click.option("-n", "--tail", "limit", type=click.IntRange(1, _MOST), default=100, show_default=True, metavar="COUNT")
+@click.option("-f", "--follow", is_flag=True, help="Show what comes, too.")
+@format_option
+def audit(since: str | None, user: str | None, stack: str | None, limit: int, follow: bool, form: Form) -> None:
+    """Show who asked for what change, what it was before and after, and what came of it.
+
+    Operators and admins see all; deployers what was about their stacks.
+
+    \b
+    stack audit --since 24h
+    stack audit --user ann --stack shop --format json
+    stack audit -f
+    """
+    begin = 0.0 if since is None else time.time() - lifetime(since, "--since")
+    with connect() as client:
+        found = client.audit(since=begin, user=user, stack=stack, limit=limit)
+        show(found, _COLUMNS, form)
+        if follow:
+            _follow(client, found, user, stack, form)
+
+
+def _follow(client: Client, told: list[AuditEntry], user: str | None, stack: str | None, form: Form) -> None:
+    """Show what comes; entries of refused calls come a little later than others."""
+    known = {entry.id for entry in told}
+    since = told[-1].at if told else time.time()
+    while True:
+        time.sleep(_LOOK)
+        found = client.audit(since=since - 60, user=user, stack=stack, limit=_MOST)
+        new = [entry for entry in found if entry.id not in known and entry.at > since - 60]
+        known = {entry.id for entry in found} | {entry.id for entry in new}
+        if new:
+            since = max(since, new[-1].at)
+            show(new, _COLUMNS, form)
+
+
+def _about(entry: AuditEntry) -> str:
+    return f"{entry.does} {entry.about}".strip()
+
+
+def _what(entry: AuditEntry) -> str:
+    if entry.status >= 400 or not (entry.before or entry.after):
+        return entry.why
+    return joined((entry.before, entry.after), " -> ")
+
+
+def _who(entry: AuditEntry) -> str:
+    return entry.who or f"({entry.kind})"
+
+
+def _result(entry: AuditEntry) -> str:
+    word = "ok" if entry.status < 400 else f"refused ({entry.status})" if entry.status < 500 else f"no ({entry.status})"
+    return word if entry.count == 1 else f"{word}, {entry.count} times"
+
+
+_COLUMNS: dict[str, Callable[[AuditEntry], str]] = {
+    "AT": lambda entry: local_time(entry.at),
+    "WHO": _who,
+    "FROM": lambda entry: entry.address or "socket",
+    "WHAT": _about,
+    "RESULT": _result,
+    "CHANGE": _what,
+}
