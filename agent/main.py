@@ -37,6 +37,7 @@ from agent.runner import Runner
 from agent.secrets import Secrets
 from agent.session import Session
 from agent.streams import Streams
+from agent.tunnel_keys import TunnelKeys
 from cluster.errors import Conflict, StackyardError, UserError
 from cluster.model.node import NodeDescription, Role
 from cluster.templates import Place
@@ -166,7 +167,8 @@ async def run(settings: Settings, store: FdStore) -> None:
     if settings.only_join:
         return
     engine = Engine(settings.engine)
-    wiring = Wiring(who.identity.name, settings.advertise)
+    keys = TunnelKeys(settings.data_dir / "tunnel-keys.json")
+    wiring = Wiring(who.identity.name, settings.advertise, keys=keys.keys)
     networks = Networks(wiring, Resolver(wiring, store=store))
 
     def managers() -> set[str]:
@@ -188,7 +190,7 @@ async def run(settings: Settings, store: FdStore) -> None:
     streams = Streams(who, engine, runner.known, Reach(engine, runner.known, wiring))
     images = Images(engine)
     examiner = Examiner(Probes(who.identity.name, settings.advertise, wiring), wiring, runner)
-    describe = _describer(settings, runner, wiring)
+    describe = _describer(settings, runner, wiring, keys)
     session = Session(
         who, settings.managers, runner, outbox, streams, images, examiner, describe, elsewhere=lambda: wiring.elsewhere
     )
@@ -199,6 +201,7 @@ async def run(settings: Settings, store: FdStore) -> None:
             tasks = [group.create_task(part.run()) for part in parts]
             tasks.append(group.create_task(journal.run(runner.entry)))
             tasks.append(group.create_task(credentials.keep_fresh(who, managers)))
+            tasks.append(group.create_task(keys.run(wiring)))
             await stop.wait()
             log.info("stopping; containers go on")
             await session.goodbye(BACK_WITHIN)
@@ -233,7 +236,7 @@ async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None
         stopping.cancel()
 
 
-def _describer(settings: Settings, runner: Runner, wiring: Wiring) -> Callable[[], NodeDescription]:
+def _describer(settings: Settings, runner: Runner, wiring: Wiring, keys: TunnelKeys) -> Callable[[], NodeDescription]:
     """Make what says what this host is, as far as it is known by then."""
     uname = os.uname()
     host = NodeDescription(
@@ -248,12 +251,17 @@ def _describer(settings: Settings, runner: Runner, wiring: Wiring) -> Callable[[
     )
 
     def describe() -> NodeDescription:
-        facts = runner.facts
-        if facts is None:
-            return replace(host, keeps_source=wiring.keeps_source)
-        return replace(
+        facts, trouble = runner.facts, wiring.tunnels.trouble
+        wired = replace(
             host,
             keeps_source=wiring.keeps_source,
+            tunnels=() if trouble else keys.announced,
+            tunnels_trouble=trouble,
+        )
+        if facts is None:
+            return wired
+        return replace(
+            wired,
             os=facts.os,
             engine_version=facts.version,
             engine_api=".".join(map(str, facts.api)),

@@ -48,9 +48,12 @@ _IDLE_SESSIONS = str(5 * 24 * 3600)
 class Network:
     """One network's namespace on this node. Closing it leaves the namespace and its traffic as they are."""
 
-    def __init__(self, namespaces: Namespaces, home: Netlink, wanted: Overlay) -> None:
-        """Take over the namespace if it is there, else make it; then bring it to what is wanted."""
-        self._home = home
+    def __init__(self, namespaces: Namespaces, underlay: Callable[[], Netlink], wanted: Overlay) -> None:
+        """Take over the namespace if it is there, else make it; then bring it to what is wanted.
+
+        `underlay` gives a socket of the namespace that packets between nodes leave from, or raises.
+        """
+        self._underlay = underlay
         self._lock = threading.Lock()
         self.name = NETWORKS + wanted.network
         made_here = False
@@ -242,7 +245,7 @@ class Network:
         shape = (wanted.vni, wanted.vtep, VXLAN_PORT, False)
         if vxlan is None or vxlan.vxlan != shape or vxlan.master != BRIDGE_INDEX:
             self.netlink.send(netlink.delete_link(VXLAN))
-            self._home.send(
+            self._underlay().send(
                 netlink.add_vxlan(
                     VXLAN_INDEX, VXLAN, self._fd, master=BRIDGE_INDEX, vni=wanted.vni, local=wanted.vtep,
                     port=VXLAN_PORT, mtu=wanted.mtu,

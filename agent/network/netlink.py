@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
-RTM_NEWADDR, RTM_GETADDR = 20, 22
-RTM_NEWROUTE = 24
+RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
+RTM_NEWROUTE, RTM_DELROUTE = 24, 25
 RTM_NEWRULE = 32
 RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH = 28, 29, 30
 
@@ -37,9 +37,10 @@ BR_STP_STATE, BR_MCAST_SNOOPING = 5, 23
 BRPORT_LEARNING, BRPORT_UNICAST_FLOOD, BRPORT_LOCKED = 8, 9, 39
 VXLAN_ID, VXLAN_LOCAL, VXLAN_TTL, VXLAN_LEARNING, VXLAN_PROXY = 1, 4, 5, 7, 11
 VXLAN_L2MISS, VXLAN_L3MISS, VXLAN_PORT, VXLAN_LOCAL6 = 13, 14, 15, 17
+VXLAN_ZERO_CSUM6_TX, VXLAN_ZERO_CSUM6_RX = 19, 20
 IFA_ADDRESS, IFA_LOCAL = 1, 2
 NDA_DST, NDA_LLADDR, NDA_MASTER = 1, 2, 9
-RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_TABLE = 4, 5, 6, 15
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC, RTA_TABLE = 1, 4, 5, 6, 7, 15
 FRA_PRIORITY, FRA_FWMARK, FRA_TABLE, FRA_FWMASK = 6, 10, 15, 16
 RTEXT_FILTER_SKIP_STATS = 8
 NESTED = 0x8000
@@ -144,19 +145,35 @@ def add_bridge(index: int, name: str, mac: str, mtu: int) -> Request:
 def add_vxlan(
     index: int, name: str, namespace: int, *, master: int, vni: int, local: str, port: int, mtu: int
 ) -> Request:
-    """Make a VXLAN link in another namespace, sent from the one that is to hold its UDP socket."""
-    source = packed(local)
+    """Make a VXLAN link in another namespace, sent from the one that is to hold its UDP socket.
+
+    With `local` "" packets leave by the IPv6 address that the route prefers; that they are whole is left to the link
+    that they leave by.
+    """
+    source = packed(local or "::")
     data = (
         _u32(VXLAN_ID, vni) + attribute(VXLAN_LOCAL if len(source) == 4 else VXLAN_LOCAL6, source)
         + _u8(VXLAN_TTL, 64) + _u8(VXLAN_LEARNING, 0) + _u8(VXLAN_PROXY, 1)
         + _u8(VXLAN_L2MISS, 0) + _u8(VXLAN_L3MISS, 0) + attribute(VXLAN_PORT, port.to_bytes(2, "big"))
     )  # fmt: skip
+    if not local:
+        data += _u8(VXLAN_ZERO_CSUM6_TX, 1) + _u8(VXLAN_ZERO_CSUM6_RX, 1)
     info = _text(INFO_KIND, "vxlan") + attribute(INFO_DATA | NESTED, data)
     body = (
         _LINK.pack(0, 0, index, IFF_UP, IFF_UP) + _text(IFLA_IFNAME, name) + _u32(IFLA_MTU, mtu)
         + _u32(IFLA_NET_NS_FD, namespace) + _u32(IFLA_MASTER, master) + attribute(IFLA_LINKINFO | NESTED, info)
     )  # fmt: skip
     return Request(RTM_NEWLINK, CREATE | EXCL, body, f"vxlan {vni} from {local}")
+
+
+def add_wireguard(name: str, namespace: int) -> Request:
+    """Make a WireGuard link in another namespace, sent from the one that is to hold its UDP socket."""
+    info = _text(INFO_KIND, "wireguard")
+    body = (
+        _LINK.pack(0, 0, 0, 0, 0) + _text(IFLA_IFNAME, name) + _u32(IFLA_NET_NS_FD, namespace)
+        + attribute(IFLA_LINKINFO | NESTED, info)
+    )  # fmt: skip
+    return Request(RTM_NEWLINK, CREATE | EXCL, body, f"WireGuard link {name}")
 
 
 def add_veth(
@@ -195,6 +212,11 @@ def link_up(index: int, name: str) -> Request:
     return Request(RTM_NEWLINK, 0, _LINK.pack(0, 0, index, IFF_UP, IFF_UP), f"link {name}")
 
 
+def move_link(name: str, namespace: int) -> Request:
+    body = _LINK.pack(0, 0, 0, 0, 0) + _text(IFLA_IFNAME, name) + _u32(IFLA_NET_NS_FD, namespace)
+    return Request(RTM_NEWLINK, 0, body, f"link {name}")
+
+
 def set_mtu(index: int, name: str, mtu: int) -> Request:
     return Request(RTM_NEWLINK, 0, _LINK.pack(0, 0, index, 0, 0) + _u32(IFLA_MTU, mtu), f"the MTU of link {name}")
 
@@ -216,6 +238,26 @@ def add_address(index: int, address: str, prefix: int) -> Request:
     body = _ADDRESS.pack(_family(raw), prefix, IFA_F_PERMANENT | (IFA_F_NODAD if len(raw) == 16 else 0), 0, index)
     body += attribute(IFA_LOCAL, raw) + attribute(IFA_ADDRESS, raw)
     return Request(RTM_NEWADDR, CREATE | REPLACE, body, f"address {address}/{prefix}")
+
+
+def delete_address(index: int, address: str, prefix: int) -> Request:
+    raw = packed(address)
+    body = _ADDRESS.pack(_family(raw), prefix, 0, 0, index) + attribute(IFA_LOCAL, raw)
+    return Request(RTM_DELADDR, 0, body, f"address {address}/{prefix}", (errno.EADDRNOTAVAIL,))
+
+
+def set_host_route(index: int, address: str, source: str) -> Request:
+    """Lead to one address by a link, and by nothing else, from an address of our own."""
+    raw = packed(address)
+    body = _ROUTE.pack(_family(raw), 8 * len(raw), 0, 0, 0, _STATIC, 0, _UNICAST, 0)
+    body += attribute(RTA_DST, raw) + _u32(RTA_OIF, index) + attribute(RTA_PREFSRC, packed(source))
+    return Request(RTM_NEWROUTE, CREATE | REPLACE, body + _u32(RTA_TABLE, _MAIN), f"route to {address}")
+
+
+def delete_host_route(address: str) -> Request:
+    raw = packed(address)
+    body = _ROUTE.pack(_family(raw), 8 * len(raw), 0, 0, _MAIN, _STATIC, 0, 0, 0) + attribute(RTA_DST, raw)
+    return Request(RTM_DELROUTE, 0, body, f"route to {address}", (errno.ESRCH,))
 
 
 def set_default_route(index: int, gateway: str, *, table: int = _MAIN, metric: int = 0) -> Request:
@@ -352,6 +394,16 @@ def read_address(body: bytes) -> tuple[int, str, int]:
     _, prefix, _, _, index = _ADDRESS.unpack_from(body)
     found = attributes(body, 8)
     return index, _address(found.get(IFA_LOCAL) or found.get(IFA_ADDRESS)), prefix
+
+
+def read_host_route(body: bytes) -> tuple[str, int, str] | None:
+    """Read a route as `set_host_route` makes them: the address, the index of the link, our own; None for any other."""
+    _, prefix, _, _, table, protocol, _, _, _ = _ROUTE.unpack_from(body)
+    found = attributes(body, 12)
+    raw = found.get(RTA_DST, b"")
+    if table != _MAIN or protocol != _STATIC or not raw or prefix != 8 * len(raw):
+        return None
+    return _address(raw), _number(found.get(RTA_OIF)), _address(found.get(RTA_PREFSRC))
 
 
 def read_neighbour(body: bytes) -> Neighbour:

@@ -6,9 +6,11 @@ import ipaddress
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from agent.network.ports import Rules, rules
 from agent.network.vips import Services, services
+from agent.network.wireguard import Peer, address_of, is_key
 from cluster.errors import Failed
 from cluster.model.network import INGRESS, Endpoint, Network
 from cluster.model.task import Task
@@ -54,7 +56,8 @@ class Wire:
 class Overlay:
     """One network on this node. Endpoints elsewhere: `remote` is MAC -> VTEP, `neighbours` is address -> MAC.
 
-    `gateways` are the node's own addresses in a network that leads outside, the same on every node.
+    `gateways` are the node's own addresses in a network that leads outside, the same on every node. An encrypted one
+    has no VTEP in the network between the nodes: `vtep` is "", and those of `remote` are addresses inside the tunnels.
     """
 
     network: str
@@ -67,6 +70,7 @@ class Overlay:
     node: Wire | None = None
     gateways: tuple[str, ...] = ()
     gate: str = ""
+    encrypted: bool = False
 
     @property
     def shape(self) -> tuple[int, int, str]:
@@ -89,6 +93,12 @@ class Plan:
     sandboxes: dict[str, tuple[Wire, ...]] = field(default_factory=dict)
     ports: Rules | None = None
     services: dict[str, Services] = field(default_factory=dict)
+    tunnels: dict[str, Peer] = field(default_factory=dict)
+    """Public keys of the nodes that encrypted networks lead to."""
+
+    @property
+    def encrypts(self) -> bool:
+        return any(overlay.encrypted for overlay in self.overlays.values())
 
 
 def plan(
@@ -131,7 +141,9 @@ def plan(
     if ingress is not None and ingress.node is not None:
         published = rules(node, ingress.node.inner, ports, peers.get(INGRESS, ()))
     virtual = {network: services(vips[network], peers.get(network, ())) for network in vips}
-    return Plan(overlays, sandboxes, published, virtual)
+    met = chain.from_iterable(peers.get(network, ()) for network, overlay in overlays.items() if overlay.encrypted)
+    tunnels = {public: end for peer in met if peer.node != node for public, end in _tunnels(peer).items()}
+    return Plan(overlays, sandboxes, published, virtual, tunnels)
 
 
 def wires(task: str, endpoints: Iterable[Endpoint], overlays: dict[str, Overlay]) -> tuple[Wire, ...]:
@@ -171,15 +183,16 @@ def _overlay(
     node: str, vtep: str, underlay_mtu: int, item: NetworkItem, peers: Iterable[PeerItem], returns: bool
 ) -> Overlay:
     network = item.network
-    remote = [peer for peer in peers if peer.node != node]
+    remote = [(peer, way) for peer in peers if peer.node != node and (way := _way(peer, network))]
     mtu = _mtu(network, vtep, underlay_mtu)
     ipv6 = any(":" in subnet for subnet in network.subnets)
     overlay = Overlay(
-        network.id, network.vni, mtu, vtep, network.subnets,
-        {peer.mac: peer.vtep for peer in remote},
-        {_canonical(address): peer.mac for peer in remote for address in peer.addresses if ipv6 or ":" not in address},
+        network.id, network.vni, mtu, "" if network.encrypted else vtep, network.subnets,
+        {peer.mac: way for peer, way in remote},
+        {_canonical(a): peer.mac for peer, _ in remote for a in peer.addresses if ipv6 or ":" not in a},
         gateways=() if network.internal or network.id == INGRESS else tuple(map(network.gateway_of, network.subnets)),
         gate=str(ipaddress.ip_network(network.subnets[0])[1]) if returns and network.id == INGRESS else "",
+        encrypted=network.encrypted,
     )  # fmt: skip
     return replace(overlay, node=_node_wire(network, item.node_addresses or overlay.gateways, mtu))
 
@@ -187,6 +200,28 @@ def _overlay(
 def _without_ipv6(item: NetworkItem) -> NetworkItem:
     subnets = tuple(subnet for subnet in item.network.subnets if ":" not in subnet)
     return replace(item, network=replace(item.network, subnets=subnets))
+
+
+def around(vtep: str, *, encrypted: bool) -> int:
+    """The bytes of the outer Ethernet, IP, UDP and VXLAN headers; VXLAN in a tunnel is over IPv6."""
+    return 70 + in_tunnel(vtep) if encrypted else 70 if ":" in vtep else 50
+
+
+def in_tunnel(vtep: str) -> int:
+    """The bytes of the outer IP, UDP and WireGuard headers, and 15 at most by which wireguard-go fills up packets."""
+    return 16 + (80 if ":" in vtep else 60)
+
+
+def _way(peer: PeerItem, network: Network) -> str:
+    """Give the address to send to: in an encrypted network none but that of a key, "" where there is none."""
+    if not network.encrypted:
+        return peer.vtep
+    return next(map(address_of, _tunnels(peer)), "")
+
+
+def _tunnels(peer: PeerItem) -> dict[str, Peer]:
+    keys = [key for key in peer.tunnels if is_key(key.public)]
+    return {key.public: Peer(peer.vtep, key.port, preferred=key is keys[0]) for key in keys}
 
 
 def _node_wire(network: Network, addresses: tuple[str, ...], mtu: int) -> Wire | None:
@@ -199,8 +234,8 @@ def _node_wire(network: Network, addresses: tuple[str, ...], mtu: int) -> Wire |
 
 
 def _mtu(network: Network, vtep: str, underlay_mtu: int) -> int:
-    """Leave room for the outer Ethernet, IP, UDP and VXLAN headers; more was asked than fits: what fits."""
-    fits = underlay_mtu - (70 if ":" in vtep else 50)
+    """Leave room for what is put around a frame; more was asked than fits: what fits."""
+    fits = underlay_mtu - around(vtep, encrypted=network.encrypted)
     return min(network.mtu, fits) if network.mtu else fits
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from agent.network.kernel import MARK, NETWORKS, SANDBOXES
 from agent.network.namespaces import Namespaces
 from agent.network.netlink_socket import Netlink
-from agent.network.plan import NODE_LINKS, VXLAN_PORT, Overlay, node_link
+from agent.network.plan import NODE_LINKS, VXLAN_PORT, Overlay, around, node_link
 from cluster.examination import Foreign
 
 
@@ -31,8 +31,7 @@ def survey(
     links = home.links()
     index = next((index for index, address, _ in home.addresses() if address == vtep), 0)
     here = links.get(index)
-    around = 70 if ":" in vtep else 50  # the outer headers: see plan._mtu
-    needed = max((overlay.mtu + around for overlay in overlays), default=mtu_at_start)
+    needed = max((o.mtu + around(vtep, encrypted=o.encrypted) for o in overlays), default=mtu_at_start)
     stale = [name for name in namespaces.names(NETWORKS) if name.removeprefix(NETWORKS) not in wanted]
     stale += [name for name in namespaces.names(SANDBOXES) if name.removeprefix(SANDBOXES) not in tasks]
     kept = set(map(node_link, wanted))

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable, Collection, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
@@ -33,12 +33,14 @@ from agent.network.kernel import (
 from agent.network.namespaces import Namespaces, namespace_of, read_sysctl
 from agent.network.netlink_socket import NETLINK_NETFILTER, Netlink
 from agent.network.nft import Nftables
-from agent.network.plan import Overlay, Plan, Wire, node_link, outer_name, plan, wires
+from agent.network.plan import Overlay, Plan, Wire, in_tunnel, node_link, outer_name, plan, wires
 from agent.network.routes import look_elsewhere
 from agent.network.survey import Survey, survey
 from agent.network.tables import NodeTables
 from agent.network.translation import Translation
+from agent.network.tunnels import Tunnels
 from agent.network.watch import LINKS, RULES, Watch, listener
+from agent.network.wireguard import OwnKey
 from cluster.errors import Failed, NotFound, StackyardError
 from cluster.model.network import INGRESS, Endpoint
 from cluster.protocol import Item
@@ -66,11 +68,14 @@ class Wiring:
         netns: Path = NETNS_DIRECTORY,
         links: Path = LINKS_DIRECTORY,
         home: Path | None = None,
+        keys: Sequence[OwnKey] = (),
     ) -> None:
         self._node, self._vtep, self._links = node, vtep, links
         self._namespaces = Namespaces(netns, home)
+        self.tunnels = Tunnels(self._namespaces, node, keys)
         self._networks: dict[str, Network] = {}
         self._plan = Plan()  # its overlays are those that were wired, which may be fewer than were wanted
+        self._refused: dict[str, str] = {}
         self._wanted: frozenset[str] | None = None
         self._laid: dict[str, tuple[Wire, ...]] = {}  # links of the sandboxes that are here; jobs of several threads
         self._busy: dict[str, asyncio.Future[None]] = {}
@@ -109,6 +114,7 @@ class Wiring:
         self._links_here = self._opened.enter_context(listener(socket.NETLINK_ROUTE, LINKS))
         self._rules_here = self._opened.enter_context(listener(NETLINK_NETFILTER, RULES))
         self._mtu = underlay_mtu(self._home, self._vtep)
+        self.tunnels.open(self._home)
         self.elsewhere = look_elsewhere(self._home)
         self._ipv6 = bool(read_sysctl("ipv6/conf/all/forwarding"))
         if not self._ipv6:
@@ -132,6 +138,7 @@ class Wiring:
         self._translation.close_all()
         for network in self._networks.values():
             network.close()
+        self.tunnels.close()
         self._opened.close()
 
     async def run(self) -> None:
@@ -142,7 +149,8 @@ class Wiring:
         try:
             while True:
                 async with self._lock:  # or a thread that applies would open and close networks meanwhile
-                    watch.keep([self._links_here, self._rules_here, *(n.listener for n in self._networks.values())])
+                    networks = (network.listener for network in self._networks.values())
+                    watch.keep([self._links_here, self._rules_here, *self.tunnels.listeners, *networks])
                 heard = await watch.heard(GLANCE_INTERVAL)
                 try:
                     if self._rules_here in heard or loop.time() >= thorough_at:
@@ -183,6 +191,9 @@ class Wiring:
 
     async def create_sandbox(self, task: str, endpoints: Collection[Endpoint]) -> Path:
         """Make a task's namespace, completely wired, in place of any earlier one. Returns its path."""
+        for endpoint in endpoints:
+            if problem := self._refused.get(endpoint.network):
+                raise Failed(f"network {endpoint.network} cannot be wired on this node: {problem}")
         laid = wires(task, endpoints, self._plan.overlays)
         await self._alone(task, lambda: self._create_sandbox(task, laid))
         return self.namespace(task)
@@ -232,6 +243,10 @@ class Wiring:
                 return work(self._home, fd)
 
         return await self._in_thread(inside)
+
+    async def in_turn(self, work: Callable[[], T]) -> T:
+        """Call something in a thread while nothing else opens or closes networks."""
+        return await self._in_turn(self._in_thread(work))
 
     async def survey(self, tasks: Collection[str]) -> Survey:
         """Look at what the kernel holds; `tasks` are those that sandboxes are wanted or used for."""
@@ -294,12 +309,20 @@ class Wiring:
         self._wanted = frozenset(wanted.overlays)
         done: dict[str, Overlay] = {}
         refused: list[StackyardError | OSError] = []
+        self._refused.clear()
+        try:
+            if wanted.encrypts:
+                self.tunnels.apply(wanted.tunnels, self._mtu - in_tunnel(self._vtep), prune=prune)
+        except (StackyardError, OSError) as error:
+            log.error("the tunnels between nodes cannot be made or changed: %s", error)
+            refused.append(error)
         for overlay in wanted.overlays.values():
             try:
                 self._apply_overlay(overlay, prune)
             except (StackyardError, OSError) as error:
                 log.error("network %s cannot be wired: %s", overlay.network, error)
                 refused.append(error)
+                self._refused[overlay.network] = str(error)
             else:
                 done[overlay.network] = overlay
         here = self.sandboxes()
@@ -315,11 +338,14 @@ class Wiring:
         if refused:
             raise refused[0]
 
+    def _under(self, overlay: Overlay) -> Callable[[], Netlink]:
+        return self.tunnels.underlay if overlay.encrypted else lambda: self._home
+
     def _apply_overlay(self, overlay: Overlay, prune: bool) -> None:
         network = self._networks.get(overlay.network)
         held = self._plan.overlays.get(overlay.network)
         if network is None:
-            network = self._networks[overlay.network] = Network(self._namespaces, self._home, overlay)
+            network = self._networks[overlay.network] = Network(self._namespaces, self._under(overlay), overlay)
         elif held is None or held.shape != overlay.shape:
             network.audit(overlay, (), self._outer_names, prune=False)
         network.program(overlay, prune=prune)
@@ -349,6 +375,7 @@ class Wiring:
     def _audit(self, busy: frozenset[str], firewall: bool) -> dict[str, tuple[Wire, ...]]:
         """Mend all that is the network's own; returns the links that sandboxes lack."""
         self.elsewhere = look_elsewhere(self._home)
+        self.tunnels.mend()
         self._follow_underlay()
         here = self.sandboxes()
         settled = {task: self._fit(task, laid) for task, laid in tuple(self._laid.items()) if task in here - busy}
@@ -391,6 +418,7 @@ class Wiring:
     def _glance(self) -> None:
         """Look at what the kernel tells nobody of: rules in sandboxes and networks, names of namespaces, routes."""
         self.elsewhere = look_elsewhere(self._home)
+        self.tunnels.glance()
         self._translation.audit()
         for overlay in tuple(self._plan.overlays.values()):
             network = self._networks[overlay.network]
@@ -403,7 +431,7 @@ class Wiring:
         if self._namespaces.inode(network.name) != network.inode:
             log.warning("network %s has lost its namespace, making it again", overlay.network)
             network.abandon()
-            network = self._networks[overlay.network] = Network(self._namespaces, self._home, overlay)
+            network = self._networks[overlay.network] = Network(self._namespaces, self._under(overlay), overlay)
         own = [] if overlay.node is None else [overlay.node]
         missing = network.audit(overlay, [*local, *own], self._outer_names)
         network.audit_guard()
@@ -449,6 +477,8 @@ class Wiring:
             if held is not None:
                 held.close()
             remove_network(self._namespaces, name)
+        if not any(overlay.encrypted for overlay in self._plan.overlays.values()):
+            self.tunnels.remove()
         remove_stale_links(self._home, set(map(node_link, self._wanted)))
         if INGRESS not in self._wanted:
             self._tables.unpublish(node_link(INGRESS))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from agent.network.wireguard import OwnKey
 from agent.network.wiring import Wiring
 from cluster.model.network import INGRESS, Endpoint, Network
 from cluster.model.service import PortSpec
@@ -79,8 +80,8 @@ def address_of(name: str) -> str:
     return f"{SUBNET}.{NAMES.index(name) + 1}"
 
 
-def wiring(name: str) -> Wiring:
-    return Wiring(name, address_of(name), netns=ROOT / name, links=ROOT / f"{name}-links", home=host(name))
+def wiring(name: str, keys: Sequence[OwnKey] = ()) -> Wiring:
+    return Wiring(name, address_of(name), netns=ROOT / name, links=ROOT / f"{name}-links", home=host(name), keys=keys)
 
 
 class Cluster:
