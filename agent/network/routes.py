@@ -57,16 +57,15 @@ def read_route(body: bytes) -> Route | None:
 def subnets_elsewhere(routes: Iterable[Route], names: Mapping[int, str]) -> dict[str, str]:
     """Give the subnets to be told to managers, with the link's name; neighbouring ones of one link as one.
 
-    Of more than MOST_ROUTES the widest ones.
+    Of more than MOST_ROUTES the widest ones. None of a single address: hosts may have one for each of their pods.
     """
     by_link: dict[tuple[int, int], list[Subnet]] = {}
     for route in routes:
         subnet = route.subnet
         ours = names.get(route.link, "").startswith(NODE_LINKS)
         link_local = subnet.version == 6 and subnet.overlaps(_LINK_LOCAL)
-        if not (ours or link_local or subnet.is_loopback or subnet.is_multicast) and (
-            subnet.prefixlen >= _WIDEST[subnet.version]
-        ):
+        of_others = not (ours or link_local or subnet.is_loopback or subnet.is_multicast)
+        if of_others and _WIDEST[subnet.version] <= subnet.prefixlen < subnet.max_prefixlen:
             by_link.setdefault((subnet.version, route.link), []).append(subnet)
     found = [
         (subnet, names.get(link, ""))

@@ -277,10 +277,26 @@ def _refuse_taken(state: ClusterState, stack_uid: str, spec: StackSpec) -> None:
     for network in spec.networks.values():
         if network.external or state.cluster is None or network_id(stack_uid, network) in state.networks:
             continue
+        _refuse_own(state, stack_uid, network)
         if (problem := NetworkAllocator(state, state.cluster).clash(network)) is not None:
             raise Conflict(
                 f"networks.{network.key}: {problem}", hint=f"{problem.remedy[:1].upper()}{problem.remedy[1:]}."
             )
+
+
+def _refuse_own(state: ClusterState, stack_uid: str, network: NetworkSpec) -> None:
+    """Raise Conflict for a subnet of the network as it was, whose tasks would only leave once this one is made."""
+    for ident in state.networks_of.get(stack_uid, ()):
+        held = state.networks[ident]
+        if held.key != network.key or not state.occupied.get(ident):
+            continue
+        for subnet in map(ipaddress.ip_network, network.subnets):
+            for other in map(ipaddress.ip_network, held.subnets):
+                if subnet.version == other.version and subnet.overlaps(other):
+                    raise Conflict(
+                        f"networks.{network.key}: it is in use, and cannot be made anew with its subnet {subnet}",
+                        hint="Change the subnet as well, or remove the stack before it is deployed again.",
+                    )
 
 
 def _external_networks(state: ClusterState, spec: StackSpec) -> Iterator[tuple[str, int]]:

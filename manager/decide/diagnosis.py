@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from cluster.examination import Diagnosis, Finding, NodeReport, Probed
 from cluster.model.node import NodeStatus, SessionState
 from cluster.protocol import Examined
+from manager.decide.routes import clashes
 from manager.picture import ClusterState
 
 CLOCK_TOLERANCE = 1.0
@@ -49,6 +50,7 @@ def diagnose(state: ClusterState, answers: Mapping[str, Examined]) -> Diagnosis:
     findings = (
         *_unexamined(state, answers),
         *_duplicates(state),
+        *_routed(state),
         *(finding for node, report in sorted(reports.items()) for finding in of_node(node, report)),
         *_foreign(state, reports),
         *_ways([way for way in ways if way.target not in deaf], names),
@@ -115,6 +117,14 @@ def _duplicates(state: ClusterState) -> Iterator[Finding]:
         if len(nodes) > 1:
             remedy = "Start the agents with --advertise, each with the address of its own host."
             yield Finding("duplicate-address", ", ".join(sorted(nodes)), f"they all say to have {address}", remedy)
+
+
+def _routed(state: ClusterState) -> Iterator[Finding]:
+    """Find routes that came after a network had been made: those before are kept to."""
+    for network, route in clashes(state):
+        what = f"{route} leads to addresses of network {network.name}: what has them there is not reached"
+        remedy = f"Take the route off {route.node}, or give the network another subnet (ipam.config.subnet)."
+        yield Finding("route", route.node, what, remedy)
 
 
 def shared_addresses(state: ClusterState, network: str) -> Iterator[Finding]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from cluster.model.network import Network
 from manager.picture import ClusterState
 
 Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -37,6 +38,19 @@ def routes_of(state: ClusterState) -> list[NodeRoute]:
                 if subnet is not None:
                     found[text] = NodeRoute(subnet, link, node.name)
     return [found[text] for text in sorted(found)]
+
+
+def clashes(state: ClusterState) -> Iterator[tuple[Network, NodeRoute]]:
+    """Give the networks that are there, with a route each that a node has got to some of their addresses."""
+    if state.cluster is None:
+        return
+    routes = routes_of(state)
+    pools = map(ipaddress.ip_network, (state.cluster.address_pool, state.cluster.ipv6_pool))
+    narrow = [route for pool in pools for route in within(pool, routes)]
+    for network in sorted(state.networks.values(), key=lambda network: network.name):
+        found = (clash(subnet, narrow) for subnet in map(_subnet, network.subnets) if subnet is not None)
+        if (route := next(filter(None, found), None)) is not None:
+            yield network, route
 
 
 def clash(subnet: Subnet, routes: Iterable[NodeRoute]) -> NodeRoute | None:

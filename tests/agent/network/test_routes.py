@@ -27,6 +27,7 @@ def route(subnet: str, link: int = 2) -> Route:
         pytest.param([route("172.17.0.0/16", 4)], {"172.17.0.0/16": "docker0"}, id="one of Docker's"),
         pytest.param([route("10.0.0.0/8", 0)], {"10.0.0.0/8": ""}, id="by several links"),
         pytest.param([*map(route, ("0.0.0.0/0", "0.0.0.0/1", "128.0.0.0/1", "2000::/3"))], {}, id="default"),
+        pytest.param([route("10.9.0.7/32"), route("fd12::7/128")], {}, id="single addresses"),
         pytest.param([route("10.128.0.0/20", 3), route("fd12::/64", 3)], {}, id="our own"),
         pytest.param([route("fe80::/64"), route("ff00::/8"), route("127.0.0.0/8", 1)], {}, id="no addresses of others"),
         pytest.param([route("10.9.0.0/24"), route("10.9.1.0/24")], {"10.9.0.0/23": "eth0"}, id="neighbouring ones"),

@@ -76,6 +76,17 @@ def test_a_subnet_that_a_node_routes_elsewhere_is_refused_with_node_and_route() 
     deployed(shop(networks={"default": network}), picture(*records, *first, there), "op2")
 
 
+def test_a_network_in_use_is_not_made_anew_with_its_subnet() -> None:
+    before = NetworkSpec("default", "shop_default", subnets=("10.9.0.0/16",))
+    there = Network(network_id("u0", before), "shop_default", "u0", "default", 4097, before.subnets)
+    records = (Cluster("c1", 0.0), *deployed(shop(networks={"default": before})).records, there)
+    changed = shop(networks={"default": replace(before, gateways=("10.9.255.1",))})
+    deployed(changed, picture(*records), "op2")
+    with pytest.raises(Conflict, match="it is in use, and cannot be made anew with its subnet"):
+        deployed(changed, picture(*records, Claim("address", f"{there.id}/10.9.0.2", "t1")), "op3")
+    deployed(shop(networks={"default": replace(before, subnets=("10.8.0.0/16",))}), picture(*records), "op4")
+
+
 def test_a_port_may_move_between_services_of_a_stack() -> None:
     first = deployed(shop(replace(WEB, ports=(PORT,))))
     state = picture(*first.records, ServiceState("u1", "u0", "shop", "web"))

@@ -156,6 +156,17 @@ def test_numbers_and_addresses_that_two_have() -> None:
     assert "flannel.1" in found[2].what and "ip link del flannel.1" in found[2].remedy
 
 
+def test_a_route_to_addresses_of_a_network_is_told() -> None:
+    lab = a_cluster(*NODES)
+    lab.write(Network("front", "front", "s", "front", 4097, ("10.128.0.0/20", "fd00::/64")))
+    lab.session("n2", routes={"10.0.0.0/8": "vpn0", "10.128.16.0/20": "eth1"})
+    assert told(lab, reports(*NODES)) == []
+    lab.session("n2", routes={"10.128.7.0/24": "br-7"})
+    [finding] = diagnose(lab.state, reports(*NODES)).findings
+    assert (finding.kind, finding.about) == ("route", "n2")
+    assert finding.what.startswith("the route 10.128.7.0/24 (br-7) of node n2 leads to addresses of network front")
+
+
 def test_an_address_that_two_tasks_have() -> None:
     lab = a_cluster("n1")
     lab.state.networks["a"] = Network("a", "app_a", "s", "a", 4097, ("10.128.0.0/20",))
