@@ -70,6 +70,7 @@ async def test_a_restored_cluster_goes_on_with_the_tasks_that_run(
         assert (await deploy(manager.local(), shop(), "op1", {"pw": sent(VALUE)})).status == 200
         async for _ in manager.local().lines("/stacks/shop/progress?revision=1"):
             pass
+        made = await manager.local().ask("POST", "/users", {"name": "vic", "role": "viewer"})
         frames = await taken(manager)
         before = await tasks(manager)
     assert len(before) == 1
@@ -84,6 +85,11 @@ async def test_a_restored_cluster_goes_on_with_the_tasks_that_run(
             assert await second.local().get("/join-tokens") == token
             life = await second.anonymous().get("/life")
             assert life and not await manager.anonymous().get("/life")
+
+            # people come in as before, and what they did is known
+            assert (await second.bearer(made.body["token"]).get("/me"))["name"] == "vic"
+            done_before = [(entry["does"], entry["about"]) for entry in await second.local().get("/audit")]
+            assert ("deploy", "shop") in done_before and ("user create", "vic") in done_before
 
             # nobody has been heard of, and nothing is replaced for that
             [node] = await second.local().get("/nodes")
@@ -127,8 +133,9 @@ async def test_a_backup_leaves_out_what_ends_with_this_life(manager: RunningMana
 
 
 async def test_a_backup_is_for_root_on_the_managers_host_alone(manager: RunningManager) -> None:
-    for client in (manager.anonymous(), await manager.client(), manager.node(await manager.join("n1"))):
+    for client in (await manager.client(), manager.node(await manager.join("n1"))):
         assert (await client.ask("GET", "/backup")).status == 403
+    assert (await manager.anonymous().ask("GET", "/backup")).status == 401
 
 
 async def test_nothing_is_restored_over_a_cluster_or_among_others_keys(
