@@ -37,6 +37,8 @@ MANAGERS = 4
 """From this version on an agent knows Managers."""
 TUNNELS = 4
 """From this version on an agent knows encrypted networks; an older one would send their packets in clear."""
+IPV6 = 4
+"""From this version on an agent tells its host's routes, and does without IPv6 where its kernel does."""
 GENERATIONS = 4
 """From this version on an agent says Programmed of every set that changes which endpoints are led to."""
 EXAMINES = 4

@@ -16,6 +16,7 @@ from cluster.model.cluster import Claim, Cluster
 from cluster.model.network import INGRESS, Endpoint, Network, NetworkSpec, network_id
 from cluster.model.service import GIVEN_PORTS, ServiceSpec
 from cluster.model.stack import StackRevision
+from cluster.protocol import IPV6
 from manager.decide.routes import NodeRoute, Subnet, clash, routes_of, within
 from manager.picture import ClusterState, claim_key
 
@@ -126,7 +127,7 @@ class NetworkAllocator:
         if clash(subnet, routes) is not None or any(subnet.overlaps(used) for used in others):
             subnet = self._next_subnet(INGRESS, self._cluster.address_pool, subnet.prefixlen)
         subnets = [subnet]
-        if any(route.subnet.version == 6 for route in self._routes()):
+        if self._has_ipv6():
             subnets.append(self._next_subnet(INGRESS, self._cluster.ipv6_pool, _IPV6_PREFIX))
         return self._made(Network(INGRESS, INGRESS, "", INGRESS, 0, ()), subnets)
 
@@ -137,6 +138,12 @@ class NetworkAllocator:
         self._used += [(network.name, subnet) for subnet in subnets]
         made = replace(network, vni=vni, subnets=tuple(map(str, subnets)))
         return made, [Claim("vni", str(vni), made.id), *(Claim("subnet", text, made.id) for text in made.subnets)]
+
+    def _has_ipv6(self) -> bool:
+        """Tell whether a node has IPv6 addresses, and all can be told of some."""
+        sessions = [session for node, session in self._state.sessions.items() if node in self._state.nodes]
+        able = all(session.version >= IPV6 for session in sessions)
+        return able and any(route.subnet.version == 6 for route in self._routes())
 
     def clash(self, spec: NetworkSpec) -> NoRoom | None:
         """Tell why a network cannot have a subnet that it asks for: a node routes some of its addresses elsewhere."""
