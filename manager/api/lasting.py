@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from cluster.model.user import User
 from manager import people
@@ -27,13 +26,13 @@ def lasting(core: Core, caller: Caller) -> Iterator[asyncio.Event]:
         if any(isinstance(change.new or change.old, User) for change in changes):
             _judge(core, caller, end)
 
-    async def wait_for(something: Coroutine[Any, Any, Any]) -> None:
-        await something
+    async def wait_for(something: Callable[[], Awaitable[object]]) -> None:
+        await something()  # made only here: this task may be cancelled before it began
         end.set()
 
-    waiting = [asyncio.create_task(wait_for(core.stopping.wait()))]
+    waiting = [asyncio.create_task(wait_for(core.stopping.wait))]
     if caller.credential:
-        waiting.append(asyncio.create_task(wait_for(_until_over(core, caller, end))))
+        waiting.append(asyncio.create_task(wait_for(lambda: _until_over(core, caller, end))))
     with core.follower.listening(look):
         try:
             yield end
