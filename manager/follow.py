@@ -70,6 +70,18 @@ class Follower:
             self._waiting.append((revision, future))
             await future
 
+    async def until(self, true: Callable[[], bool]) -> None:
+        """Wait until something is true of the picture; `true` is asked at once, and after every change."""
+        came = asyncio.Event()
+
+        def look(changes: Sequence[Change]) -> None:
+            if true():
+                came.set()
+
+        with self.listening(look):
+            look(())
+            await came.wait()
+
     @contextmanager
     def listening(self, listener: Listener) -> Iterator[None]:
         """Have `listener` told of every change, after the picture shows it, until the end of the block."""

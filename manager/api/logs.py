@@ -195,12 +195,14 @@ async def _may_go_on(core: Core, task: Task, before: TaskStatus | None, pause: f
 
     A log that was not cut ended with its container, which is restarted in place or will be told to have ended.
     """
-    while True:
-        await asyncio.sleep(pause)
-        if task.id not in core.state.tasks or core.state.has_ended(task):
-            return False
-        if cut or core.state.statuses.get(task.id) != before:
-            return True
+
+    def is_over() -> bool:
+        return task.id not in core.state.tasks or core.state.has_ended(task)
+
+    await asyncio.sleep(pause)
+    if not cut:
+        await core.follower.until(lambda: is_over() or core.state.statuses.get(task.id) != before)
+    return not is_over()
 
 
 def _from_holder(core: Core, task: Task, wanted: Wanted) -> AsyncGenerator[LogLine, None]:

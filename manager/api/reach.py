@@ -28,7 +28,7 @@ from manager.api.lasting import lasting
 from manager.api.privileges import check_channel
 from manager.api.rules import Permitted
 from manager.api.show import Sees, everything
-from manager.picture import Change, ClusterState
+from manager.picture import ClusterState
 from manager.sessions.streams import DIAL_TIMEOUT
 
 log = logging.getLogger(__name__)
@@ -225,7 +225,7 @@ async def _pass_until(end: asyncio.Event, core: Core, person: End, agent: End, t
         asyncio.create_task(_hand_on(person.receive, agent.send)),
         asyncio.create_task(_hand_on(agent.receive, person.send)),
         asyncio.create_task(end.wait()),
-        asyncio.create_task(_until_lost(core, task.node or "")),
+        asyncio.create_task(core.follower.until(lambda: core.state.is_lost(task.node or ""))),
     ]
     try:
         done, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -242,18 +242,6 @@ async def _pass_until(end: asyncio.Event, core: Core, person: End, agent: End, t
 async def _hand_on(receive: Callable[[], Awaitable[bytes | None]], send: Callable[[bytes], Awaitable[None]]) -> None:
     while (frame := await receive()) is not None:
         await send(frame)
-
-
-async def _until_lost(core: Core, node: str) -> None:
-    lost = asyncio.Event()
-
-    def look(changes: list[Change]) -> None:
-        if core.state.is_lost(node):
-            lost.set()
-
-    with core.follower.listening(look):
-        look([])
-        await lost.wait()
 
 
 def _lost(state: ClusterState, node: str) -> Unavailable:

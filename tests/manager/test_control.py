@@ -69,12 +69,8 @@ class Leading:
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Wait, change by change, until something holds in the picture."""
-        changed = asyncio.Event()
-        with self.follower.listening(lambda changes: changed.set()):
-            async with asyncio.timeout(PATIENCE):
-                while not holds():
-                    changed.clear()
-                    await changed.wait()
+        async with asyncio.timeout(PATIENCE):
+            await self.follower.until(holds)
         assert not broken(self.state)
 
     def placed(self) -> int:
