@@ -70,7 +70,7 @@ class NetworkNames:
     def apply(self, peers: Mapping[str, PeerItem], vips: Mapping[str, VipItem] | None = None) -> None:
         """Bring the index to these endpoints, by owner, and these virtual addresses, by service."""
         self._apply_vips(vips or {})
-        for owner in [o for o, held in self._peers.items() if peers.get(o) != held]:
+        for owner in [o for o, held in self._peers.items() if peers.get(o) is not held and peers.get(o) != held]:
             self._forget(self._peers.pop(owner))
         for owner, peer in peers.items():
             if owner not in self._peers and peer.service:

@@ -47,6 +47,7 @@ class Translation:
         self._doors: dict[str, _Door] = {}
         self._services: Mapping[str, Services] = {}
         self._tables: dict[tuple[str, ...], Table] = {}
+        self._steps: dict[tuple[Table, Table], tuple[tuple[Request, ...], Table]] = {}
 
     def open(self, task: str, wires: Iterable[Wire], socket: Netlink) -> None:
         """Take over a sandbox by a netfilter socket from inside of it, and program it."""
@@ -75,6 +76,7 @@ class Translation:
         with self._lock:
             before, self._services = self._services, services
             self._tables.clear()
+            self._steps.clear()
             lost = {n for n, held in before.items() if _lost_some(held, services.get(n, Services()))}
             refused: list[StackyardError | OSError] = []
             for task, door in self._doors.items():
@@ -105,18 +107,17 @@ class Translation:
 
     def _program(self, door: _Door) -> None:
         wanted = self._table(door.networks)
-        if door.held is None or (door.bare and wanted.elements):
+        if door.held is None or (door.bare and wanted.vips):
             gate = next((wire for wire in door.wires if wire.gate), None)
-            door.bare = not wanted.elements and gate is None
+            door.bare = not wanted.vips and gate is None
             if door.bare:
                 self._load(door, lambda: lookups.whole(vips.TABLE), wanted)
             else:
                 answers = returns.rules(vips.TABLE, gate, door.wires) if gate is not None else ()
                 self._load(door, lambda: vips.whole(wanted, (*lookups.rules(vips.TABLE), *answers)), wanted)
         elif door.held is not wanted and not door.bare:
-            held = door.held
-            kept = Table(held.chains | wanted.chains, wanted.elements)
-            self._load(door, lambda: vips.changes(held, wanted), kept)
+            batch, kept = self._step(door.held, wanted)
+            self._load(door, lambda: batch, kept)
 
     def _load(self, door: _Door, requests: Callable[[], tuple[Request, ...]], then: Table) -> None:
         batch = requests()
@@ -129,6 +130,14 @@ class Translation:
             # Another number than that says that somebody else was at it as well: the audit will see to it.
             door.generation = generation if before is None else expected
         door.held = then
+
+    def _step(self, held: Table, wanted: Table) -> tuple[tuple[Request, ...], Table]:
+        """Give what leads from one table to the other, and what is held then: the same in many sandboxes."""
+        if (held, wanted) not in self._steps:
+            # Chains that are no longer used stay.
+            kept = wanted if held.chains <= wanted.chains else Table(wanted.vips, held.chains | wanted.chains)
+            self._steps[held, wanted] = vips.changes(held, wanted), kept
+        return self._steps[held, wanted]
 
     def _table(self, networks: tuple[str, ...]) -> Table:
         if networks not in self._tables:

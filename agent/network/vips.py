@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -45,12 +45,16 @@ class Services:
     present: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
-    """The variable parts of a sandbox's table: `elements` are (map, key) -> value, a chain's name in `services...`."""
+Shape = tuple[int, int, bool]
+"""What a chain is made for: the family, the number of places, and whether clients stay where they are."""
 
-    chains: frozenset[tuple[int, int, bool]] = frozenset()
-    elements: dict[tuple[str, bytes], bytes | str] = field(default_factory=dict)
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """The variable parts of a sandbox's table: virtual addresses, and chains, perhaps more than those need."""
+
+    vips: Mapping[str, Vip] = field(default_factory=dict)
+    chains: frozenset[Shape] = frozenset()
 
 
 def services(items: Iterable[VipItem], peers: Iterable[PeerItem]) -> Services:
@@ -74,21 +78,20 @@ def services(items: Iterable[VipItem], peers: Iterable[PeerItem]) -> Services:
 
 def table(wanted: Iterable[Vip]) -> Table:
     """Lay out the table that translates these addresses."""
-    chains: set[tuple[int, int, bool]] = set()
-    elements: dict[tuple[str, bytes], bytes | str] = {}
-    for vip in wanted:
+    vips = {vip.address: vip for vip in wanted}
+    return Table(vips, frozenset(_shape(vip) for vip in vips.values() if vip.endpoints))
+
+
+def elements(vips: Iterable[Vip]) -> dict[tuple[str, bytes], bytes | str]:
+    """Give the elements that addresses have in the maps: (map, key) -> value, a chain's name in `services...`."""
+    found: dict[tuple[str, bytes], bytes | str] = {}
+    for vip in vips:
         key = _packed(vip.address)
         family = IPV4 if len(key) == 4 else IPV6
-        places = _places(vip) if vip.sticky else vip.endpoints
-        if not places:
-            elements[_services(family), key] = "refused"
-            continue
-        shape = (family, len(places), vip.sticky)
-        chains.add(shape)
-        elements[_services(family), key] = _chain_name(*shape)
-        for number, endpoint in enumerate(places):
-            elements[_endpoints(family), key + number.to_bytes(4, sys.byteorder)] = _packed(endpoint)
-    return Table(frozenset(chains), elements)
+        found[_services(family), key] = _chain_name(*_shape(vip)) if vip.endpoints else "refused"
+        for number, endpoint in enumerate(_places(vip)):
+            found[_endpoints(family), key + number.to_bytes(4, sys.byteorder)] = _packed(endpoint)
+    return found
 
 
 def whole(wanted: Table, besides: Iterable[Request] = ()) -> tuple[Request, ...]:
@@ -112,7 +115,7 @@ def whole(wanted: Table, besides: Iterable[Request] = ()) -> tuple[Request, ...]
             for family in _FAMILIES
         ),
     )  # fmt: skip
-    return nft.batch(*requests, *besides, *_adds(wanted.elements))
+    return nft.batch(*requests, *besides, *_filling(wanted))
 
 
 def changes(held: Table, wanted: Table) -> tuple[Request, ...]:
@@ -120,11 +123,14 @@ def changes(held: Table, wanted: Table) -> tuple[Request, ...]:
 
     Chains that are no longer used stay, and do nothing: the table then holds the chains of both.
     """
+    changed = {a for a in held.vips.keys() | wanted.vips.keys() if held.vips.get(a) != wanted.vips.get(a)}
+    before = elements(held.vips[address] for address in changed & held.vips.keys())
+    after = elements(wanted.vips[address] for address in changed & wanted.vips.keys())
     gone: dict[str, list[bytes]] = {}
-    for place, value in held.elements.items():
-        if wanted.elements.get(place) != value:
+    for place, value in before.items():
+        if after.get(place) != value:
             gone.setdefault(place[0], []).append(place[1])
-    new = {place: value for place, value in wanted.elements.items() if held.elements.get(place) != value}
+    new = {place: value for place, value in after.items() if before.get(place) != value}
     requests = _new_chains(wanted.chains - held.chains)
     for name, keys in gone.items():
         requests += nft.delete_elements(INET, TABLE, name, keys)
@@ -132,7 +138,7 @@ def changes(held: Table, wanted: Table) -> tuple[Request, ...]:
     return nft.batch(*requests) if requests else ()
 
 
-def _new_chains(shapes: Iterable[tuple[int, int, bool]]) -> list[Request]:
+def _new_chains(shapes: Iterable[Shape]) -> list[Request]:
     requests: list[Request] = []
     for family, count, sticky in sorted(shapes):
         number = nft.REG32_01 if family == IPV4 else nft.REG_2
@@ -145,17 +151,30 @@ def _new_chains(shapes: Iterable[tuple[int, int, bool]]) -> list[Request]:
     return requests
 
 
-def _adds(elements: dict[tuple[str, bytes], bytes | str]) -> list[Request]:
+@lru_cache(4)
+def _filling(wanted: Table) -> tuple[Request, ...]:
+    """What fills the maps of a table that has just been made; kept, as many sandboxes are made with the same."""
+    return tuple(_adds(elements(wanted.vips.values())))
+
+
+def _adds(found: dict[tuple[str, bytes], bytes | str]) -> list[Request]:
     by_map: dict[str, list[tuple[bytes, bytes | str]]] = {}
-    for (name, key), value in elements.items():
+    for (name, key), value in found.items():
         by_map.setdefault(name, []).append((key, value))
     return [request for name in by_map for request in nft.add_elements(INET, TABLE, name, by_map[name])]
 
 
-def _places(vip: Vip) -> list[str]:
-    """Give each place to the endpoint that its digest favours, so that it moves only when that endpoint goes."""
-    if not vip.endpoints:
-        return []
+def _shape(vip: Vip) -> Shape:
+    count = STICKY_PLACES if vip.sticky else len(vip.endpoints)
+    return IPV6 if ":" in vip.address else IPV4, count, vip.sticky
+
+
+def _places(vip: Vip) -> Sequence[str]:
+    """Give what is drawn among: of a sticky address, each place goes to the endpoint that its digest favours, so that
+    it moves only when that endpoint goes.
+    """
+    if not vip.sticky or not vip.endpoints:
+        return vip.endpoints
     return [max(vip.endpoints, key=lambda endpoint: _favour(place, endpoint)) for place in range(STICKY_PLACES)]
 
 

@@ -1,0 +1,198 @@
+"""What one node's networks cost when they are many or large: time to program, time of one change, memory, answers.
+
+    .venv/bin/python -m bench.scale [--services 1000] [--backends 10] [--sandboxes 10] [--networks 50]
+
+A node in a namespace of its own gets its assignments as from a manager, through all of the agent's network code but
+without containers: sandboxes are all that it makes. Two shapes are measured. `services` is one network with so many
+services, each with a virtual address and so many endpoints on other nodes, and some sandboxes that could reach any of
+them. `networks` is that many networks with two sandboxes in each. Needs root.
+
+    set        from a full set of assignments to all of it programmed, while there is no sandbox yet
+    sandbox    making one, complete with its table of virtual addresses
+    change     one endpoint that becomes, or ceases to be, ready: in force in all sandboxes and names
+    audit      comparing everything with the kernel, where nothing is wrong
+    kernel     growth of the kernel's own memory (slab); other programs on the machine count in
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from agent.network.wiring import Wiring
+from agent.networks import Networks
+from agent.resolver import Resolver
+from cluster.model.container import ContainerSpec
+from cluster.model.network import Endpoint, Network
+from cluster.model.service import ServiceSpec
+from cluster.model.task import Task
+from cluster.protocol import Item, NetworkItem, PeerItem, ServiceItem, TaskItem, VipItem
+
+HOME = "stackyard-scale"
+PLACE = Path("/run/stackyard-scale")
+ADDRESS = "10.78.0.1"
+CHANGES = 20
+LOOKUPS = 2000
+STACK, UID = "stack", "own"
+
+
+@contextmanager
+def node() -> Iterator[Wiring]:
+    """A node's namespace with one link, and the wiring in it; all of it goes in the end."""
+
+    def ip(*words: str) -> None:
+        subprocess.run(["ip", *words], check=True)
+
+    _clean()
+    ip("netns", "add", HOME)
+    try:
+        ip("-n", HOME, "link", "add", "eth0", "type", "veth", "peer", "name", "peer0")
+        ip("-n", HOME, "addr", "add", f"{ADDRESS}/24", "dev", "eth0")
+        for end in ("eth0", "peer0"):
+            ip("-n", HOME, "link", "set", end, "up")
+        yield Wiring("n1", ADDRESS, netns=PLACE / "netns", links=PLACE / "links", home=Path("/run/netns") / HOME)
+    finally:
+        _clean()
+
+
+def _clean() -> None:
+    mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    for mount in sorted((m for m in mounts if m.startswith(f"{PLACE}/")), reverse=True):
+        subprocess.run(["umount", "-l", mount], check=True)
+    shutil.rmtree(PLACE, ignore_errors=True)
+    if (Path("/run/netns") / HOME).exists():
+        subprocess.run(["ip", "netns", "del", HOME], check=True)
+
+
+class Assignments:
+    """Sets as a manager gives them: `networks` of them, each with `services` and the sandboxes of this node."""
+
+    def __init__(self, networks: int, services: int, backends: int, sandboxes: int) -> None:
+        self.items: dict[str, Item] = {}
+        self.tasks: list[Task] = []
+        self.endpoints: list[PeerItem] = []
+        spec = ServiceItem(UID, 1, STACK, ServiceSpec("own", ContainerSpec("image")))
+        self._put(spec)
+        for number in range(networks):
+            network = Network(
+                f"net{number}", f"net{number}", STACK, "net", 5000 + number, (f"10.{number + 100}.0.0/16",)
+            )
+            self._put(NetworkItem(network))
+            self._fill(network, services, backends, sandboxes)
+
+    def _fill(self, network: Network, services: int, backends: int, sandboxes: int) -> None:
+        addresses = (f"{network.subnets[0][:-7]}.{host >> 8}.{host & 255}" for host in range(10, 65000))
+        for service in range(services):
+            uid = f"{network.id}-{service}"
+            self._put(VipItem(network.id, uid, STACK, f"web{service}", (next(addresses),)))
+            for slot in range(1, backends + 1):
+                peer = _peer(network, f"{uid}-{slot}", "n2", "10.78.0.2", next(addresses), f"web{service}", uid, slot)
+                self.endpoints.append(peer)
+                self._put(peer)
+        for sandbox in range(sandboxes):
+            # The first 13 letters are all that tells one from another in names of links.
+            task = f"{len(self.tasks):04d}{'a' * 21}"
+            at = Endpoint(network.id, (next(addresses),))
+            self.tasks.append(Task(task, STACK, UID, sandbox + 1, 1, 1, 0.0, "n1", endpoints=(at,)))
+            self._put(TaskItem(self.tasks[-1]))
+            self._put(_peer(network, task, "n1", ADDRESS, at.addresses[0], "own", UID, sandbox + 1))
+
+    def _put(self, item: Item) -> None:
+        self.items[item.ident] = item
+
+    def turn(self, number: int) -> None:
+        """Have another endpoint become, or cease to be, ready."""
+        peer = self.endpoints[number * 37 % len(self.endpoints)]
+        held = self.items[peer.ident]
+        assert isinstance(held, PeerItem)
+        self._put(replace(held, ready=not held.ready))
+
+
+def _peer(
+    network: Network, owner: str, node: str, vtep: str, address: str, service: str, uid: str, slot: int
+) -> PeerItem:
+    mac = Endpoint(network.id, (address,)).mac
+    return PeerItem(network.id, owner, node, vtep, (address,), mac, True, STACK, service, uid, slot)
+
+
+async def timed(work: Awaitable[object]) -> float:
+    """Milliseconds that something takes."""
+    begin = time.perf_counter()
+    await work
+    return (time.perf_counter() - begin) * 1e3
+
+
+def slab() -> float:
+    """The kernel's own memory, in MB."""
+    line = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("Slab:"))
+    return int(line.split()[1]) / 1024
+
+
+def resident() -> float:
+    """This program's memory, in MB."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+
+
+async def measure(given: Assignments, name: str) -> None:
+    """Print what a shape costs."""
+    say: Callable[[str, str], None] = lambda what, figure: print(f"{name:10}{what:34}{figure}")  # noqa: E731
+    with node() as wiring:
+        networks = Networks(wiring, Resolver(wiring))
+        memory, kernel = resident(), slab()
+        await networks.open()
+        try:
+            say("set", f"{await timed(networks.apply(given.items.values())):.0f} ms")
+            made = [await timed(networks.create_sandbox(task.id, task.endpoints)) for task in given.tasks]
+            say(f"sandbox, median of {len(made)}", f"{statistics.median(made):.1f} ms (most {max(made):.1f})")
+            changed, work = [], time.process_time()
+            for number in range(CHANGES):
+                given.turn(number)
+                changed.append(await timed(networks.apply(given.items.values())))
+            work = (time.process_time() - work) / CHANGES * 1e3
+            say("change, median", f"{statistics.median(changed):.1f} ms (most {max(changed):.1f}, CPU {work:.1f})")
+            say("audit", f"{await timed(wiring.audit()):.0f} ms")
+            say("agent's memory", f"{resident() - memory:.0f} MB more")
+            say("kernel's memory", f"{slab() - kernel:.0f} MB more")
+            if given.endpoints:
+                await answers(wiring, given, say)
+        finally:
+            await networks.close()
+
+
+async def answers(wiring: Wiring, given: Assignments, say: Callable[[str, str], None]) -> None:
+    """Ask for services from inside of a sandbox, one after the other, in a program of its own."""
+    path = wiring.namespace(given.tasks[0].id)
+    names = [f"web{number}" for number in (0, len(given.endpoints) // 20, len(given.endpoints) // 10 - 1)]
+    for name in dict.fromkeys(names):
+        command = ["nsenter", f"--net={path}", sys.executable, "-m", "bench.flows", "lookups", name, str(LOOKUPS)]
+        asking = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        printed, _ = await asking.communicate()
+        say(f"look-up of {name}", printed.decode().strip())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--services", type=int, default=1000)
+    parser.add_argument("--backends", type=int, default=10)
+    parser.add_argument("--sandboxes", type=int, default=10)
+    parser.add_argument("--networks", type=int, default=50)
+    words = parser.parse_args()
+    if os.geteuid() != 0:
+        raise SystemExit("needs root, for network namespaces")
+    asyncio.run(measure(Assignments(1, words.services, words.backends, words.sandboxes), "services"))
+    asyncio.run(measure(Assignments(words.networks, 2, 2, 2), "networks"))
+
+
+if __name__ == "__main__":
+    main()
