@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import chain
 
 from agent.network.ports import Rules, rules
@@ -24,6 +25,8 @@ NODE_LINKS = "sy-"
 
 _OUTER_INDEXES = 0x01000000
 _FIRST_INNER_INDEX = 2
+_REMEMBERED = 8192
+"""Addresses that are not worked out again: each set of assignments has nearly all that the one before had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +193,7 @@ def _overlay(
         network.id, network.vni, mtu, "" if network.encrypted else vtep, network.subnets,
         {peer.mac: way for peer, way in remote},
         {_canonical(a): peer.mac for peer, _ in remote for a in peer.addresses if ipv6 or ":" not in a},
-        gateways=() if network.internal or network.id == INGRESS else tuple(map(network.gateway_of, network.subnets)),
+        gateways=() if network.internal or network.id == INGRESS else _gateways(network),
         gate=str(ipaddress.ip_network(network.subnets[0])[1]) if returns and network.id == INGRESS else "",
         encrypted=network.encrypted,
     )  # fmt: skip
@@ -239,12 +242,19 @@ def _mtu(network: Network, vtep: str, underlay_mtu: int) -> int:
     return min(network.mtu, fits) if network.mtu else fits
 
 
+@lru_cache(_REMEMBERED)
+def _gateways(network: Network) -> tuple[str, ...]:
+    return tuple(map(network.gateway_of, network.subnets))
+
+
+@lru_cache(_REMEMBERED)
 def _outer_index(addresses: tuple[str, ...]) -> int:
     first = next(ip for a in addresses if (ip := ipaddress.ip_address(a)).version == 4)
     return _OUTER_INDEXES + (int(first) & (_OUTER_INDEXES - 1))
 
 
-def _with_prefixes(addresses: Iterable[str], subnets: Iterable[str], network: str) -> tuple[tuple[str, int], ...]:
+@lru_cache(_REMEMBERED)
+def _with_prefixes(addresses: tuple[str, ...], subnets: tuple[str, ...], network: str) -> tuple[tuple[str, int], ...]:
     ranges = [ipaddress.ip_network(subnet) for subnet in subnets]
     found = []
     for text in addresses:
