@@ -128,6 +128,40 @@ def address_of(name: str) -> str:
     return ""
 
 
+def write_query(ident: int, name: str, kind: int) -> bytes:
+    """Ask for a name, with room for a long answer."""
+    question = _write_name(name) + struct.pack("!HH", kind, _IN)
+    options = b"\0" + struct.pack("!HHIH", _OPT, _OUR_LIMIT, 0, 0)
+    return _HEADER.pack(ident, _RECURSION_WANTED, 1, 0, 0, 1) + question + options
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What an answer of ours says; one that is `cut` has not all of the addresses."""
+
+    code: int
+    addresses: frozenset[str]
+    cut: bool
+
+
+def read_told(message: bytes, query: bytes) -> Told | None:
+    """Read the answer of our own resolver, whose records name the question; None if it is not the one to the query."""
+    question = query[_HEADER.size : -11]
+    if not answers_to(message, int.from_bytes(query[:2], "big"), question):
+        return None
+    _, flags, _, count, _, _ = _HEADER.unpack_from(message)
+    offset, found = _HEADER.size + len(question), set()
+    for _ in range(count):
+        if offset + 12 > len(message):
+            break
+        kind, _, _, size = _RECORD.unpack_from(message, offset + 2)
+        raw = message[offset + 12 : offset + 12 + size]
+        if kind in (A, AAAA) and len(raw) in (4, 16):
+            found.add(str(ipaddress.ip_address(raw)))
+        offset += 12 + size
+    return Told(flags & 0xF, frozenset(found), bool(flags & _TRUNCATED))
+
+
 def _read_name(data: bytes, offset: int) -> tuple[str, int] | None:
     """Read a name that is not compressed, as no first question is; returns it with the offset behind it."""
     labels: list[str] = []

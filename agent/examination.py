@@ -9,9 +9,11 @@ from dataclasses import replace
 from typing import Protocol
 
 from agent.network.survey import Survey
+from agent.verification import Verified
 from cluster.errors import StackyardError
 from cluster.examination import NodeReport, Probed, Target
-from cluster.protocol import Examine, Examined
+from cluster.fingerprint import by_network
+from cluster.protocol import Examine, Examined, Item
 
 log = logging.getLogger(__name__)
 
@@ -41,14 +43,22 @@ class Tasks(Protocol):
 
     @property
     def accounted(self) -> frozenset[str] | None: ...
+    @property
+    def items(self) -> Collection[Item]: ...
     def clean_again(self) -> None: ...
+
+
+class Names(Protocol):
+    """What is asked of the verification."""
+
+    async def verify(self) -> Verified: ...
 
 
 class Examiner:
     """Answers managers. `run` is its life; `ask` may be called at any time from the same loop."""
 
-    def __init__(self, ways: Ways, kernel: Kernel, tasks: Tasks) -> None:
-        self._ways, self._kernel, self._tasks = ways, kernel, tasks
+    def __init__(self, ways: Ways, kernel: Kernel, tasks: Tasks, names: Names) -> None:
+        self._ways, self._kernel, self._tasks, self._names = ways, kernel, tasks, names
         self._asked: asyncio.Queue[Examine] = asyncio.Queue()
         self._answers: asyncio.Queue[Examined] = asyncio.Queue()
 
@@ -86,6 +96,7 @@ class Examiner:
             if stale:
                 self._tasks.clean_again()
                 await asyncio.sleep(CLEANING)
+            verified = await self._names.verify()
             after = await self._survey()
             probed = await sending
         finally:
@@ -99,6 +110,10 @@ class Examiner:
             stale=tuple(name for name in stale if name in after.stale),
             removed=tuple(name for name in stale if name not in after.stale),
             foreign=after.foreign,
+            networks=by_network(self._tasks.items),
+            names=verified.names,
+            vips=verified.vips,
+            astray=verified.astray,
         )
 
     async def _stale(self) -> tuple[str, ...]:

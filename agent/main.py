@@ -38,6 +38,7 @@ from agent.secrets import Secrets
 from agent.session import Session
 from agent.streams import Streams
 from agent.tunnel_keys import TunnelKeys
+from agent.verification import Verification
 from cluster.errors import Conflict, StackyardError, UserError
 from cluster.model.node import NodeDescription, Role
 from cluster.templates import Place
@@ -169,7 +170,8 @@ async def run(settings: Settings, store: FdStore) -> None:
     engine = Engine(settings.engine)
     keys = TunnelKeys(settings.data_dir / "tunnel-keys.json")
     wiring = Wiring(who.identity.name, settings.advertise, keys=keys.keys)
-    networks = Networks(wiring, Resolver(wiring, store=store))
+    resolver = Resolver(wiring, store=store)
+    networks = Networks(wiring, resolver)
 
     def managers() -> set[str]:
         return {*settings.managers, *runner.managers}
@@ -189,7 +191,8 @@ async def run(settings: Settings, store: FdStore) -> None:
     runner.resume(journal.read(who.identity.cluster))
     streams = Streams(who, engine, runner.known, Reach(engine, runner.known, wiring))
     images = Images(engine)
-    examiner = Examiner(Probes(who.identity.name, settings.advertise, wiring), wiring, runner)
+    verification = Verification(wiring, resolver, lambda: Resolver(wiring), lambda: runner.items)
+    examiner = Examiner(Probes(who.identity.name, settings.advertise, wiring), wiring, runner, verification)
     describe = _describer(settings, runner, wiring, keys)
     session = Session(
         who, settings.managers, runner, outbox, streams, images, examiner, describe, elsewhere=lambda: wiring.elsewhere

@@ -127,6 +127,10 @@ class NetworkNames:
         peer = self._peers.get(owner)
         return f"{peer.stack}_{peer.service}.{peer.place or peer.slot}" if peer is not None else ""
 
+    def names(self) -> set[str]:
+        """All names that lead anywhere here, but for what containers call themselves."""
+        return {*self._names, *self._virtual}
+
     def _learn(self, peer: PeerItem) -> None:
         for name in _names_of(peer):
             self._names.setdefault(name, {})[peer.owner] = peer

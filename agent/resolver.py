@@ -130,6 +130,14 @@ class Resolver:
         for known in (scopes.keys() - before.keys()) & self._doors.keys():
             self._listen(known)
 
+    def scopes(self) -> dict[str, tuple[tuple[NetworkNames, ...], str]]:
+        """What each task may ask about: its networks, in order of attachment, and its stack."""
+        return {task: (scope.networks, scope.stack) for task, scope in self._scopes.items()}
+
+    def forget(self) -> None:
+        """Begin anew with the next `update`, which else goes by what has changed."""
+        self._networks.clear()
+
     async def open(self, task: str) -> None:
         """Begin to answer in a task's sandbox, anew if it was made anew."""
         self.close(task)

@@ -43,7 +43,7 @@ from agent.volumes import Volumes
 from agent.withdrawals import Withdrawals
 from cluster.errors import StackyardError
 from cluster.model.task import Desired, TaskStatus
-from cluster.protocol import Assignments
+from cluster.protocol import Assignments, Item
 from cluster.templates import Place, TemplateError
 
 log = logging.getLogger(__name__)
@@ -145,6 +145,11 @@ class Runner:
     def accounted(self) -> frozenset[str] | None:
         """The tasks whose sandboxes are wanted or in use; None before a manager gave a full set."""
         return self._in_use() if self.known.complete else None
+
+    @property
+    def items(self) -> Collection[Item]:
+        """All that the node is to work from."""
+        return self.known.assignments.items.values()
 
     def clean_again(self) -> None:
         """Look for what nobody wants, now."""

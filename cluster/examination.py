@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +45,28 @@ class Foreign:
 
 
 @dataclass(frozen=True, slots=True)
+class Astray:
+    """A name, or a virtual address, that in a task's sandbox led elsewhere than it should.
+
+    `told` is what was said there, or why nothing was. `mended` if the agent has put it right.
+    """
+
+    task: str
+    name: str
+    told: str
+    meant: str
+    mended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class NodeReport:
     """What a node found when it examined itself and the ways to other nodes.
 
     `link` carries its address between nodes and takes packets of `mtu` bytes; `needed` is the size of the largest that
     its networks send there. `deaf` tells why it cannot answer others' probes. `stale` are namespaces and links that
     nothing accounts for and that stay though they were to be removed, `removed` those that it has just removed.
+    `networks` are digests, by network, of what the node knows of the endpoints and virtual addresses in each. `names`
+    and `vips` count what was looked up in the sandboxes of tasks.
     """
 
     link: str
@@ -61,6 +77,10 @@ class NodeReport:
     stale: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     foreign: tuple[Foreign, ...] = ()
+    networks: dict[str, str] = field(default_factory=dict)
+    names: int = 0
+    vips: int = 0
+    astray: tuple[Astray, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +99,13 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What was looked at and what was found; `ways` between nodes count each direction."""
+    """What was looked at and what was found; `ways` between nodes count each direction.
+
+    `names` and `vips` count look-ups and virtual addresses, each wherever it was looked at.
+    """
 
     nodes: int
     ways: int
+    names: int = 0
+    vips: int = 0
     findings: tuple[Finding, ...] = ()

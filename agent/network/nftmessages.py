@@ -8,9 +8,10 @@ linux/netfilter/nf_tables.h; all of them go in network byte order.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
 
-from agent.network.netlink import CREATE, NESTED, Request, attribute, attributes
+from agent.network.netlink import CREATE, DUMP, NESTED, Request, attribute, attributes
 
 INET, NETDEV, BRIDGE = 1, 5, 7
 IPV4, IPV6 = 2, 10
@@ -32,8 +33,8 @@ TYPE_IPV4, TYPE_IPV6, TYPE_MARK, TYPE_VERDICT = 7, 8, 19, 0xFFFFFF00
 _SUBSYSTEM = 10
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 (
-    _NEWTABLE, _, _DELTABLE, _NEWCHAIN, _, _, _NEWRULE, _, _, _NEWSET, _, _, _NEWSETELEM, _, _DELSETELEM, _NEWGEN,
-    _GETGEN,
+    _NEWTABLE, _, _DELTABLE, _NEWCHAIN, _, _, _NEWRULE, _, _, _NEWSET, _, _, _NEWSETELEM, _GETSETELEM, _DELSETELEM,
+    _NEWGEN, _GETGEN,
 ) = range(17)  # fmt: skip
 _SET_MAP = 0x8
 _SET_KEYS = 0
@@ -145,6 +146,32 @@ def _value(value: bytes | str) -> bytes:
     if isinstance(value, bytes):
         return _nested(2, attribute(1, value))
     return _nested(2, _nested(2, attribute(1, _GOTO) + _text(2, value)))
+
+
+def list_elements(family: int, table: str, name: str) -> Request:
+    """Ask for all elements of a map."""
+    head = _text(1, table) + _text(2, name)
+    return Request(_kind(_GETSETELEM), DUMP, _GENERIC.pack(family, 0, 0) + head, f"the elements of map {name}")
+
+
+def read_elements(body: bytes) -> Iterator[tuple[bytes, bytes | str]]:
+    """Read a part of the answer to that: keys with their values, as `add_elements` takes them."""
+    for element in _each(attributes(body, _GENERIC.size).get(3, b"")):
+        found = attributes(element)
+        key, value = attributes(found.get(1, b"")).get(1, b""), attributes(found.get(2, b""))
+        chain_name = attributes(value[2]).get(2, b"").rstrip(b"\0").decode() if 2 in value else ""
+        yield key, value[1] if 1 in value else chain_name
+
+
+def _each(data: bytes) -> Iterator[bytes]:
+    """Cut a list apart, whose parts all have the same number."""
+    offset = 0
+    while offset + 4 <= len(data):
+        length = int.from_bytes(data[offset : offset + 2], sys.byteorder)
+        if length < 4:
+            return
+        yield data[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
 
 
 # Expressions

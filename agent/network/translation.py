@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from agent.network import lookups, nftmessages, returns, vips
 from agent.network.conntrack import end_stale, flows_tracked
 from agent.network.netlink import Request
-from agent.network.netlink_socket import Netlink
+from agent.network.netlink_socket import Netlink, NetlinkError
 from agent.network.plan import Wire
 from agent.network.vips import Services, Table
 from cluster.errors import StackyardError
@@ -99,6 +99,26 @@ class Translation:
                 log.warning("the nftables rules of task %s were changed by someone else, loading ours again", task)
                 door.held = None
                 self._program(door)
+
+    def verify(self, task: str) -> tuple[int, list[str]]:
+        """Compare the table of a sandbox with what is wanted, element by element, and load it again if it differs.
+
+        Returns how many virtual addresses it has, and those that led elsewhere than they should.
+        """
+        with self._lock:
+            door = self._doors.get(task)
+            if door is None or door.held is None or door.bare:
+                return 0, []
+            wanted = vips.elements(self._table(door.networks).vips.values())
+            try:
+                there = vips.listed(door.socket.dump)
+            except NetlinkError:
+                there = {}  # the table, or a map of it, is gone
+            differing = {place for place in wanted.keys() | there.keys() if wanted.get(place) != there.get(place)}
+            if differing:
+                door.held = None
+                self._program(door)
+            return len(vips.addresses(wanted)), sorted(vips.addresses(differing))
 
     def _close(self, task: str) -> None:
         door = self._doors.pop(task, None)

@@ -9,8 +9,9 @@ back to itself as well.
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -136,6 +137,25 @@ def changes(held: Table, wanted: Table) -> tuple[Request, ...]:
         requests += nft.delete_elements(INET, TABLE, name, keys)
     requests += _adds(new)
     return nft.batch(*requests) if requests else ()
+
+
+def listed(read: Callable[[Request], Iterable[bytes]]) -> dict[tuple[str, bytes], bytes | str]:
+    """Give the elements that are in the kernel, where `read` asks it for a listing."""
+    maps = [name for family in _FAMILIES for name in (_services(family), _endpoints(family))]
+    return {
+        (name, key): value
+        for name in maps
+        for body in read(nft.list_elements(INET, TABLE, name))
+        for key, value in nft.read_elements(body)
+    }
+
+
+def addresses(places: Iterable[tuple[str, bytes]]) -> set[str]:
+    """Give the virtual addresses that elements at these places are about."""
+    return {
+        str(ipaddress.ip_address(key[: 4 if name in (_services(IPV4), _endpoints(IPV4)) else 16]))
+        for name, key in places
+    }
 
 
 def _new_chains(shapes: Iterable[Shape]) -> list[Request]:

@@ -255,6 +255,10 @@ class Wiring:
         overlays = tuple(self._plan.overlays.values())
         return await self._in_turn(self._in_thread(look, overlays, wanted, tasks, self._mtu))
 
+    async def verify(self, task: str) -> tuple[int, list[str]]:
+        """See where the virtual addresses in a task's sandbox lead; see `Translation.verify`."""
+        return await self._in_thread(self._translation.verify, task)
+
     async def link_container(self, container: str, task: str) -> None:
         """Tell the OCI runtime wrapper in which namespace to start a container."""
         link = self._links / container

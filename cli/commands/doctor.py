@@ -41,9 +41,10 @@ def doctor(form: Form) -> None:
 def in_words(found: Diagnosis) -> str:
     nodes = "1 node" if found.nodes == 1 else f"{found.nodes} nodes"
     some = "" if found.ways >= found.nodes * (found.nodes - 1) else " of the"
-    looked = f"{nodes} and {found.ways}{some} ways between them were examined"
+    looked = f"{nodes}, {found.ways}{some} ways between them"
+    looked += f", {found.names} names and {found.vips} virtual addresses" if found.names else ""
     wrong = sum(not finding.mended for finding in found.findings)
     told = "nothing is wrong" if not wrong else "1 thing is wrong" if wrong == 1 else f"{wrong} things are wrong"
     rows = [["WHERE", "WHAT", "REMEDY"]]
     rows += [[one.about, one.what, "(done)" if one.mended else one.remedy] for one in found.findings]
-    return (table(rows) + "\n\n" if found.findings else "") + f"{looked}: {told}."
+    return (table(rows) + "\n\n" if found.findings else "") + f"Examined {looked}: {told}."

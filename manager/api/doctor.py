@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Annotated
 
 import aiohttp
@@ -12,12 +14,14 @@ from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
 from cluster.examination import Diagnosis, ExaminationRequest, Finding, Target
+from cluster.fingerprint import fingerprint
 from cluster.model.node import Manager, SessionState
 from cluster.protocol import Examined
 from manager.api.bodies import answer, body, takes
 from manager.api.core import Core, ReadyCore
 from manager.api.rules import Permitted
 from manager.decide.diagnosis import diagnose, shared_addresses
+from manager.sessions.assignments import shared
 from manager.sessions.examinations import WITHIN
 
 router = APIRouter(prefix="/v1", tags=["members"])
@@ -28,9 +32,9 @@ _FROM_OTHERS = aiohttp.ClientTimeout(total=WITHIN + 10.0)
 @router.post("/doctor", response_model=Diagnosis)
 async def doctor(caller: Permitted, core: ReadyCore) -> Response:
     """Examine all nodes, and twice where something is wrong: what a moment brought about is not told."""
-    found = await _examine_all(core)
+    found, answers = await _examine_all(core)
     if any(not finding.mended for finding in found.findings):
-        again = await _examine_all(core)
+        again, _ = await _examine_all(core, answers)
         before = {(finding.kind, finding.about) for finding in found.findings}
         mended = [finding for finding in found.findings if finding.mended]
         kept = [f for f in again.findings if not f.mended and (f.kind, f.about) in before]
@@ -46,7 +50,9 @@ async def examinations(
     return answer(await core.sessions.examine(asked.targets))
 
 
-async def _examine_all(core: Core) -> Diagnosis:
+async def _examine_all(
+    core: Core, before: Mapping[str, Examined] = MappingProxyType({})
+) -> tuple[Diagnosis, dict[str, Examined]]:
     targets = [
         Target(ident, session.description.address)
         for ident, session in core.state.sessions.items()
@@ -56,13 +62,32 @@ async def _examine_all(core: Core) -> Diagnosis:
     own, *theirs = await asyncio.gather(
         core.sessions.examine(targets), *(_by_another(core, manager, targets) for manager in others)
     )
-    found = diagnose(core.state, {node: told for each in (*theirs, own) for node, told in each.items()})
-    shared: list[Finding] = []
+    answers = {node: told for each in (*theirs, own) for node, told in each.items()}
+    found = diagnose(core.state, answers, await _behind(core, answers, before))
+    twice: list[Finding] = []
     for network in tuple(core.state.networks):
         if network in core.state.networks:
-            shared += shared_addresses(core.state, network)
+            twice += shared_addresses(core.state, network)
         await asyncio.sleep(0)
-    return replace(found, findings=(*found.findings, *shared))
+    return replace(found, findings=(*found.findings, *twice)), answers
+
+
+async def _behind(core: Core, answers: Mapping[str, Examined], before: Mapping[str, Examined]) -> dict[str, list[str]]:
+    """Name, by node, the networks of which a node knows something else than is so, and does not get on."""
+    digests: dict[str, str] = {}
+    found: dict[str, list[str]] = {}
+    for node, told in answers.items():
+        for network, digest in ({} if told.report is None else told.report.networks).items():
+            if network not in core.state.networks:
+                continue
+            if network not in digests:
+                digests[network] = fingerprint(shared(core.state, network))
+                await asyncio.sleep(0)
+            last = before[node].report if node in before else None
+            stands = last is None or last.networks.get(network) == digest
+            if digest != digests[network] and stands:
+                found.setdefault(node, []).append(network)
+    return found
 
 
 async def _by_another(core: Core, manager: Manager, targets: list[Target]) -> dict[str, Examined]:

@@ -6,8 +6,9 @@ A finding says what is seen, and its remedy what a person can do about it; both 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from cluster.examination import Diagnosis, Finding, NodeReport, Probed
 from cluster.model.node import NodeStatus, SessionState
@@ -32,8 +33,13 @@ class _Way:
         return f"{self.source} -> {self.target}"
 
 
-def diagnose(state: ClusterState, answers: Mapping[str, Examined]) -> Diagnosis:
-    """Put together what the picture and the answers of nodes, by their ids, tell."""
+def diagnose(
+    state: ClusterState, answers: Mapping[str, Examined], behind: Mapping[str, Collection[str]] = MappingProxyType({})
+) -> Diagnosis:
+    """Put together what the picture and the answers of nodes, by their ids, tell.
+
+    `behind` names the networks of which a node knows something else than is so.
+    """
     names = {ident: node.name for ident, node in state.nodes.items()}
     reports = {names[node]: answer.report for node, answer in answers.items() if node in names and answer.report}
     ways = sorted(
@@ -53,11 +59,14 @@ def diagnose(state: ClusterState, answers: Mapping[str, Examined]) -> Diagnosis:
         *_routed(state),
         *(finding for node, report in sorted(reports.items()) for finding in of_node(node, report)),
         *_foreign(state, reports),
+        *(finding for node, report in sorted(reports.items()) for finding in _astray(state, node, report)),
+        *_behind(state, behind),
         *_ways([way for way in ways if way.target not in deaf], names),
         *_narrow([way for way in ways if narrow.isdisjoint((way.source, way.target))]),
         *_clocks(ways),
     )
-    return Diagnosis(len(reports), len(ways), findings)
+    looked_up = sum(report.names for report in reports.values()), sum(report.vips for report in reports.values())
+    return Diagnosis(len(reports), len(ways), *looked_up, findings)
 
 
 def of_node(node: str, report: NodeReport) -> Iterator[Finding]:
@@ -150,6 +159,25 @@ def _foreign(state: ClusterState, reports: Mapping[str, NodeReport]) -> Iterator
                 what = f"its link {link.link}, which is not ours, has the VXLAN number {link.vni} of {ours[link.vni]}"
                 remedy = f"Give that link another number or port, or remove it (`ip link del {link.link}` on {node})."
                 yield Finding("duplicate-vni", node, what, remedy)
+
+
+def _astray(state: ClusterState, node: str, report: NodeReport) -> Iterator[Finding]:
+    for one in report.astray:
+        task = state.tasks.get(one.task)
+        service = None if task is None else state.services.get(task.service_uid)
+        name = one.task if task is None or service is None else f"{service.full_name}.{task.slot}"
+        what = f"in {name}, {one.name} leads to {one.told}, not to {one.meant}"
+        remedy = f"See `nft list ruleset` in the namespace sy-{one.task} on {node}; restarting the agent is harmless."
+        yield Finding("name", node, what, "" if one.mended else remedy, one.mended)
+
+
+def _behind(state: ClusterState, behind: Mapping[str, Collection[str]]) -> Iterator[Finding]:
+    for ident, networks in sorted(behind.items()):
+        named = sorted(state.networks[network].name for network in networks if network in state.networks)
+        if ident in state.nodes and named:
+            node = state.nodes[ident].name
+            what = f"its agent works from an older state of {', '.join(named[:4])}" + (" and more" * (len(named) > 4))
+            yield Finding("behind", node, what, f"Restart the agent on {node}; its log tells what keeps it.")
 
 
 def _ways(ways: list[_Way], names: Mapping[str, str]) -> Iterator[Finding]:

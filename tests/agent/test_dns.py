@@ -132,3 +132,17 @@ def test_only_the_answer_to_the_question_counts() -> None:
 )
 def test_reverse_names(name: str, address: str) -> None:
     assert dns.address_of(name) == address
+
+
+@given(st.lists(st.ip_addresses(v=4) | st.ip_addresses(v=6), max_size=200, unique=True), st.integers(0, 65535))
+def test_what_our_resolver_tells_is_read(addresses: list[object], ident: int) -> None:
+    asked = dns.write_query(ident, "tasks.web", dns.ANY)
+    query = dns.read_query(asked)
+    assert query is not None and (query.name, query.kind, query.limit, query.edns) == ("tasks.web", dns.ANY, 4096, True)
+    told = dns.read_told(dns.answer(query, addresses=tuple(map(str, addresses)), ttl=1), asked)
+    assert told is not None and told.code == 0 and told.addresses <= set(map(str, addresses))
+    assert told.cut or told.addresses == set(map(str, addresses))
+    refused = dns.read_told(dns.answer(query, rcode=dns.Rcode.NXDOMAIN), asked)
+    assert refused == dns.Told(3, frozenset(), cut=False)
+    other = dns.write_query((ident + 1) % 65536, "tasks.web", dns.ANY)
+    assert dns.read_told(dns.answer(query), other) is None

@@ -94,6 +94,18 @@ def test_packets_that_do_not_pass_are_found_by_their_size(cluster: Cluster) -> N
     well(cluster)
 
 
+def test_names_are_looked_up_where_containers_do(cluster: Cluster, probe: str) -> None:
+    cluster.deploy("probe.yml", probe)
+    well(cluster)
+    looked = json.loads(cluster.stack("doctor", "--format", "json").stdout)
+    assert looked["names"] > 0 and looked["vips"] > 0
+    task = cluster.tasks(probe)[0]
+    sandbox = ("lab", "exec", task["node"], "--", "nsenter", f"--net=/run/netns/sy-{task['id']}", "nft")
+    cluster.stack(*sandbox, "delete", "table", "inet", "stackyard")
+    well(cluster)
+    assert "inet stackyard" in cluster.stack(*sandbox, "list", "tables").stdout
+
+
 def test_what_is_left_over_is_removed_and_a_node_that_is_away_is_told(cluster: Cluster) -> None:
     well(cluster)
     for name in ("sn-left", "sy-left"):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cluster.examination import Finding, Foreign, NodeReport, Probed, Target
+from cluster.examination import Astray, Finding, Foreign, NodeReport, Probed, Target
 from cluster.model.network import Endpoint, Network
 from cluster.model.node import NodeState, NodeStatus
 from cluster.model.task import Task
@@ -188,3 +188,17 @@ def test_each_finding_is_one_line_with_a_remedy() -> None:
     found = diagnose(a_cluster(*NODES).state, answers).findings
     assert len(found) >= 4
     assert all(f.remedy and "\n" not in f.what + f.remedy and len(f.what) < 120 and len(f.remedy) < 160 for f in found)
+
+
+def test_names_that_lead_elsewhere_and_nodes_that_know_of_an_older_state() -> None:
+    lab = a_cluster("n1", "n2")
+    lab.state.networks["a"] = Network("a", "app_a", "s", "a", 4097, ("10.128.0.0/20",))
+    astray = (Astray("t1", "db", "10.1.0.9", "10.1.0.2"), Astray("t1", "web", "x", "y", mended=True))
+    answers = changed(reports("n1", "n2"), "n1", astray=astray, names=7, vips=2)
+    found = diagnose(lab.state, answers, {"id-n2": ["a", "gone"]})
+    assert (found.names, found.vips) == (7, 2)
+    assert [(f.kind, f.about, f.what, f.mended) for f in found.findings] == [
+        ("name", "n1", "in t1, db leads to 10.1.0.9, not to 10.1.0.2", False),
+        ("name", "n1", "in t1, web leads to x, not to y", True),
+        ("behind", "n2", "its agent works from an older state of app_a", False),
+    ]
