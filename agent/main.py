@@ -20,6 +20,7 @@ from typing import Any, TypeVar, get_args
 import uvloop
 
 from agent import credentials
+from agent.checkup import Checkup
 from agent.contents import Contents
 from agent.departure import depart
 from agent.engine import Engine
@@ -192,15 +193,18 @@ async def run(settings: Settings, store: FdStore) -> None:
     streams = Streams(who, engine, runner.known, Reach(engine, runner.known, wiring))
     images = Images(engine)
     verification = Verification(wiring, resolver, lambda: Resolver(wiring), lambda: runner.items)
-    examiner = Examiner(Probes(who.identity.name, settings.advertise, wiring), wiring, runner, verification)
+    probes = Probes(who.identity.name, settings.advertise, wiring)
+    examiner = Examiner(probes, wiring, runner, verification)
+    checkup = Checkup(who.identity.name, probes, wiring, runner, verification)
     describe = _describer(settings, runner, wiring, keys)
     session = Session(
-        who, settings.managers, runner, outbox, streams, images, examiner, describe, elsewhere=lambda: wiring.elsewhere
-    )
+        who, settings.managers, runner, outbox, streams, images, examiner, checkup, describe,
+        elsewhere=lambda: wiring.elsewhere,
+    )  # fmt: skip
     await networks.open()
     try:
         async with asyncio.TaskGroup() as group:
-            parts = (runner, session, streams, images, examiner, networks)
+            parts = (runner, session, streams, images, examiner, checkup, networks)
             tasks = [group.create_task(part.run()) for part in parts]
             tasks.append(group.create_task(journal.run(runner.entry)))
             tasks.append(group.create_task(credentials.keep_fresh(who, managers)))

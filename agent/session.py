@@ -17,6 +17,7 @@ import aiohttp
 import msgspec
 
 from agent.assembly import Assembler
+from agent.checkup import Checkup
 from agent.credentials import Credentials
 from agent.examination import Examiner
 from agent.images import Images
@@ -76,6 +77,7 @@ class Session:
         streams: Streams,
         images: Images,
         examiner: Examiner,
+        checkup: Checkup,
         describe: Callable[[], NodeDescription],
         elsewhere: Callable[[], dict[str, str]] = dict,
     ) -> None:
@@ -83,7 +85,7 @@ class Session:
         self._context = credentials.context()
         self._configured = managers
         self._runner, self._outbox, self._streams, self._describe = runner, outbox, streams, describe
-        self._images, self._examiner, self._elsewhere = images, examiner, elsewhere
+        self._images, self._examiner, self._checkup, self._elsewhere = images, examiner, checkup, elsewhere
         self._described: NodeDescription | None = None
         self._epoch = 0
         self._failures = 0
@@ -245,7 +247,8 @@ class Session:
             if self._describe() != self._described:
                 await self._send(socket, Goodbye(LONGEST_PAUSE))
                 raise Unavailable("the host is not what it was when the session opened: it opens a new one")
-            conditions = {name: text[:LONGEST_CONDITION] for name, text in self._runner.conditions.items()}
+            troubles = {**self._runner.conditions, **self._checkup.troubles}
+            conditions = {name: text[:LONGEST_CONDITION] for name, text in troubles.items()}
             routes = self._elsewhere()
             await self._send(socket, Beat(conditions, None if routes == told else routes))
             told = routes

@@ -26,8 +26,8 @@ from cluster.protocol import Item
 
 log = logging.getLogger(__name__)
 
-MOST_NAMES = 1000
-"""Names that are asked for in one sandbox at a time; of more it is some, drawn anew each time."""
+MOST_NAMES = 10_000
+"""Names that are asked for at a time; of more it is some, drawn anew each time."""
 MOST_SANDBOXES = 100
 """Those whose tables are read at a time."""
 MOST_TOLD = 20
@@ -70,16 +70,16 @@ class Verification:
         self._sandboxes, self._resolver, self._another, self._items = sandboxes, resolver, another, items
         self._random = random.Random()
 
-    async def verify(self) -> Verified:
+    async def verify(self, most_names: int = MOST_NAMES, most_sandboxes: int = MOST_SANDBOXES) -> Verified:
         """Look at all names, in one sandbox of those that are alike, and at the tables of all; mend what is wrong."""
-        vips, led = await self._follow()  # first: the way to the resolver is in the same tables
+        vips, led = await self._follow(most_sandboxes)  # first: the way to the resolver is in the same tables
         chosen = self._chosen()
         names = 0
         suspect: dict[str, list[str]] = {}
         for task, (networks, stack) in chosen.items():
             known = sorted(set().union(*(network.names() for network in networks)))
-            if len(known) > MOST_NAMES:
-                known = self._random.sample(known, MOST_NAMES)
+            known = self._random.sample(known, min(most_names, len(known)))
+            most_names -= len(known)
             if wrong := await self._look_up(task, networks, stack, known):
                 suspect[task] = [one.name for one in wrong]
             names += len(known)
@@ -165,12 +165,12 @@ class Verification:
                 continue
         return None
 
-    async def _follow(self) -> tuple[int, list[Astray]]:
+    async def _follow(self, most: int) -> tuple[int, list[Astray]]:
         """Read where virtual addresses lead in sandboxes."""
         count = 0
         found: list[Astray] = []
         here = list(self._sandboxes.sandboxes())
-        for task in self._random.sample(here, min(MOST_SANDBOXES, len(here))):
+        for task in self._random.sample(here, min(most, len(here))):
             try:
                 vips, wrong = await self._sandboxes.verify(task)
             except (StackyardError, OSError) as error:

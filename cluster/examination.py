@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+CLOCK_TOLERANCE = 1.0
+"""Seconds that clocks may differ, beyond what the exchange of two packets leaves open."""
+WAY = "way/"
+"""Begins the names of a node's conditions that are about the way to another node; its id follows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Target:

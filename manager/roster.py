@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from cluster.examination import WAY
 from cluster.model.node import Availability, Node, NodeStatus, SessionState
 from cluster.model.service import Reservations, ServiceSpec
 from cluster.model.task import Task
@@ -163,7 +164,8 @@ def place_of(state: ClusterState, ident: str) -> Place | None:
         or not BARRING.isdisjoint(session.conditions)
     ):
         return None
-    return Place(bool(session.conditions), state.load.get(ident, 0), node.name, ident)
+    troubled = any(not name.startswith(WAY) for name in session.conditions)  # of a way, two nodes are told alike
+    return Place(troubled, state.load.get(ident, 0), node.name, ident)
 
 
 def reservations_of(state: ClusterState, task: Task) -> Reservations:

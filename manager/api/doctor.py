@@ -16,7 +16,7 @@ from starlette.responses import Response
 from cluster.examination import Diagnosis, ExaminationRequest, Finding, Target
 from cluster.fingerprint import fingerprint
 from cluster.model.node import Manager, SessionState
-from cluster.protocol import Examined
+from cluster.protocol import EXAMINES, Examined
 from manager.api.bodies import answer, body, takes
 from manager.api.core import Core, ReadyCore
 from manager.api.rules import Permitted
@@ -56,7 +56,7 @@ async def _examine_all(
     targets = [
         Target(ident, session.description.address)
         for ident, session in core.state.sessions.items()
-        if ident in core.state.nodes and session.state is SessionState.OPEN
+        if ident in core.state.nodes and session.state is SessionState.OPEN and session.version >= EXAMINES
     ]
     others = [one for one in core.state.managers.values() if one.id != core.presence.manager.id]
     own, *theirs = await asyncio.gather(

@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from cluster.errors import NotFound
+from cluster.examination import WAY
 from cluster.model.network import Network
-from cluster.model.node import Manager, Node, NodeStatus
+from cluster.model.node import Manager, Node, NodeStatus, Session
 from cluster.model.service import ServiceSpec, ServiceState
 from cluster.model.stack import Stack, StackRevision
 from cluster.model.task import Task, TaskState, TaskStatus
+from cluster.protocol import EXAMINES
 from cluster.views import (
     ClusterView,
     ManagerView,
@@ -103,7 +105,7 @@ def node(state: ClusterState, node: Node, sees: Sees = everything) -> NodeView:
         since=node.joined_at if verdict is None else verdict.since,
         reason="" if verdict is None else verdict.reason,
         labels=node.labels,
-        conditions={} if session is None else session.conditions,
+        conditions={} if session is None else _conditions(state, session),
         operating_system="" if description is None else description.os,
         architecture="" if description is None else description.architecture,
         cpus=0 if description is None else description.cpus,
@@ -123,6 +125,18 @@ def node(state: ClusterState, node: Node, sees: Sees = everything) -> NodeView:
 def sees_volume(state: ClusterState, name: str, sees: Sees) -> bool:
     """Tell whether a volume is of a stack that whoever asks sees; one whose stack is gone is for those who see all."""
     return sees(state.stack_names.get(state.volumes[name].stack_uid, ""))
+
+
+def _conditions(state: ClusterState, session: Session) -> dict[str, str]:
+    """Give a node's troubles, but for ways to nodes that are not there to answer, or too old to."""
+    told = {}
+    for name, text in session.conditions.items():
+        other = state.sessions.get(name.removeprefix(WAY)) if name.startswith(WAY) else session
+        verdict = None if other is None else state.node_states.get(other.node)
+        ready = verdict is not None and verdict.status is NodeStatus.READY
+        if other is session or (other is not None and ready and other.version >= EXAMINES):
+            told[name] = text
+    return told
 
 
 def networks(state: ClusterState, sees: Sees = everything) -> list[NetworkView]:

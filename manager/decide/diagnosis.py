@@ -8,16 +8,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
-from cluster.examination import Diagnosis, Finding, NodeReport, Probed
+from cluster.examination import CLOCK_TOLERANCE, Diagnosis, Finding, NodeReport, Probed
 from cluster.model.node import NodeStatus, SessionState
 from cluster.protocol import Examined
 from manager.decide.routes import clashes
 from manager.picture import ClusterState
-
-CLOCK_TOLERANCE = 1.0
-"""Seconds that clocks may differ, beyond what the exchange of two packets leaves open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +30,7 @@ class _Way:
 
 
 def diagnose(
-    state: ClusterState, answers: Mapping[str, Examined], behind: Mapping[str, Collection[str]] = MappingProxyType({})
+    state: ClusterState, answers: Mapping[str, Examined], behind: Mapping[str, Collection[str]] | None = None
 ) -> Diagnosis:
     """Put together what the picture and the answers of nodes, by their ids, tell.
 
@@ -60,7 +56,7 @@ def diagnose(
         *(finding for node, report in sorted(reports.items()) for finding in of_node(node, report)),
         *_foreign(state, reports),
         *(finding for node, report in sorted(reports.items()) for finding in _astray(state, node, report)),
-        *_behind(state, behind),
+        *_behind(state, behind or {}),
         *_ways([way for way in ways if way.target not in deaf], names),
         *_narrow([way for way in ways if narrow.isdisjoint((way.source, way.target))]),
         *_clocks(ways),

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from agent import session as session_module
+from agent.checkup import Checkup
 from agent.credentials import Credentials, load
 from agent.engine import Engine
 from agent.examination import Examiner
@@ -82,7 +83,7 @@ class NoNetwork:
 
 
 class NoNames:
-    async def verify(self) -> Verified:
+    async def verify(self, most_names: int = 0, most_sandboxes: int = 0) -> Verified:
         return Verified()
 
 
@@ -129,9 +130,10 @@ class Agent:
         self._streams = Streams(credentials, engine, self.runner.known, Reach(engine, self.runner.known, NoSandboxes()))
         self._images = Images(engine)
         self._examiner = Examiner(NoWays(), NoNetwork(), self.runner, NoNames())
+        self.checkup = Checkup(NODE, NoWays(), NoNetwork(), self.runner, NoNames())
         self.session = Session(
             credentials, managers, self.runner, self.outbox, self._streams, self._images, self._examiner,
-            lambda: self.description, elsewhere=lambda: self.elsewhere,
+            self.checkup, lambda: self.description, elsewhere=lambda: self.elsewhere,
         )  # fmt: skip
 
     @asynccontextmanager

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
+from cluster.model.node import NodeState, NodeStatus
 from cluster.model.task import TaskState
+from cluster.protocol import EXAMINES
 from manager.api import show
-from tests.manager.decide.builders import Lab, a_service, a_stack
+from tests.manager.decide.builders import NOW, Lab, a_service, a_stack
 
 
 def test_rows_of_tasks_are_kept_and_never_old() -> None:
@@ -32,3 +34,13 @@ def test_rows_of_tasks_are_kept_and_never_old() -> None:
     right()
     lost = [task for task in lab.state.tasks.values() if lab.state.state_of(task) is TaskState.PENDING]
     assert lost, "the state is another, although neither task nor status have changed"
+
+
+def test_a_way_is_a_trouble_only_while_the_other_node_is_there_to_answer() -> None:
+    lab = Lab("n1", "n2", "n3", "n4")
+    lab.write(*(NodeState(f"id-{n}", NodeStatus.READY, NOW) for n in ("n1", "n2", "n3")))
+    lab.session("n3", version=EXAMINES - 1)
+    ways = {f"way/id-{n}": f"{n} is silent" for n in ("n2", "n3", "n4", "n5")}
+    lab.session("n1", conditions={"disk": "nearly full", **ways})
+    shown = show.node(lab.state, lab.state.nodes["id-n1"])
+    assert shown.conditions == {"disk": "nearly full", "way/id-n2": "n2 is silent"}
