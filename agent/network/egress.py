@@ -2,7 +2,8 @@
 
 The node's links into networks lead outside, and nowhere else: not to another network, not to the node's own ports. Nor
 does anybody come in by them, not even from the node itself, but through a published port. Docker's rules stand beside
-these and decide for its own networks.
+these and decide for its own networks. Packets of overlays are for nodes alone to send: those of a container would leave
+as its node's, and put frames into any network of the node that they reach.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ LINKS = "sy-*"
 """All links of the node into networks, by name: one rule for all of them."""
 
 
-def whole(subnets: Iterable[str]) -> str:
+def whole(subnets: Iterable[str], vxlan_port: int) -> str:
     """The table from nothing, for networks of these subnets that lead outside."""
     found = sorted(subnets)
     ours, link = f'iifname "{LINKS}"', f'oifname "{LINKS}"'
@@ -31,7 +32,7 @@ def whole(subnets: Iterable[str]) -> str:
         ),
         *_chain(
             "forward", "type filter hook forward priority -10",
-            f"{link} ct state new ct status & dnat == 0 reject",
+            f"{ours} udp dport {vxlan_port} reject", f"{link} ct state new ct status & dnat == 0 reject",
         ),
         *_chain(
             "output", "type filter hook output priority 10",

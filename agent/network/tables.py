@@ -15,7 +15,7 @@ from agent.network.conntrack import settle
 from agent.network.firewall import Firewall
 from agent.network.netlink_socket import Netlink
 from agent.network.nft import Nftables
-from agent.network.plan import Overlay
+from agent.network.plan import VXLAN_PORT, Overlay
 from agent.network.ports import PROBE, TABLE, Rules, changes, forget, udp_backends, whole
 from cluster.errors import Failed
 
@@ -44,7 +44,7 @@ class NodeTables:
         if subnets == self._outward or not (prune or subnets):
             return
         if subnets:
-            self._load(egress.TABLE, egress.whole(subnets))
+            self._load(egress.TABLE, egress.whole(subnets, VXLAN_PORT))
             self.firewall.let_through(egress.LINKS)
         else:
             self._nft.run(egress.forget())
@@ -83,7 +83,7 @@ class NodeTables:
             if firewall:
                 self.firewall.let_through(self._rules.link)
         if self._outward:
-            self._mend(egress.TABLE, partial(egress.whole, self._outward))
+            self._mend(egress.TABLE, partial(egress.whole, self._outward, VXLAN_PORT))
             if firewall:
                 self.firewall.let_through(egress.LINKS)
 

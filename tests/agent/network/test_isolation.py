@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +18,7 @@ from tests.agent.network.underlay import (
     FRONT,
     SUBNET,
     Cluster,
+    address_of,
     endpoint,
     host,
     inside,
@@ -42,6 +46,32 @@ total = (total & 0xFFFF) + (total >> 16)
 ip = ip[:10] + struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF) + ip[12:]
 raw.send(mac(target_mac) + mac(source_mac) + b"\\x08\\x00" + ip + udp)
 """
+
+INJECT = """
+import socket, struct, sys
+node, vni, mac, target = sys.argv[1:]
+udp = struct.pack("!HHHH", 7, 7, 13, 0) + b"spoof"
+body = socket.inet_aton("10.102.1.9") + socket.inet_aton(target)
+ip = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0) + body
+total = sum(struct.unpack("!10H", ip))
+total = (total & 0xFFFF) + (total >> 16)
+ip = ip[:10] + struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF) + ip[12:]
+frame = bytes.fromhex(mac.replace(":", "")) + bytes.fromhex("02420a660109") + b"\\x08\\x00" + ip + udp
+sender = socket.socket(type=socket.SOCK_DGRAM)
+sender.sendto(struct.pack("!II", 0x08000000, int(vni) << 8) + frame, (node, 4789))
+try:
+    sender.sendto(b"", (node, 4789))
+except OSError:
+    pass  # the first was refused
+"""
+
+
+async def eventually(true: Callable[[], bool], why: str) -> None:
+    for _ in range(200):
+        if await asyncio.to_thread(true):
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(why)
 
 
 async def test_containers_reach_outside_as_their_node(wirings: Wirings) -> None:
@@ -167,6 +197,33 @@ async def test_a_container_cannot_claim_another_address_by_arp(wirings: Wirings)
     inside(wirings["h1"].namespace(attacker), "ip", "addr", "add", "10.101.0.1/16", "dev", "eth0")
     with serving(host("client"), 80, "outside"):
         assert ask(wirings["h1"].namespace(victim), OUTSIDE, 80) == f"outside {SUBNET}.1", "the gateway stays the node"
+
+
+@pytest.mark.parametrize("routed", [False, True], ids=["other-node", "own-node"])
+async def test_a_container_cannot_put_frames_into_a_network_by_packets_to_a_node(
+    wirings: Wirings, routed: bool
+) -> None:
+    """It leaves as its node, so that the node which it reaches could not tell that it is not of the overlay."""
+    cluster = Cluster()
+    attacker, victim = cluster.task(1, "h1", FRONT), cluster.task(2, "h1" if routed else "h2", BACK)
+    await cluster.start(wirings)
+    node = cluster.tasks[victim][0]
+    heard = wirings[node].namespace(victim)
+    target = endpoint(BACK, 2)
+
+    def received() -> int:
+        line = inside(heard, "sh", "-c", "grep ^Udp: /proc/net/snmp | tail -1").split()
+        return int(line[1]) + int(line[2])
+
+    def send(where: Path) -> None:
+        inside(where, "python3", "-c", INJECT, address_of(node), str(BACK.vni), target.mac, target.addresses[0])
+
+    send(host("client"))
+    await eventually(lambda: received() == 1, "who is not in a container can: the network between nodes is trusted")
+    send(wirings["h1"].namespace(attacker))
+    send(host("client"))
+    await eventually(lambda: received() >= 2, "what was sent after it is there")
+    assert received() == 2
 
 
 async def test_meddling_with_the_guard_is_mended(wirings: Wirings) -> None:
