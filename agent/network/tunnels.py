@@ -171,7 +171,7 @@ class Tunnels:
 
     def _leave(self) -> None:
         """Delete the links, which ends what serves them, then let go."""
-        self._within().send(*(netlink.delete_link(name) for name in self._names.values()))
+        self._within().send(*(netlink.delete_link(name) for name in self._links() if name.startswith(LINK)))
         self.close()
 
     def _within(self) -> Netlink:
@@ -185,6 +185,8 @@ class Tunnels:
         if not self._keys:
             raise Failed("this node has no keys for tunnels between nodes", hint=self.trouble)
         self._enter()
+        strange = {name for name in self._links() if name.startswith(LINK)} - set(self._names.values())
+        self._within().send(*map(netlink.delete_link, strange))  # of this host when it was another node
         indexes: dict[OwnKey, int] = {}
         for key in self._keys:
             indexes[key] = self._bring_device(key, prune)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import shutil
 import signal
 import socket
 import struct
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,11 +25,13 @@ from cluster.errors import Failed
 from cluster.model.network import Network, TunnelKey
 from cluster.protocol import Item, PeerItem
 from tests.agent.network import underlay
-from tests.agent.network.test_wiring import opened_in, socket_in
+from tests.agent.network.test_wiring import socket_in
+from tests.agent.network.traffic import echoing, forged, say, talking, tapped
 from tests.agent.network.underlay import FRONT, ROOT, Cluster, address_of, endpoint, host, inside, reaches, run
 
 pytestmark = [
     pytest.mark.root,
+    pytest.mark.xdist_group("tunnels"),  # the sockets of their programs are in one folder of the machine
     pytest.mark.skipif(
         not shutil.which(wireguard_go.PROGRAM), reason="NOTHING OF ENCRYPTED NETWORKS IS TESTED: no wireguard-go here"
     ),
@@ -39,34 +39,6 @@ pytestmark = [
 
 Wirings = dict[str, Wiring]
 SAFE = Network("safe", "safe", "stack", "safe", 4107, ("10.107.0.0/16",), encrypted=True)
-TALK = """
-import select, socket, sys, time
-talking = socket.socket(type=socket.SOCK_DGRAM)
-talking.connect((sys.argv[1], int(sys.argv[2])))
-talking.settimeout(10)
-sent, heard = 0, set()
-while not select.select([sys.stdin], [], [], 0.02)[0]:
-    talking.send(str(sent).encode())
-    sent += 1
-    while select.select([talking], [], [], 0)[0]:
-        heard.add(int(talking.recv(99)))
-    if sent == 10:
-        print("up", flush=True)
-try:
-    while len(heard) < sent:
-        heard.add(int(talking.recv(99)))
-except TimeoutError:
-    pass
-print(sorted(set(range(sent)) - heard))
-"""
-ECHO = """
-import socket, sys
-server = socket.socket(type=socket.SOCK_DGRAM)
-server.bind(("", int(sys.argv[1])))
-print("up", flush=True)
-while True:
-    server.sendto(*server.recvfrom(99))
-"""
 
 
 class Encrypting(Cluster):
@@ -116,58 +88,6 @@ def address(number: int, network: Network = SAFE) -> str:
     return endpoint(network, number).addresses[0]
 
 
-@contextmanager
-def tapped() -> Iterator[Callable[[], list[bytes]]]:
-    """Hear everything that passes between the hosts."""
-    tap = opened_in(host("switch"), lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)))
-    tap.setsockopt(socket.SOL_SOCKET, 33, 1 << 24)  # SO_RCVBUFFORCE
-    tap.setblocking(False)
-
-    def heard() -> list[bytes]:
-        frames = []
-        with suppress(BlockingIOError):
-            while True:
-                frames.append(tap.recv(1 << 16))
-        return frames
-
-    try:
-        yield heard
-    finally:
-        tap.close()
-
-
-@contextmanager
-def echoing(where: Path, port: int = 7000) -> Iterator[None]:
-    command = ["setpriv", "--pdeathsig", "KILL", "nsenter", f"--net={where}", "python3", "-c", ECHO, str(port)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as server:
-        try:
-            assert server.stdout is not None
-            server.stdout.readline()
-            yield
-        finally:
-            server.kill()
-
-
-@contextmanager
-def talking(where: Path, to: str, lost: list[int], port: int = 7000) -> Iterator[None]:
-    """Send without pause during the block; then tell which of the packets were not answered."""
-    command = ["setpriv", "--pdeathsig", "KILL", "nsenter", f"--net={where}", "python3", "-c", TALK, to, str(port)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as talker:
-        assert talker.stdout is not None
-        talker.stdout.readline()
-        yield
-        said, _ = talker.communicate("enough\n", timeout=60)
-        lost += map(int, re.findall(r"\d+", said))
-
-
-def say(where: Path, to: str, words: bytes) -> bytes:
-    with socket_in(where, socket.SOCK_DGRAM) as saying:
-        saying.settimeout(10)
-        saying.connect((to, 7000))
-        saying.send(words)
-        return saying.recv(99)
-
-
 async def test_containers_reach_each_other_with_all_that_the_mtu_allows(wirings: Wirings, cluster: Encrypting) -> None:
     here, there = cluster.task(1, "h1", SAFE, FRONT), cluster.task(2, "h2", SAFE, FRONT)
     cluster.task(3, "h3", SAFE)
@@ -178,7 +98,7 @@ async def test_containers_reach_each_other_with_all_that_the_mtu_allows(wirings:
     # 1500 - 60 (IPv4, UDP, WireGuard) - 16 (what wireguard-go may add) - 70 (IPv6, UDP, VXLAN, Ethernet)
     assert "mtu 1354" in inside(near, "ip", "link", "show", "eth0")
     whole = ("ping", "-c1", "-W5", "-Mdo", "-s", str(1354 - 28), address(2))
-    with tapped() as heard:
+    with tapped(host("switch")) as heard:
         assert "1 received" in inside(near, *whole)
         assert max(map(len, heard())) <= 1514
 
@@ -187,26 +107,13 @@ async def test_nobody_between_the_hosts_reads_what_is_said(wirings: Wirings, clu
     here, there = cluster.task(1, "h1", SAFE, FRONT), cluster.task(2, "h2", SAFE, FRONT)
     await cluster.start(wirings)
     near, far = wirings["h1"].namespace(here), wirings["h2"].namespace(there)
-    with echoing(far), tapped() as heard:
+    with echoing(far), tapped(host("switch")) as heard:
         assert say(near, address(2, FRONT), b"said for all to hear") == b"said for all to hear"
         assert say(near, address(2), b"said in confidence") == b"said in confidence"
         frames = heard()
     assert any(b"said for all to hear" in frame for frame in frames)
     assert not any(b"confidence" in frame for frame in frames)
     assert any(frame[34:38] == struct.pack("!HH", PORTS[0], PORTS[0]) for frame in frames)
-
-
-def forged(network: Network, source: int, target: int, words: bytes) -> bytes:
-    """A VXLAN packet as a node would send it in clear, from one container to another's port 7000."""
-    outer = struct.pack("!II", 0x08000000, network.vni << 8)
-    ends = [endpoint(network, number) for number in (target, source)]
-    frame = b"".join(bytes.fromhex(end.mac.replace(":", "")) for end in ends) + b"\x08\x00"
-    udp = struct.pack("!HHHH", 7000, 7000, 8 + len(words), 0) + words
-    addresses = [socket.inet_aton(end.addresses[0]) for end in reversed(ends)]
-    header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0, *addresses)
-    total = sum(struct.unpack("!10H", header))
-    total = (total & 0xFFFF) + (total >> 16)
-    return outer + frame + header[:10] + struct.pack("!H", 0xFFFF - total) + header[12:] + udp
 
 
 async def test_what_comes_in_clear_is_not_taken_for_encrypted(wirings: Wirings, cluster: Encrypting) -> None:
@@ -218,8 +125,10 @@ async def test_what_comes_in_clear_is_not_taken_for_encrypted(wirings: Wirings, 
     container.settimeout(10)
     with container, socket_in(host("h3"), socket.SOCK_DGRAM) as attacker:
         for port in (4789, *PORTS):
-            attacker.sendto(forged(SAFE, 2, 1, b"forged"), (address_of("h1"), port))
-        attacker.sendto(forged(FRONT, 2, 1, b"as clear as ever"), (address_of("h1"), 4789))
+            attacker.sendto(forged(SAFE.vni, address(2), address(1), b"forged"), (address_of("h1"), port))
+        attacker.sendto(
+            forged(FRONT.vni, address(2, FRONT), address(1, FRONT), b"as clear as ever"), (address_of("h1"), 4789)
+        )
         assert container.recv(99) == b"as clear as ever"  # the same way, and later: the others would have come before
         container.setblocking(False)
         with pytest.raises(BlockingIOError):
@@ -257,9 +166,9 @@ async def test_when_the_tunnels_go_nothing_goes_in_clear(
     inside(ROOT / "h1" / NAMESPACE, "ip", "link", "delete", "sywg0-h1")
     monkeypatch.setattr(wireguard_go, "PROGRAM", "no-wireguard-here")
     await wirings["h1"].audit()
-    with echoing(far), tapped() as heard, socket_in(near, socket.SOCK_DGRAM) as saying:
+    with echoing(far), tapped(host("switch")) as heard, socket_in(near, socket.SOCK_DGRAM) as saying:
         saying.sendto(b"said in confidence", (address(2), 7000))
-        assert not reaches(near, address(2))
+        assert not answers_now(near, 2)
         assert not any(b"confidence" in frame for frame in heard())
     monkeypatch.undo()
     await wirings["h1"].audit()
@@ -274,8 +183,12 @@ async def until(holds: Callable[[], Awaitable[bool]]) -> None:
     raise AssertionError("not within half a minute")
 
 
+def answers_now(where: Path, number: int) -> bool:
+    return "1 packets received" in inside(where, "busybox", "ping", "-c1", "-W1", address(number), check=False)
+
+
 async def reached(where: Path, number: int) -> None:
-    await until(lambda: asyncio.to_thread(reaches, where, address(number)))
+    await until(lambda: asyncio.to_thread(answers_now, where, number))
 
 
 def kill_program(name: str) -> None:

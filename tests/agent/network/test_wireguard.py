@@ -30,7 +30,8 @@ def test_what_is_no_key(text: str) -> None:
 
 def held(**fields: Any) -> Held:
     peers = {public: frozenset((address_of(public),)) for public in (OTHER, THIRD)}
-    return Held(**{"public": KEY, "port": 24789, "peers": peers, "met": frozenset()} | fields)
+    told: dict[str, Any] = {"public": KEY, "port": 24789, "peers": peers, "met": frozenset()}
+    return Held(**told | fields)
 
 
 @pytest.mark.parametrize(
