@@ -17,7 +17,7 @@ from fastapi import APIRouter
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from cluster.channel import Purpose, failure_frame
-from cluster.errors import NotFound, StackyardError, Unavailable, UserError
+from cluster.errors import Forbidden, NotFound, StackyardError, Unavailable, UserError
 from cluster.model.service import ServiceState
 from cluster.model.task import Task, TaskState
 from manager import audit
@@ -218,6 +218,8 @@ async def _pass(core: Core, caller: Caller, person: End, agent: End, task: Task)
     """Hand frames on both ways until either side goes, the task's node is lost, or it has to end (`lasting`)."""
     with lasting(core, caller) as end:
         await _pass_until(end, core, person, agent, task)
+        if end.is_set() and not core.stopping.is_set():
+            await person.send(failure_frame(Forbidden(f"{caller.name} was revoked, or may not do this any more")))
 
 
 async def _pass_until(end: asyncio.Event, core: Core, person: End, agent: End, task: Task) -> None:

@@ -186,8 +186,11 @@ async def content(caller: Permitted, core: ReadyCore, stack: str, digest: str) -
 
 
 def uses(state: ClusterState, node: str, stack: str, digest: str) -> bool:
-    """Tell whether a task on a node, that has not ended, uses a content of its stack."""
-    for ident in state.tasks_on.get(node, ()):
+    """Tell whether a task on a node, that has not ended, uses a content of its stack.
+
+    A node that was taken out has none, though what ran on it may not be replaced yet.
+    """
+    for ident in state.tasks_on.get(node, ()) if node in state.nodes else ():
         task = state.tasks[ident]
         spec = state.spec_of(task)
         if spec is None or state.has_ended(task) or state.stack_names.get(task.stack_uid) != stack:

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import msgspec
 import pytest
 
+from cluster import pki
 from cluster.codec import SEALED_PREFIX
 from cluster.model.container import ContainerSpec, FileReference
 from cluster.model.secret import LARGEST_CONTENT, ConfigSpec, SecretSpec
 from cluster.model.service import ServiceSpec
 from cluster.model.stack import StackSpec
+from cluster.protocol import Refused
 from manager.etcd.records import Put
 from manager.secrets import CURRENT_KEY, FILE
 from tests.etcd_server import Servers
 from tests.manager.api.obedient import obedient
 from tests.manager.managers import Answer, Client, RunningManager, running_manager, until
+from tests.manager.sessions.stage import ToyAgent
+from tests.patience import PATIENCE
 
 pytestmark = [pytest.mark.etcd, pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")]
 
@@ -91,6 +97,30 @@ async def test_only_the_users_of_a_changed_content_get_new_tasks(manager: Runnin
     assert len(manager.core.state.contents["stack.shop"]) == 2, "the older one is there for going back"
     scaled = await root.ask("POST", "/stacks/shop/scale", {"replicas": {"web": 2}, "operation": "op4"})
     assert scaled.body["revision"] == 3 and versions() == {"web": 2, "db": 1}, "scaling changes no content"
+
+
+async def test_a_node_that_is_taken_out_is_given_nothing_from_then_on(manager: RunningManager, root: Client) -> None:
+    await deploy(root, shop(), "op1", {"pw": sent(VALUE)})
+    [digest] = manager.core.state.contents["stack.shop"]
+    async with obedient(manager) as agent:
+        await until(lambda: manager.core.state.statuses)
+        node, client = agent.node, agent._client
+        async with root.http.ws_connect(f"{root.base}/v1/tasks/shop_web/channels/exec") as channel:
+            await channel.receive()
+            assert (await root.ask("DELETE", f"/nodes/{node}?force=true")).status == 204
+            assert (await client.ask("GET", f"/agent/contents/shop/{digest}")).status == 403
+            async with asyncio.timeout(PATIENCE):
+                while (await channel.receive()).type not in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED):
+                    pass
+                await until(lambda: not manager.core.sessions.holds(node))
+        for method, path in (("GET", "/self"), ("POST", "/self/drain"), ("DELETE", "/self")):
+            assert (await client.ask(method, path)).status == (204 if method == "DELETE" else 404), path
+        renewal = {"csr": pki.new_csr(pki.new_key())}
+        assert (await client.ask("POST", "/self/certificate", renewal)).status == 404
+        async with client.http.ws_connect(f"{client.base}/v1/agent/session") as socket:
+            again = ToyAgent(socket, node)
+            await again.hello()
+            assert (await again.hear(Refused)).final
 
 
 async def test_an_agent_is_given_what_its_own_tasks_use_and_no_more(manager: RunningManager, root: Client) -> None:

@@ -167,6 +167,7 @@ async def test_a_revoked_token_ends_at_once_with_what_is_open(manager: RunningMa
                 assert await status(root, "DELETE", path) == 200
                 assert await status(ann, "GET", "/stacks") == 401
                 async with asyncio.timeout(PATIENCE):
+                    assert b"was revoked" in await socket.receive_bytes(), "it is told why"
                     assert (await socket.receive()).type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED)
                     await logs.read()
     assert await status(root, "DELETE", path) == 404
