@@ -366,6 +366,8 @@ def wire_node(wire: Wire, home: Netlink, namespace: int, network: Network) -> No
         home.send(netlink.delete_link(wire.inner))
         network.attach(wire, namespace)
         inner = next(link for link in home.links().values() if link.name == wire.inner)
+        # It has the addresses that it is given, at once; those that the kernel makes take seconds to be sure of.
+        write_sysctl(f"ipv6/conf/{wire.inner}/addr_gen_mode", "1", optional=True)
     home.send(*_fitting(inner, wire.mtu))
     if wire.has_ipv6:
         _forward_ipv6(home, wire.inner)

@@ -230,10 +230,17 @@ def _tunnels(peer: PeerItem) -> dict[str, Peer]:
 def _node_wire(network: Network, addresses: tuple[str, ...], mtu: int) -> Wire | None:
     if not addresses:
         return None
-    return Wire(
-        network.id, node_link(network.id), 0, NODE_OUTER, _outer_index(addresses),
-        Endpoint(network.id, addresses).mac, mtu, _with_prefixes(addresses, network.subnets, network.id),
-    )  # fmt: skip
+    mac, held = Endpoint(network.id, addresses).mac, _with_prefixes(addresses, network.subnets, network.id)
+    if any(":" in address for address, _ in held):
+        held = (*held, (_link_local(mac), 64))
+    return Wire(network.id, node_link(network.id), 0, NODE_OUTER, _outer_index(addresses), mac, mtu, held)
+
+
+def _link_local(mac: str) -> str:
+    """The address that the kernel would make of a MAC: it asks by it for neighbours of whom it forwards something."""
+    raw = bytes.fromhex(mac.replace(":", ""))
+    own = bytes((raw[0] ^ 2, *raw[1:3], 0xFF, 0xFE, *raw[3:]))
+    return str(ipaddress.IPv6Address(b"\xfe\x80" + bytes(6) + own))
 
 
 def _mtu(network: Network, vtep: str, underlay_mtu: int) -> int:

@@ -73,7 +73,9 @@ def test_the_node_has_its_own_link_where_it_has_addresses() -> None:
     wire = found.overlays[INGRESS].node
     assert wire is not None and (wire.inner, wire.outer, wire.addresses) == ("sy-ingress", "node", (("10.2.9.1", 16),))
     gate = found.overlays["front"].node
-    assert gate is not None and gate.addresses == (("10.1.0.1", 16), ("fd00::1", 64)), "the gateway of its containers"
+    assert gate is not None
+    own, link_local = (("10.1.0.1", 16), ("fd00::1", 64)), ("fe80::42:aff:fe01:1", 64)
+    assert gate.addresses == (*own, link_local), "the gateway of its containers"
     assert found.ports is not None
 
 
