@@ -16,7 +16,8 @@ def doctor(form: Form) -> None:
 
     \b
     Every node probes the way to every other: UDP port 4789, the size of packets that pass uncut, the clocks. It looks
-    for numbers and addresses that two have, and for namespaces and links that are left over, which it removes.
+    up names and virtual addresses where containers do, and looks for numbers and addresses that two have, and for
+    namespaces and links that are left over. What can be put right without harm is put right.
 
     The exit code is 0 when all is well, 1 when something is not.
 

@@ -106,6 +106,20 @@ def test_names_are_looked_up_where_containers_do(cluster: Cluster, probe: str) -
     assert "inet stackyard" in cluster.stack(*sandbox, "list", "tables").stdout
 
 
+def test_agents_find_by_themselves_what_is_wrong_and_that_it_is_mended(cluster: Cluster, probe: str) -> None:
+    cluster.deploy("two-nets.yml", probe)  # it publishes a port, so that all nodes have a network
+
+    def told() -> set[str]:
+        return {n["name"] for n in cluster.listing("node", "ls") if any(c.startswith("way/") for c in n["conditions"])}
+
+    with dropped(cluster, "n3", "input"):
+        eventually(lambda: told() == {"n1", "n2"}, "both others tell of it", within=900)
+        address = cluster.lab.layout.node("n3").address
+        shown = cluster.stack("node", "ls").stdout
+        assert f"packets to UDP port 4789 of {address} are not answered" in shown
+    eventually(lambda: told() == set(), "it is mended", within=900)
+
+
 def test_what_is_left_over_is_removed_and_a_node_that_is_away_is_told(cluster: Cluster) -> None:
     well(cluster)
     for name in ("sn-left", "sy-left"):
