@@ -70,6 +70,7 @@ class NodeView:
 
     `reserved_*` is what its tasks reserve; `resources` are the named things that it offers, of which the tasks reserve
     `reserved_resources`. `volumes` are those with their data there. A drain ends at `drain_until`, ready or not.
+    `tunnels_trouble` is why it can be in no encrypted network.
     """
 
     id: str
@@ -98,6 +99,7 @@ class NodeView:
     kernel: str = ""
     engine_labels: dict[str, str] = field(default_factory=dict)
     volumes: tuple[str, ...] = ()
+    tunnels_trouble: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -415,6 +417,7 @@ class NetworkView:
     subnets: tuple[str, ...]
     internal: bool
     endpoints: int
+    encrypted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ _NETWORK = {
     "SUBNETS": lambda n: joined(n.subnets),
     "VNI": lambda n: str(n.vni),
     "INTERNAL": lambda n: "yes" if n.internal else "no",
+    "ENCRYPTED": lambda n: "yes" if n.encrypted else "no",
     "TASKS": lambda n: str(n.endpoints),
 }
 

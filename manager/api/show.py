@@ -119,6 +119,7 @@ def node(state: ClusterState, node: Node, sees: Sees = everything) -> NodeView:
         kernel="" if description is None else description.kernel,
         engine_labels={} if description is None else description.engine_labels,
         volumes=tuple(name for name in sorted(state.volumes_on.get(node.id, ())) if sees_volume(state, name, sees)),
+        tunnels_trouble="" if description is None else description.tunnels_trouble,
     )
 
 
@@ -147,7 +148,16 @@ def networks(state: ClusterState, sees: Sees = everything) -> list[NetworkView]:
 def _network(state: ClusterState, network: Network) -> NetworkView:
     stack = state.stack_names.get(network.stack_uid, "")
     endpoints = len(state.tasks_in.get(network.id, ()))
-    return NetworkView(network.id, network.name, stack, network.vni, network.subnets, network.internal, endpoints)
+    return NetworkView(
+        network.id,
+        network.name,
+        stack,
+        network.vni,
+        network.subnets,
+        network.internal,
+        endpoints,
+        network.encrypted,
+    )
 
 
 def stack(state: ClusterState, stack: Stack, now: float) -> StackView:

@@ -31,7 +31,6 @@ from tests.agent.network.underlay import FRONT, ROOT, Cluster, address_of, endpo
 
 pytestmark = [
     pytest.mark.root,
-    pytest.mark.xdist_group("tunnels"),  # the sockets of their programs are in one folder of the machine
     pytest.mark.skipif(
         not shutil.which(wireguard_go.PROGRAM), reason="NOTHING OF ENCRYPTED NETWORKS IS TESTED: no wireguard-go here"
     ),
