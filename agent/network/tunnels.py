@@ -14,6 +14,7 @@ import errno
 import logging
 import os
 import socket
+import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 NAMESPACE = "sw-tunnels"
 LINK = "sywg"
 MARK = "stackyard"
+LOOK_INTERVAL = 60.0
+"""Seconds until a node that cannot encrypt is looked at again: for each look the kernel searches for its module."""
 
 
 class Driver(Protocol):
@@ -60,6 +63,7 @@ class Tunnels:
         self._mtu = 0
         self._told: dict[str, dict[str, Peer]] = {}
         self._settled = self._ready = False
+        self._looked_at = 0.0
         self.trouble = ""
         """Why there can be no tunnels on this node, and what to do; "" if there can."""
 
@@ -69,6 +73,7 @@ class Tunnels:
         self.look()
 
     def look(self) -> None:
+        self._looked_at = time.monotonic()
         missing = wireguard_kernel.trouble(), wireguard_go.trouble()
         self.trouble = ""
         if all(missing):
@@ -116,7 +121,7 @@ class Tunnels:
         """Look at what the kernel tells nobody of."""
         if not self._is_whole():
             self.mend()
-        elif self.trouble:
+        elif self.trouble and time.monotonic() - self._looked_at >= LOOK_INTERVAL:
             self.look()
 
     def is_met(self, key: OwnKey) -> bool:
