@@ -22,11 +22,12 @@ services:
   client:
     image: "stackyard-probe:1"
     command: [sleep, infinity]
+    init: true
     extra_hosts: ["db=192.0.2.1", "node=host-gateway"]
     dns_search: .
     dns_opt: [timeout:30]
     {ON_N1}
-  server: {{image: "stackyard-probe:1", command: [sleep, infinity], {ON_N1}}}
+  server: {{image: "stackyard-probe:1", command: [sleep, infinity], init: true, {ON_N1}}}
 """
 LOOK_UP = """
 import json, select, socket, sys, time

@@ -52,7 +52,8 @@ def live(seed: int) -> World:
     return world
 
 
-@pytest.mark.timeout(2700)
+@pytest.mark.long
+@pytest.mark.timeout(5400)
 @pytest.mark.parametrize("group", range(GROUPS))
 def test_every_history_keeps_the_invariants_and_ends_well(group: int) -> None:
     steps, seen = 0, Counter[str]()
