@@ -14,11 +14,9 @@ import json
 import os
 import statistics
 import sys
-import tempfile
 from pathlib import Path
 
-from bench.systems import IMAGE, NODES, Floor, Stackyard, Swarm, System
-from cli.lab import Lab
+from bench.systems import Floor, Stackyard, Swarm, System, lab_of_its_own, with_lab
 
 Figures = dict[tuple[str, str, int], list[float]]
 
@@ -72,25 +70,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--systems", default="stackyard,swarm vip,swarm dnsrr,floor")
     parser.add_argument("--json", type=Path, help="write all single values to this file")
-    words = parser.parse_args()
+    words = with_lab(parser).parse_args()
     replicas = [int(word) for word in words.replicas.split(",")]
-    with tempfile.TemporaryDirectory(prefix="stackyard-bench-") as folder:
-        os.environ["XDG_CONFIG_HOME"] = folder
-        lab = Lab(name="bench", subnet="10.79.0.0/24", say=lambda line: print(line, file=sys.stderr))
-        lab.down()
-        try:
-            lab.up(nodes=3)
-            here = Path(folder)
-            systems: list[System] = [
-                Stackyard(lab, here), Swarm(lab, here, "vip"), Swarm(lab, here, "dnsrr"), Floor(lab),
-            ]  # fmt: skip
-            systems = [system for system in systems if system.name in words.systems.split(",")]
-            for node in NODES:
-                lab.exec(node, ["docker", "-H", "unix:///run/docker.sock", "pull", "-q", IMAGE])
-            Stackyard(lab, here).step_down()
-            figures = measure(systems, replicas, words.rounds)
-        finally:
-            lab.down()
+    with lab_of_its_own(words.lab, words.subnet) as (lab, here):
+        systems: list[System] = [
+            Stackyard(lab, here), Swarm(lab, here, "vip"), Swarm(lab, here, "dnsrr"), Floor(lab),
+        ]  # fmt: skip
+        systems = [system for system in systems if system.name in words.systems.split(",")]
+        Stackyard(lab, here).step_down()
+        figures = measure(systems, replicas, words.rounds)
     print()
     print(table(figures, replicas))
     if words.json:

@@ -19,13 +19,12 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from bench.systems import COMMAND, IMAGE, NODES, STACK, Engine, Stackyard, Swarm
+from bench.systems import COMMAND, IMAGE, NODES, STACK, Engine, Stackyard, Swarm, lab_of_its_own, with_lab
 from cli.client import Client
 from cli.client.contexts import chosen
 from cli.lab import Lab
@@ -176,36 +175,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--systems", default="stackyard,swarm")
-    parser.add_argument("--lab", default="bench", help="the lab's name; with --subnet, so that two can run at a time")
-    parser.add_argument("--subnet", default="10.79.0.0/24")
-    words = parser.parse_args()
+    words = with_lab(parser).parse_args()
     figures: dict[tuple[str, str], list[float]] = {}
-    with tempfile.TemporaryDirectory(prefix="stackyard-bench-") as folder:
-        os.environ["XDG_CONFIG_HOME"] = folder
-        os.environ["STACKYARD_LAB"] = words.lab
-        lab = Lab(name=words.lab, subnet=words.subnet, say=lambda line: print(line, file=sys.stderr))
-        lab.down()
-        try:
-            lab.up(nodes=3, managers=3)
-            ours = OfStackyard(lab, Path(folder))
-            rivals = [one for one in (ours, OfSwarm(lab, Path(folder))) if one.name in words.systems.split(",")]
-            for node in NODES:
-                lab.exec(node, ["docker", "-H", "unix:///run/docker.sock", "pull", "-q", IMAGE])
-            ours.step_down()
-            for turn in range(words.rounds):
-                shift = turn % len(rivals)
-                for rival in rivals[shift:] + rivals[:shift]:
-                    rival.take_charge()
-                    try:
-                        for what, seconds in lose_the_leader(lab, rival, turn).items():
-                            figures.setdefault((rival.name, what), []).append(seconds)
-                            load = os.getloadavg()[0]
-                            print(f"round {turn + 1}: {rival.name:10} {what:6} {seconds:7.2f} s  load {load:.1f}")
-                            sys.stdout.flush()
-                    finally:
-                        rival.step_down()
-        finally:
-            lab.down()
+    with lab_of_its_own(words.lab, words.subnet, managers=3) as (lab, folder):
+        ours = OfStackyard(lab, folder)
+        rivals = [one for one in (ours, OfSwarm(lab, folder)) if one.name in words.systems.split(",")]
+        ours.step_down()
+        for turn in range(words.rounds):
+            shift = turn % len(rivals)
+            for rival in rivals[shift:] + rivals[:shift]:
+                rival.take_charge()
+                try:
+                    for what, seconds in lose_the_leader(lab, rival, turn).items():
+                        figures.setdefault((rival.name, what), []).append(seconds)
+                        load = os.getloadavg()[0]
+                        print(f"round {turn + 1}: {rival.name:10} {what:6} {seconds:7.2f} s  load {load:.1f}")
+                        sys.stdout.flush()
+                finally:
+                    rival.step_down()
     for what in WHATS:
         medians = {name: statistics.median(values) for (name, kind), values in figures.items() if kind == what}
         ratio = f"  ratio {medians['stackyard'] / medians['swarm']:.2f}" if len(medians) == 2 else ""

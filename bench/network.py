@@ -32,7 +32,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.systems import COMMAND, IMAGE, NODES, Engine, Stackyard, Swarm, System
+from bench.systems import COMMAND, IMAGE, NODES, Engine, Stackyard, Swarm, System, lab_of_its_own, with_lab
 from cli.lab import Lab
 
 CLIENT, EDGE, SERVER = NODES
@@ -317,35 +317,24 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=3, help="of each measurement")
     parser.add_argument("--systems", default="stackyard,swarm dnsrr")
-    parser.add_argument("--lab", default="bench", help="the lab's name; with --subnet, so that two can run at a time")
-    parser.add_argument("--subnet", default="10.79.0.0/24")
-    words = parser.parse_args()
+    words = with_lab(parser).parse_args()
     if subprocess.run(["sh", "-c", "command -v iperf3 sockperf dnsperf"], capture_output=True).returncode:
         raise SystemExit("needs iperf3, sockperf and dnsperf: apt-get install iperf3 sockperf dnsperf")
     figures: Figures = {}
-    with tempfile.TemporaryDirectory(prefix="stackyard-bench-") as home:
-        os.environ |= {"XDG_CONFIG_HOME": home, "STACKYARD_LAB": words.lab}
-        lab = Lab(name=words.lab, subnet=words.subnet, say=lambda line: print(line, file=sys.stderr))
-        lab.down()
-        try:
-            lab.up(nodes=3)
-            folder, programs = Path(home), Programs(lab, words.seconds)
-            rivals = [OfStackyard(lab, folder), OfSwarm(lab, folder)]
-            rivals = [rival for rival in rivals if rival.system.name in words.systems.split(",")]
-            for node in NODES:
-                lab.exec(node, ["docker", "-H", "unix:///run/docker.sock", "pull", "-q", IMAGE])
-            Stackyard(lab, folder).step_down()
-            for turn in range(words.rounds):
-                for rival in rivals if turn % 2 == 0 else rivals[::-1]:
-                    with in_charge(rival):
-                        for way, what, figure in measure(rival, lab, programs, folder):
-                            name = rival.system.name
-                            figures.setdefault((name, way, what), []).append(figure)
-                            load = os.getloadavg()[0]
-                            print(f"round {turn + 1}: {name:13} {way:8} {what:15} {figure:10.2f}  load {load:.1f}")
-                            sys.stdout.flush()
-        finally:
-            lab.down()
+    with lab_of_its_own(words.lab, words.subnet) as (lab, folder):
+        programs = Programs(lab, words.seconds)
+        rivals = [OfStackyard(lab, folder), OfSwarm(lab, folder)]
+        rivals = [rival for rival in rivals if rival.system.name in words.systems.split(",")]
+        Stackyard(lab, folder).step_down()
+        for turn in range(words.rounds):
+            for rival in rivals if turn % 2 == 0 else rivals[::-1]:
+                with in_charge(rival):
+                    for way, what, figure in measure(rival, lab, programs, folder):
+                        name = rival.system.name
+                        figures.setdefault((name, way, what), []).append(figure)
+                        load = os.getloadavg()[0]
+                        print(f"round {turn + 1}: {name:13} {way:8} {what:15} {figure:10.2f}  load {load:.1f}")
+                        sys.stdout.flush()
     print()
     print(table(figures))
 

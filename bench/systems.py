@@ -1,4 +1,4 @@
-"""The rivals of `bench/deploy.py`, on the engines of one lab, one of them in charge at a time.
+"""The lab of the benchmarks, and the rivals of `bench/deploy.py` on its engines, one of them in charge at a time.
 
 Each takes a stack of N replicas of a small program that ends on SIGTERM, with one overlay network, from nothing to all
 running, and back until no container and no network of it is left on any node.
@@ -6,13 +6,16 @@ running, and back until no container and no network of it is left on any node.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -65,6 +68,29 @@ class Engine:
                 return await self.call(session, "GET", path)
 
         return asyncio.run(ask())
+
+
+@contextmanager
+def lab_of_its_own(name: str = "bench", subnet: str = "10.79.0.0/24", managers: int = 1) -> Iterator[tuple[Lab, Path]]:
+    """Make a lab of three nodes with the image on each, Stackyard in charge of it, and a folder for files."""
+    with tempfile.TemporaryDirectory(prefix="stackyard-bench-") as folder:
+        os.environ |= {"XDG_CONFIG_HOME": folder, "STACKYARD_LAB": name}
+        lab = Lab(name=name, subnet=subnet, say=lambda line: print(line, file=sys.stderr))
+        lab.down()
+        try:
+            lab.up(nodes=len(NODES), managers=managers)
+            for node in NODES:
+                lab.exec(node, ["docker", "-H", "unix:///run/docker.sock", "pull", "-q", IMAGE])
+            yield lab, Path(folder)
+        finally:
+            lab.down()
+
+
+def with_lab(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Let the person choose the lab's place."""
+    parser.add_argument("--lab", default="bench", help="the lab's name; with --subnet, so that two can run at a time")
+    parser.add_argument("--subnet", default="10.79.0.0/24")
+    return parser
 
 
 def _by_label(label: str) -> str:

@@ -21,12 +21,11 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench.systems import COMMAND, IMAGE, NODES, STACK, Engine, Stackyard, Swarm
+from bench.systems import COMMAND, IMAGE, NODES, STACK, Engine, Stackyard, Swarm, lab_of_its_own, with_lab
 from cli.client import Client
 from cli.client.contexts import chosen
 from cli.lab import Lab
@@ -276,42 +275,29 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--systems", default="stackyard,swarm vip,swarm dnsrr")
     parser.add_argument("--only", default=",".join(WHATS))
-    parser.add_argument("--lab", default="bench", help="the lab's name; with --subnet, so that two can run at a time")
-    parser.add_argument("--subnet", default="10.79.0.0/24")
-    words = parser.parse_args()
+    words = with_lab(parser).parse_args()
     figures: dict[tuple[str, str], list[float]] = {}
-    with tempfile.TemporaryDirectory(prefix="stackyard-bench-") as folder:
-        os.environ["XDG_CONFIG_HOME"] = folder
-        os.environ["STACKYARD_LAB"] = words.lab
-        lab = Lab(name=words.lab, subnet=words.subnet, say=lambda line: print(line, file=sys.stderr))
-        lab.down()
-        try:
-            lab.up(nodes=3)
-            here = Path(folder)
-            rivals: list[Rival] = [OfStackyard(lab, here), OfSwarm(lab, here, "vip"), OfSwarm(lab, here, "dnsrr")]
-            rivals = [rival for rival in rivals if rival.name in words.systems.split(",")]
-            for node in NODES:
-                lab.exec(node, ["docker", "-H", "unix:///run/docker.sock", "pull", "-q", IMAGE])
-            Stackyard(lab, here).step_down()
-            for turn in range(words.rounds):
-                shift = turn % len(rivals)
-                for rival in rivals[shift:] + rivals[:shift]:
-                    began = time.perf_counter()
-                    rival.take_charge()
-                    try:
-                        for what, seconds in Course(lab, rival).run(words.only.split(",")):
-                            if seconds is None:
-                                continue
-                            figures.setdefault((rival.name, what), []).append(seconds)
-                            load = os.getloadavg()[0]
-                            print(f"round {turn + 1}: {rival.name:13} {what:6} {seconds:7.2f} s  load {load:.1f}")
-                            sys.stdout.flush()
-                        rival.remove()
-                    finally:
-                        rival.step_down()
-                    print(f"round {turn + 1}: {rival.name:13} took {time.perf_counter() - began:.0f} s in all")
-        finally:
-            lab.down()
+    with lab_of_its_own(words.lab, words.subnet) as (lab, here):
+        rivals: list[Rival] = [OfStackyard(lab, here), OfSwarm(lab, here, "vip"), OfSwarm(lab, here, "dnsrr")]
+        rivals = [rival for rival in rivals if rival.name in words.systems.split(",")]
+        Stackyard(lab, here).step_down()
+        for turn in range(words.rounds):
+            shift = turn % len(rivals)
+            for rival in rivals[shift:] + rivals[:shift]:
+                began = time.perf_counter()
+                rival.take_charge()
+                try:
+                    for what, seconds in Course(lab, rival).run(words.only.split(",")):
+                        if seconds is None:
+                            continue
+                        figures.setdefault((rival.name, what), []).append(seconds)
+                        load = os.getloadavg()[0]
+                        print(f"round {turn + 1}: {rival.name:13} {what:6} {seconds:7.2f} s  load {load:.1f}")
+                        sys.stdout.flush()
+                    rival.remove()
+                finally:
+                    rival.step_down()
+                print(f"round {turn + 1}: {rival.name:13} took {time.perf_counter() - began:.0f} s in all")
     print()
     print(table(figures))
 
