@@ -36,3 +36,12 @@ async def test_networks_and_volumes_are_listed_and_told(person: Terminal, manage
         said = await person.stack(noun, "inspect", "moon")
         assert (said.code, said.out) == (2, "")
         assert f"there is no {noun} moon" in said.err and f"stack {noun} ls" in said.err
+
+
+async def test_how_long_changes_take_is_shown(person: Terminal, manager: RunningManager) -> None:
+    head, *rows, by = (await person.stack("network", "convergence")).out.splitlines()
+    assert head.split() == ["CHANGE", "MEASURED", "P50", "P99", "LONGEST"]
+    assert [row.split() for row in rows] == [[what, "0", "-", "-", "-"] for what in ("reachable", "unreachable")]
+    assert by.startswith("by manager ") and by.endswith(", on 0 nodes")
+    (found,) = (await person.stack("network", "convergence", "--format", "json")).json
+    assert (found["reachable"]["p99"], found["unconfirmed"], found["behind"]) == (None, 0, {})
