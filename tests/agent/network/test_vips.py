@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 from collections import Counter
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -14,12 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.network.netlink import DUMP, Request, attributes
 from agent.network.netlink_socket import NETLINK_NETFILTER, Netlink
 from agent.network.nftmessages import get_generation, read_generation
 from agent.network.vips import STICKY_PLACES, Vip, changes, elements, services, table, whole
 from agent.network.wiring import Wiring
 from cluster.protocol import PeerItem, VipItem
-from tests.agent.network.test_wiring import ECHO, ECHO_UDP, ask, serving, socket_in
+from tests.agent.network.test_wiring import ECHO, ECHO_UDP, ask, opened_in, serving, socket_in
 from tests.agent.network.underlay import BACK, FRONT, Cluster, inside, wiring
 
 root = pytest.mark.root
@@ -157,6 +159,24 @@ async def test_an_open_connection_outlives_the_withdrawal_of_its_endpoint(stage:
             asking.sendall(b"x")
             with pytest.raises(ConnectionError):  # whoever gets the segment now resets what it knows nothing of
                 asking.recv(99)
+
+
+@root
+async def test_a_session_may_be_idle_for_days(stage: Stage) -> None:
+    """What leads its packets to the endpoint is the kernel's memory of it: without it they would go to another."""
+
+    def remembered() -> list[int]:
+        with closing(Netlink(NETLINK_NETFILTER)) as kernel:
+            everything = Request(0x101, DUMP, struct.pack("!BBH", 0, 0, 0), "the list of flows")
+            return [int.from_bytes(attributes(body, 4)[7], "big") for body in kernel.dump(everything)]
+
+    with stage.servers:
+        await stage.start(ECHO.replace("    asker.close()\n", "    keep = asker\n"))
+        with socket_in(stage.path(stage.client), socket.SOCK_STREAM) as asking:
+            asking.connect((VIP, 80))
+            asking.recv(99)
+            [seconds] = opened_in(stage.path(stage.client), remembered)
+            assert seconds > 4 * 24 * 3600
 
 
 @root

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -38,6 +39,7 @@ from tests.patience import PATIENCE
 pytestmark = pytest.mark.root
 
 Wirings = dict[str, Wiring]
+T = TypeVar("T")
 ECHO = """
 import socket, sys
 server = socket.create_server(("", int(sys.argv[1])))
@@ -70,10 +72,10 @@ def serving(where: Path, port: int, name: str, program: str = ECHO) -> Iterator[
             server.kill()
 
 
-def opened_in(place: Path, opener: Callable[[], socket.socket]) -> socket.socket:
+def opened_in(place: Path, work: Callable[[], T]) -> T:
     inside_place = Namespaces(ROOT, place, threads=1)
     try:
-        return inside_place.pool.submit(opener).result()
+        return inside_place.pool.submit(work).result()
     finally:
         inside_place.close()
 
