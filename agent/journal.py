@@ -28,12 +28,16 @@ SETTLE = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """All that is kept: for which cluster, its managers, the assignments, and what tasks have come to."""
+    """All that is kept: for which cluster, its managers, the assignments, and what tasks have come to.
+
+    `offline_since` is since when no manager could be reached; None while one was.
+    """
 
     cluster: str
     managers: tuple[str, ...] = ()
     assignments: Assignments = field(default_factory=Assignments)
     outcomes: tuple[TaskStatus, ...] = ()
+    offline_since: float | None = None
 
 
 class _File(msgspec.Struct, frozen=True):
@@ -43,13 +47,15 @@ class _File(msgspec.Struct, frozen=True):
     pages: tuple[Page, ...]
     outcomes: tuple[TaskStatus, ...]
     life: str = ""
+    offline_since: float | None = None
 
 
 def encode(entry: Entry, life: str = "") -> bytes:
     """Write an entry to the bytes of the file, with the life of the cluster that it is from."""
     given = entry.assignments
     pages = paginate(given.epoch, given.revision, tuple(given.items.values()), full=True)
-    return msgspec.json.encode(_File(SCHEMA, entry.cluster, entry.managers, tuple(pages), entry.outcomes, life))
+    kept = _File(SCHEMA, entry.cluster, entry.managers, tuple(pages), entry.outcomes, life, entry.offline_since)
+    return msgspec.json.encode(kept)
 
 
 def decode(data: bytes, life: str = "") -> Entry:
@@ -72,7 +78,7 @@ def decode(data: bytes, life: str = "") -> Entry:
     given = assignments or Assignments()
     if file.life != life:
         return Entry(file.cluster, (), Assignments(items=given.items), file.outcomes)
-    return Entry(file.cluster, file.managers, given, file.outcomes)
+    return Entry(file.cluster, file.managers, given, file.outcomes, file.offline_since)
 
 
 class Journal:

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from agent.ahead import Ahead
 from agent.container import Event, Observed, fold
 from agent.converge import (
     Decision,
@@ -100,6 +101,7 @@ class Runner:
         self._secrets = secrets
         self._node_dns = NodeDns()
         self._steps = Steps(engine, network, self.known, self._host, files, self._report, self._still_wanted, secrets)
+        self.ahead = Ahead(self.known, self._steps.have)
 
     # What others tell it.
 
@@ -107,6 +109,7 @@ class Runner:
         """Work from this set from now on; `complete` if a manager gave all of it, which allows to remove things."""
         changed = self.known.assign(assignments, complete=complete, now=time.time())
         self.volumes.assigned()
+        self.ahead.assigned()
         self._to_apply.set()
         self._journal.changed()
         for task in changed:
@@ -125,11 +128,13 @@ class Runner:
     def online(self) -> None:
         """A manager answers."""
         self._offline_since = None
+        self._journal.changed()
 
     def offline(self) -> None:
         """There is no manager; after a while crashed tasks are restarted here."""
         if self._offline_since is None:
             self._offline_since = time.time()
+            self._journal.changed()  # an agent that starts anew meanwhile does not begin to wait anew
             self._poke(self.known.tasks)
 
     @property
@@ -175,12 +180,15 @@ class Runner:
     def resume(self, entry: Entry) -> None:
         """Go on from what the journal says; call before `run`."""
         self.managers = entry.managers
+        if entry.offline_since is not None and self._offline_since is not None:
+            self._offline_since = min(self._offline_since, entry.offline_since)
         self.known.remember_outcomes(entry.outcomes, time.time())
         self.assign(entry.assignments, complete=False)
 
     def entry(self) -> Entry:
         """What the journal is to keep."""
-        return Entry(self._cluster, self.managers, self.known.assignments, self.known.outcomes())
+        outcomes = self.known.outcomes()
+        return Entry(self._cluster, self.managers, self.known.assignments, outcomes, self._offline_since)
 
     async def run(self) -> None:
         """Work, for ever."""
@@ -191,6 +199,7 @@ class Runner:
             group.create_task(self._apply())
             group.create_task(self._look_again())
             group.create_task(self.volumes.run())
+            group.create_task(self.ahead.run())
             group.create_task(self.disk.run())
             while True:
                 await self._wake.wait()

@@ -28,6 +28,7 @@ from cluster.channel import OpenChannel
 from cluster.errors import Failed, StackyardError, Unavailable
 from cluster.model.node import NodeDescription
 from cluster.protocol import (
+    FETCHES,
     OLDEST_VERSION,
     VERSION,
     Beat,
@@ -150,6 +151,7 @@ class Session:
                 self._report(socket),
                 self._tell_removed(socket),
                 self._tell_programmed(socket),
+                self._tell_fetched(socket, welcome.version),
                 self._tell_resolved(socket),
                 self._tell_examined(socket),
                 self._receive(socket, welcome, url),
@@ -184,6 +186,7 @@ class Session:
         assembler = Assembler(welcome.epoch, self._runner.known.assignments)
         self._outbox.send_again()
         self._runner.volumes.tell_again()
+        self._runner.ahead.tell_again()
         self._runner.withdrawals.tell_again()
         self._runner.online()
         while True:
@@ -226,6 +229,12 @@ class Session:
     async def _tell_removed(self, socket: aiohttp.ClientWebSocketResponse) -> NoReturn:
         while True:
             await self._send(socket, await self._runner.volumes.take())
+
+    async def _tell_fetched(self, socket: aiohttp.ClientWebSocketResponse, version: int) -> NoReturn:
+        while True:
+            fetched = await self._runner.ahead.take()
+            if version >= FETCHES:
+                await self._send(socket, fetched)
 
     async def _tell_programmed(self, socket: aiohttp.ClientWebSocketResponse) -> NoReturn:
         while True:

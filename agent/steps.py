@@ -113,14 +113,21 @@ class Steps:
     # The image.
 
     async def _pull(self, task: str, wish: ImageWish) -> None:
-        """Make an image known: look for it, and fetch it if it is not there or wished anew. Tasks share both."""
+        pulling = TaskStatus(task, TaskState.PREPARING, time.time(), f"pulls {wish.name}")
+        await self.have(wish, lambda: self._report(pulling))
+
+    async def have(self, wish: ImageWish, pulls: Callable[[], None] = lambda: None) -> None:
+        """Make an image known: look for it, and fetch it if it is not there or wished anew. Tasks share both.
+
+        `pulls` is called before it is fetched.
+        """
         image: Image | None = None
         if wish.policy != "always" or wish in self._known.fetched:
             image = self._known.images.get(wish) or await self._once(("look", wish), self._look)
         if image is None:
             if wish.policy == "never":
                 raise EngineRefused(f"image {wish.name} is not on this node, and pull_policy forbids to pull it")
-            self._report(TaskStatus(task, TaskState.PREPARING, time.time(), f"pulls {wish.name}"))
+            pulls()
             image = await self._once(("pull", wish), self._fetch)
             if wish.policy == "always":
                 self._known.fetched.add(wish)

@@ -33,6 +33,8 @@ HOLDS = 3
 """From this version on an agent starts no task that is held."""
 CHANNELS = 3
 """From this version on an agent knows OpenChannel."""
+FETCHES = 4
+"""From this version on an agent pulls images of versions that it is to have tasks of, and says Fetched."""
 MANAGERS = 4
 """From this version on an agent knows Managers."""
 TUNNELS = 4
@@ -56,6 +58,9 @@ MOST_ROUTES = 128
 class ServiceItem:
     """One version of a service's spec that tasks on this node run, with the volumes that it mounts.
 
+    Without such a task it is that to which a task here is about to be updated (`ahead`): its image is to be there by
+    then.
+
     Of secrets and configs it has the digests only: the agent fetches the contents for itself, from
     `/v1/agent/contents/<stack>/<digest>`.
     """
@@ -70,7 +75,12 @@ class ServiceItem:
 
     @property
     def ident(self) -> str:
-        return f"service/{self.uid}/{self.version}"
+        return f"service/{self.name}"
+
+    @property
+    def name(self) -> str:
+        """What Fetched calls it."""
+        return f"{self.uid}/{self.version}"
 
     @property
     def image(self) -> str:
@@ -289,6 +299,12 @@ class Programmed(msgspec.Struct, tag="programmed", frozen=True):
     revision: int
 
 
+class Fetched(msgspec.Struct, tag="fetched", frozen=True):
+    """Of these versions of services (`uid/version`), those of `ahead`, the image is there, or (not "") why not."""
+
+    images: dict[str, str] = {}
+
+
 class Goodbye(msgspec.Struct, tag="goodbye", frozen=True):
     """The agent goes down by plan and means to be back within `seconds`."""
 
@@ -357,7 +373,7 @@ class Managers(msgspec.Struct, tag="managers", frozen=True):
     urls: tuple[str, ...]
 
 
-ToManager = Hello | Beat | Statuses | VolumesRemoved | Programmed | Goodbye | ImagesResolved | Examined
+ToManager = Hello | Beat | Statuses | VolumesRemoved | Programmed | Fetched | Goodbye | ImagesResolved | Examined
 
 
 ToAgent = Welcome | Managers | Refused | Page | Recorded | OpenStream | OpenChannel | ResolveImages | Examine
@@ -394,6 +410,19 @@ class Assignments:
     epoch: int = 0
     revision: int = 0
     items: dict[str, Item] = field(default_factory=dict)
+
+
+def ahead(items: Iterable[Item]) -> dict[str, ServiceItem]:
+    """Pick from a node's set, by name, the versions that tasks there are updated to: the newest of several."""
+    newest: dict[str, ServiceItem] = {}
+    several: set[str] = set()
+    for item in items:
+        if isinstance(item, ServiceItem):
+            other = newest.setdefault(item.uid, item)
+            if other.version != item.version:
+                several.add(item.uid)
+                newest[item.uid] = max(other, item, key=lambda one: one.version)
+    return {newest[uid].name: newest[uid] for uid in several}
 
 
 class Part(NamedTuple):

@@ -80,7 +80,8 @@ class Session:
     asked yet). `back_by` is a goodbye: the agent goes down by plan and means to be back by then. `conditions` are
     troubles of the node by name, such as "engine" or "disk", with a sentence each. `version` is that of the protocol
     which the two speak. `routes` are the subnets that the host reaches otherwise than by our networks, and by which
-    link: those that the agent told last, in this session or an earlier one.
+    link: those that the agent told last, in this session or an earlier one. `images` names the versions of services
+    (`uid/version`) that tasks of the node are about to be updated to, and of which the image is there, or why not.
     """
 
     node: str
@@ -94,6 +95,7 @@ class Session:
     conditions: dict[str, str] = field(default_factory=dict)
     version: int = 1
     routes: dict[str, str] = field(default_factory=dict)
+    images: dict[str, str] = field(default_factory=dict)
 
 
 class NodeStatus(StrEnum):

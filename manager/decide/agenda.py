@@ -150,6 +150,7 @@ class Agenda:
                 self._waiting()
             case Session():
                 self.mark(About.NODE, record.node)
+                self.mark(About.SERVICE, *{name.partition("/")[0] for name in record.images} & state.services.keys())
                 self._waiting()
             case Manager():
                 self.mark(About.NODE, *state.sessions_at.get(record.id, ()))

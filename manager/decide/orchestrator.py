@@ -16,7 +16,7 @@ from cluster.model.node import Availability
 from cluster.model.service import ServiceMode, ServiceState
 from cluster.model.task import Desired, Task
 from manager.decide import dependencies, global_mode, jobs, moves, ports, reaper, replicated, updater
-from manager.decide.placement import NewTask, Placement
+from manager.decide.placement import WAITS, NewTask, Placement
 from manager.decide.plan import Draft, Plan
 from manager.decide.reaper import ORPHANED_AFTER, is_forgotten
 from manager.decide.restarts import Rests, Successor, after_end, inherited, policy_for
@@ -127,7 +127,9 @@ class _Reconciler:
     def _turn(self, kept: Sequence[Slot], due: dict[int, Due]) -> Turn:
         """Ask which slots are replaced now. A job has no turns, and what runs of a service that is held stays."""
         if self.picture.spec.mode.is_job:
-            return Turn(self.picture.service, stop_first=frozenset(n for n, why in due.items() if not why.update))
+            moved = frozenset(number for number, why in due.items() if not why.update)
+            over, wakes = updater.over(self.picture)
+            return Turn(self.picture.service, moved, over=tuple(over), wake_at=min(wakes, default=None))
         moves = {number: why for number, why in due.items() if not why.update}
         if not self.held or moves == due:
             return updater.turn(self.picture, kept, due)
@@ -245,9 +247,10 @@ class _Reconciler:
         else:
             if slot.number in self.moves.settled:
                 self.changed[task.id] = task = dataclasses.replace(task, moving=False)
-            if task.held and not self.held and not self.placement.must_wait(task, slot.tasks[1:]):
+            waits = self.placement.waits(slot.tasks[1:]) if task.held else ""
+            if task.held and not self.held and not waits:
                 self.changed[task.id] = task = dataclasses.replace(task, held=False)
-            self._note(task, self.moves.notes.get(slot.number, ""))
+            self._note(task, self.moves.notes.get(slot.number, "" if waits == WAITS else waits))
 
     def _note(self, task: Task, reason: str) -> None:
         if task.reason != reason:

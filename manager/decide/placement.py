@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cluster.codec import key_for, key_of
@@ -16,7 +16,7 @@ from cluster.model.stack import Stack
 from cluster.model.task import Desired, Task, task_id
 from cluster.model.volume import Volume
 from cluster.protocol import HOLDS
-from manager.decide import handover, vips
+from manager.decide import ahead, handover, moves, vips
 from manager.decide.allocator import AddressAllocator, NoRoom, attachments
 from manager.decide.filters import host_port_claim
 from manager.decide.plan import Draft
@@ -59,7 +59,8 @@ class Placement:
         """What counts all tasks; most decisions bind none."""
         picture = self._picture
         tasks = [task for slot in picture.slots for task in slot.tasks]
-        return Scheduler(picture.state, picture.head, picture.spec, tasks, picture.now, picture.version)
+        has_image = ahead.holders(picture.state, tasks, picture.service.uid, picture.version)
+        return Scheduler(picture.state, picture.head, picture.spec, tasks, picture.now, picture.version, has_image)
 
     @functools.cached_property
     def _rows(self) -> dict[int, tuple[Task, ...]]:
@@ -124,13 +125,13 @@ class Placement:
         guards: list[str] = [key_for(Stack, stack), key_of(self._picture.service)]
         if self._picture.now < task.not_before:
             self._draft.wake(task.not_before)
-        elif (waits := self.must_wait(task, before)) and not self._can_be_made_ready(before):
-            task = dataclasses.replace(task, reason=WAITS)
+        elif (waits := self.waits(before)) and not (waits == WAITS and self._can_be_made_ready(before)):
+            task = dataclasses.replace(task, reason=waits)
         elif self._held:
             task = dataclasses.replace(task, reason=self._held)
         else:
             try:
-                task, claims, names = self._place(dataclasses.replace(task, held=waits))
+                task, claims, names = self._place(dataclasses.replace(task, held=bool(waits)))
             except NoRoom as problem:
                 # With the one before it gone there may be room.
                 task = dataclasses.replace(task, reason=WAITS if waits else str(problem))
@@ -172,15 +173,30 @@ class Placement:
         state, now = self._picture.state, self._picture.now
         return self._makes_ready and not any(handover.wait_of(state, old, now).laggards for old in withdrawn)
 
-    def must_wait(self, task: Task, before: Sequence[Task]) -> bool:
-        """Tell whether a task of its slot must end first: one of a job, of another version, or with its volume."""
-        state = self._picture.state
-        for old in before:
-            if old.node is None or old.yields or state.has_ended(old) or state.is_lost(old.node):
+    def waits(self, before: Sequence[Task]) -> str:
+        """Tell why a task may not start because of those before it in its slot, "" when it may.
+
+        They may run on, and do not yield. One on a node that is down may, too, for as long as its service wishes that.
+        """
+        picture, waits = self._picture, ""
+        for node in self._may_run_on(before):
+            if not picture.state.is_lost(node):
+                waits = WAITS
                 continue
-            if old.version != task.version or self._scheduler.has_volumes or self._picture.spec.mode.is_job:
-                return True
-        return False
+            if node not in picture.state.nodes:
+                continue
+            at = moves.replace_at(picture, node)
+            if at is not None and at <= picture.now:
+                continue
+            if at is not None:
+                self._draft.wake(at)
+            return f"waits for node {picture.state.nodes[node].name}, which is down (x-on-disconnect)"
+        return waits
+
+    def _may_run_on(self, before: Sequence[Task]) -> Iterator[str]:
+        for old in before:
+            if old.node is not None and not old.yields and not self._picture.state.has_ended(old):
+                yield old.node
 
     def _place(self, task: Task) -> tuple[Task, list[Claim], tuple[str, ...]]:
         """Give a task its node and addresses; with it, its claims and volumes. Raises NoRoom."""

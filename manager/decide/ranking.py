@@ -1,8 +1,9 @@
 """In which order nodes get a service's tasks: evenly over its spread preferences, then least used first.
 
-Least used is: untroubled, not failing the service lately, fewest refusals of it, fewest tasks of it, fewest tasks, by
-name. Nodes that have nothing to do with the service come sorted from the roster and are never copied; those that have
-stand in a heap beside them. So one placement costs little however many nodes there are.
+Least used is: untroubled, not failing the service lately, fewest refusals of it, fewest tasks of it, has the image that
+was pulled ahead for its update, fewest tasks, by name. Nodes that have nothing to do with the service come sorted from
+the roster and are never copied; those that have stand in a heap beside them. So one placement costs little however many
+nodes there are.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class Rank(NamedTuple):
     faulty: bool
     rejected: int
     own: int
+    lacks_image: bool
     load: int
     name: str
     node: str
@@ -51,7 +53,7 @@ class Leaf:
         if self._at == len(places):
             return self._heap[0] if self._heap else None
         place = places[self._at]
-        new = Rank(place.troubled, False, 0, 0, place.load, place.name, place.node)
+        new = Rank(place.troubled, False, 0, 0, True, place.load, place.name, place.node)
         return min(new, self._heap[0]) if self._heap else new
 
     def take(self) -> str | None:

@@ -6,7 +6,7 @@ A named local volume lives on one node, the first that got it, and its tasks go 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import zip_longest
 
 from cluster.model.node import Node
@@ -27,6 +27,7 @@ class Scheduler:
     """Picks nodes for the tasks of one service within one plan.
 
     `tasks` are those that the service has. Failures count for `version` alone (None: all), and only those of lately.
+    Nodes that `has_image` names got its image ahead.
     """
 
     def __init__(
@@ -37,8 +38,10 @@ class Scheduler:
         tasks: Iterable[Task],
         now: float = 0.0,
         version: int | None = None,
+        has_image: Collection[str] = (),
     ) -> None:
         self._state, self._spec = state, spec
+        self._has_image = frozenset(has_image)
         self._own = Counter[str]()
         self._leaving = Counter[str]()
         self._rejected = Counter[str]()
@@ -249,12 +252,13 @@ class Scheduler:
     def _known(self, grouping: Grouping) -> list[Rank]:
         """Rank the nodes on which tasks of the service run or failed."""
         ranks = []
-        for node in {*self._own, *self._failed}:
+        for node in {*self._own, *self._failed, *self._has_image}:
             place = grouping.places.get(node)
             if place is not None:
                 faulty = self._failed[node] >= FAULTY
                 troubled, load, name, _ = place
-                ranks.append(Rank(troubled, faulty, self._rejected[node], self._own[node], load, name, node))
+                lacks = node not in self._has_image
+                ranks.append(Rank(troubled, faulty, self._rejected[node], self._own[node], lacks, load, name, node))
         return ranks
 
     def _count_spread(self, grouping: Grouping, depth: int) -> None:

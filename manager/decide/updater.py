@@ -15,7 +15,8 @@ another one (depends_on) has no updates due meanwhile, only moves.
 
 Slots that serve nobody are replaced at once, the others when no more are out of service than update_config allows. A
 slot is that until its new task has been ready for `delay`: a version that does not come up stops its own roll-out.
-Moves count with updates, so that both together take no more away than was allowed.
+Moves count with updates, so that both together take no more away than was allowed. A task that ends before its
+successor starts serves until its node has the new image (`ahead`).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from cluster.errors import Inconsistent
 from cluster.model.service import ServiceState, UpdateConfig
 from cluster.model.task import Desired, Task
 from cluster.model.update import UpdateStatus
-from manager.decide import handover, progress, rollback
+from manager.decide import ahead, handover, progress, rollback
 from manager.decide.restarts import Rests, after_end, policy_for
 from manager.decide.rollback import Undo
 from manager.decide.slots import ServicePicture, Slot
@@ -68,7 +69,7 @@ class Turn:
 def turn(picture: ServicePicture, slots: Sequence[Slot], due: Mapping[int, Due]) -> Turn:
     """Choose among occupied slots those whose task is replaced now; `due` has those that should be, by number."""
     _check(picture, slots)
-    over, wakes = _over(picture)
+    ended, wakes = over(picture)
     outdated = {number for number, why in due.items() if why.update}
     update = progress.begun(picture, slots, outdated)
     serving = [slot for slot in slots if slot.number in due and picture.state.is_ready(slot.tasks[0])]
@@ -90,9 +91,13 @@ def turn(picture: ServicePicture, slots: Sequence[Slot], due: Mapping[int, Due])
             idle -= outdated
     if until is not None:
         wakes.append(until)
+    why_not = _stop_first_because(picture)
+    if update is not None and update.state.at_work and (config.order == "stop-first" or why_not):
+        update, lacking = _awaiting(picture, update, [slot.tasks[0] for slot in serving if slot.number in outdated])
+        serving = [slot for slot in serving if slot.tasks[0].id not in lacking]
+        wakes += [update.phase_since + ahead.PATIENCE] if lacking else []
     room = len(serving) if config.parallelism == 0 else max(0, config.parallelism - len(busy) - len(idle))
     chosen = idle | {slot.number for slot in serving[:room]}
-    why_not = _stop_first_because(picture)
     beside = set() if config.order == "stop-first" or why_not else chosen - idle
     if update is not None and update.state.at_work and config.order == "start-first" and not update.message:
         update = dataclasses.replace(update, message=why_not)
@@ -100,10 +105,22 @@ def turn(picture: ServicePicture, slots: Sequence[Slot], due: Mapping[int, Due])
         dataclasses.replace(picture.service, update=update),
         stop_first=frozenset(chosen - beside),
         start_first=frozenset(beside),
-        over=tuple(over),
+        over=tuple(ended),
         undo=None if isinstance(undone, str) else undone,
         wake_at=min(wakes, default=None),
     )
+
+
+def _awaiting(picture: ServicePicture, update: UpdateStatus, tasks: Iterable[Task]) -> tuple[UpdateStatus, set[str]]:
+    """Give the record, with word of it, and the tasks that serve on until their nodes have the new image."""
+    lacking = []
+    if picture.now < update.phase_since + ahead.PATIENCE:
+        lacking = [task for task in tasks if ahead.lacks(picture, task)]
+    if lacking:
+        update = dataclasses.replace(update, message=ahead.said(picture.state, lacking))
+    elif update.message.startswith(ahead.AWAITS):
+        update = dataclasses.replace(update, message="")
+    return update, {task.id for task in lacking}
 
 
 def _check(picture: ServicePicture, slots: Sequence[Slot]) -> None:
@@ -120,22 +137,22 @@ def let_go(picture: ServicePicture, task: Task, desired: Desired, reason: str) -
     return handover.let_go(picture.state, task, desired, reason, picture.now, _tasks(picture))
 
 
-def _over(picture: ServicePicture) -> tuple[list[Task], list[float]]:
+def over(picture: ServicePicture) -> tuple[list[Task], list[float]]:
     """Give the older tasks whose end it is, and until when those that were withdrawn run on."""
-    over: list[Task] = []
+    ended: list[Task] = []
     wakes: list[float] = []
     for slot in picture.slots:
         newest, *older = slot.tasks
         yielding = [t for t in older if t.yields and t.desired is Desired.RUNNING and t.leaving_at is None]
         successor = bool(yielding) and picture.state.is_ready(newest)
-        over += [task for task in yielding if successor or not picture.state.is_live(task)]
+        ended += [task for task in yielding if successor or not picture.state.is_live(task)]
         for task in handover.leaving(slot.tasks):
             until = handover.wait_of(picture.state, task, picture.now).until
             if until is not None:
                 wakes.append(until)
             elif task in older:
-                over.append(task)
-    return over, wakes
+                ended.append(task)
+    return ended, wakes
 
 
 def _tasks(picture: ServicePicture) -> Iterable[Task]:

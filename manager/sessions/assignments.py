@@ -14,6 +14,7 @@ from cluster.model.service import ServiceMode
 from cluster.model.stack import StackRevision
 from cluster.model.task import Desired, Task
 from cluster.protocol import (
+    FETCHES,
     HOLDS,
     TUNNELS,
     Item,
@@ -73,6 +74,8 @@ def own(state: ClusterState, node: str, made: Made | None = None) -> dict[str, I
         items[service.ident] = service
         item = TaskItem(task)
         items[item.ident] = item
+    if session is not None and session.version >= FETCHES:
+        items.update((item.ident, item) for item in _next(state, node, {} if made is None else made))
     for network_id in memberships(state, node):
         addresses: tuple[str, ...] = ()
         verdict = state.node_states.get(node)
@@ -83,6 +86,18 @@ def own(state: ClusterState, node: str, made: Made | None = None) -> dict[str, I
     for volume in map(VolumeItem, state.volumes_leaving.get(node, ())):
         items[volume.ident] = volume
     return items
+
+
+def _next(state: ClusterState, node: str, made: Made) -> Iterator[ServiceItem]:
+    """Give the versions that tasks of a node are to be updated to, so that their images are pulled ahead."""
+    for task in map(state.tasks.__getitem__, state.tasks_on.get(node, ())):
+        service = state.services.get(task.service_uid)
+        wanted = None if service is None or not state.is_live(task) else state.wanted(service)
+        if wanted is None or wanted[0].mode.is_job or wanted[1].version == task.version:
+            continue
+        item = _service(state, replace(task, version=wanted[1].version), made)
+        if item is not None:
+            yield item
 
 
 def memberships(state: ClusterState, node: str) -> set[str]:

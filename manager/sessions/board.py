@@ -165,6 +165,9 @@ class Board:
                     nodes.update(self.state.node_states)
             case Stack():
                 stacks.add(record.name)
+                for uid in self.state.services_of.get(record.uid, ()):
+                    tasks = map(self.state.tasks.__getitem__, self.state.tasks_of.get(uid, ()))
+                    nodes.update(task.node for task in tasks if task.node is not None)
             case Claim(kind="port"):
                 service = self.state.services.get(record.owner)
                 if service is not None:

@@ -26,6 +26,7 @@ from cluster.protocol import (
     RESOLVES_IMAGES,
     Beat,
     Examined,
+    Fetched,
     Goodbye,
     Hello,
     ImagesResolved,
@@ -226,6 +227,9 @@ class AgentSession:
             case Programmed(revision):
                 self._withdrawals.programmed(self.node, self.epoch, revision)
                 self._generations.programmed(self.node, revision)
+            case Fetched(images):
+                self._want = replace(self._want, images=images)
+                self._to_record.set()
             case (ImagesResolved() | Examined()) as answer:
                 self._answered(self.node, answer)
             case Goodbye(seconds):

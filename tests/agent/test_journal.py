@@ -3,11 +3,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agent.journal import Entry, Journal, decode, encode
+from agent.outbox import Outbox
+from agent.runner import Runner
 from cluster.model.task import TaskState, TaskStatus
+from cluster.templates import Place
 from tests.agent.builders import CLUSTER, a_network, a_set, a_task, an_item, in_network
 
 ITEM = an_item()
@@ -17,12 +21,33 @@ ENTRY = Entry(
     ("https://10.0.0.1:2377",),
     a_set(ITEM, TASK, PEER, a_network(), revision=7, epoch=3),
     (TaskStatus(TASK.id, TaskState.FAILED, 5.0, exit_code=1),),
+    4.0,
 )
 
 
 def test_what_is_written_is_read_again() -> None:
     assert decode(encode(ENTRY)) == ENTRY
     assert decode(encode(Entry(CLUSTER))) == Entry(CLUSTER)
+
+
+def test_an_agent_that_starts_anew_out_of_reach_has_waited_for_as_long_as_the_last_one(tmp_path: Path) -> None:
+    runner = a_runner(tmp_path)
+    runner.resume(ENTRY)
+    runner.offline()
+    assert runner.entry().offline_since == 4.0
+    runner.online()
+    assert runner.entry().offline_since is None
+    after = a_runner(tmp_path)
+    after.resume(runner.entry())
+    began = after.entry().offline_since
+    assert began is not None and began > 4.0
+
+
+def a_runner(path: Path) -> Runner:
+    rest: Any = None  # what only its steps ask
+    place = Place("id-n1", "n1", "linux", "amd64")
+    journal = Journal(path / "journal.json")
+    return Runner(rest, rest, Outbox(), journal, cluster=CLUSTER, files=path, address="", place=place, secrets=rest)
 
 
 async def test_a_change_reaches_the_disk_when_it_is_flushed_and_only_root_can_read_it(tmp_path: Path) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +127,57 @@ def drained(cluster: Cluster, stack: str, node: str) -> None:
     eventually(
         lambda: len(t := cluster.tasks(f"{stack}_web")) == 6 and all(x["node"] != node for x in t), "all elsewhere"
     )
+
+
+SINGLE = """
+services:
+  web:
+    image: "{image}"
+    command: ["python3", "/drain.py"]
+    volumes: ["data:/data"]
+volumes: {{data: }}
+"""
+
+
+def test_the_old_one_serves_until_the_image_of_the_new_one_is_there(
+    cluster: Cluster, probe: str, tmp_path: Path
+) -> None:
+    build = tmp_path / "build"
+    build.mkdir()
+    (build / "Dockerfile").write_text("FROM stackyard-probe:1\nRUN head -c 1000000 /dev/urandom > /ballast\n")
+    (build / "build.yml").write_text(f"services: {{one: {{image: '{probe}:2', build: .}}}}")
+    cluster.stack("lab", "build", "-f", str(build / "build.yml"), timeout=300)
+    (tmp_path / "app.yml").write_text(SINGLE.format(image="stackyard-probe:1"))
+    cluster.deploy(tmp_path / "app.yml", probe)
+    [old] = cluster.tasks(probe)
+    (tmp_path / "app.yml").write_text(SINGLE.format(image=f"{probe}:2"))
+
+    def service() -> dict[str, Any]:
+        [one] = cluster.listing("services", probe)
+        return one
+
+    with registry_held(cluster):
+        cluster.stack("deploy", "--detach", "-f", str(tmp_path / "app.yml"), probe)
+        eventually(lambda: "waits for the image on" in (service()["update"] or {"message": ""})["message"], "it waits")
+        assert [task["id"] for task in cluster.tasks(probe)] == [old["id"]]
+    eventually(lambda: [t["image"] for t in cluster.tasks(probe)] == [f"{probe}:2"], "the new one runs", within=120)
+
+
+@contextmanager
+def registry_held(cluster: Cluster) -> Iterator[None]:
+    """Have the lab's registry answer nobody, until the end of the block."""
+    found = subprocess.run(
+        ["pgrep", "-f", f"^docker-registry serve {cluster.lab.layout.data_dir}/"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    [registry] = map(int, found.stdout.split())
+    os.kill(registry, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(registry, signal.SIGCONT)
 
 
 BAD = """

@@ -13,6 +13,9 @@ from typing import NamedTuple
 from cluster.model.task import Desired, Task, TaskState, TaskStatus
 from cluster.protocol import HOLDS, VERSION
 
+NOTICES = 6.0
+"""Seconds after which an agent knows, by its pings, that the manager it had cannot be reached."""
+
 
 class Assignment(NamedTuple):
     """What a manager sends: a full set, as of one revision."""
@@ -24,6 +27,10 @@ class Assignment(NamedTuple):
     """The volumes of each task."""
     leaving: frozenset[str]
     """The volumes to be removed."""
+    stops: dict[str, float]
+    """Of tasks whose services wish it: seconds without a manager after which they are stopped."""
+    ahead: frozenset[str]
+    """Versions of services whose images are to be there before their tasks come."""
 
 
 @dataclass
@@ -47,7 +54,7 @@ class Agent:
     cut: bool = False
     version: int = VERSION
     containers: dict[str, Container] = field(default_factory=dict)
-    journal: Assignment = field(default_factory=lambda: Assignment(0, 0, {}, {}, frozenset()))
+    journal: Assignment = field(default_factory=lambda: Assignment(0, 0, {}, {}, frozenset(), {}, frozenset()))
     ends: dict[str, TaskStatus] = field(default_factory=dict)
     """How tasks ended, as the stopped containers would tell."""
 
@@ -67,6 +74,8 @@ class Agent:
     """Names and ports are as in the set of this revision."""
 
     last_beat: float = 0.0
+    alone_since: float | None = None
+    """Since when it has known of no manager; kept on disk."""
 
     @property
     def working(self) -> bool:
@@ -86,12 +95,29 @@ class Agent:
         self.host_up = False
         self.crash()
 
-    def power_on(self) -> None:
+    def power_on(self, now: float) -> None:
         """What ran has stopped, and is started again under the same task: no failure."""
-        self.host_up = self.up = True
+        if not self.working:
+            self.host_up = self.up = True
+            self.alone_since = now if self.alone_since is None else self.alone_since
 
-    def start(self) -> None:
-        self.up = True
+    def bide(self, since: float, now: float) -> bool:
+        """Live on without a manager, which there was none of since then; tells whether a copy was stopped for that."""
+        if self.alone_since is None:
+            self.alone_since = since + NOTICES
+        overdue = [
+            task
+            for task in self.journal.tasks.values()
+            if task.desired is Desired.RUNNING
+            and task.id not in self.ends
+            and now >= self.alone_since + self.journal.stops.get(task.id, float("inf"))
+        ]
+        for task in overdue:
+            container = self.containers.get(task.id)
+            if container is not None:
+                container.sandbox, container.ended = False, True
+            self._end(task, TaskState.SHUTDOWN, now)
+        return bool(overdue)
 
     def forget_session(self) -> None:
         self.session = None

@@ -33,6 +33,7 @@ def happenings(world: World) -> list[tuple[float, Act]]:
         (8, people.change),
         (5, people.roll_out),
         (2, chance.a_node_is_maintained),
+        (1, chance.a_node_is_out_of_reach_for_long),
         (2, people.roll_back),
     ]
     troubles: list[tuple[float, Act]] = [
@@ -131,6 +132,20 @@ class Chance:
         people.rebalance_now()
         self.a_while_passes_in_peace()
 
+    def a_node_is_out_of_reach_for_long(self) -> None:
+        """So long that copies there are stopped, and others take their place, as their services wish."""
+        agent = self._agent()
+        self.world.tell(f"{agent.name} is cut off for long")
+        agent.cut = True
+        for _ in range(3):
+            self.a_while_passes_in_peace()
+            self.world.beat(self.rng.choice([5.0, 12.0]))
+            self.world.check_hosts()
+        if self.rng.random() < 0.5:
+            self.world.people.roll_out()
+            self.a_while_passes_in_peace()
+        agent.cut = False
+
     def a_decision_is_made_again(self) -> None:
         """The same picture gives the same plan, whatever the order in which its records came."""
         leaders = [m for m in self.world.managers if m.leader is not None and m.connected]
@@ -190,7 +205,7 @@ class Chance:
         for agent in self.world.agents:
             if not agent.working and self.rng.random() < 0.5:
                 self.world.tell(f"{agent.name} starts")
-                agent.power_on()
+                agent.power_on(self.world.time)
 
     def network_is_cut(self) -> None:
         agent = self._agent()
@@ -253,4 +268,5 @@ class Chance:
         manager = self._manager()
         if manager is not None:
             manager.skew += self.rng.choice([-3600.0, -10.0, 10.0, 50.0, 3600.0])
+            self.world.steady = False
             self.world.tell(f"the clock of {manager.id} jumps")

@@ -14,12 +14,14 @@ from cluster.model.node import NodeDescription, Session, SessionState
 from cluster.model.task import Task, TaskStatus
 from cluster.model.update import Withdrawn
 from cluster.model.volume import Volume
+from cluster.protocol import FETCHES, ahead
 from manager.clock import ClusterClock
 from manager.commit import Commit, Transaction
 from manager.decide.volumes import volumes_of
 from manager.etcd.records import Compare, Put, absent, created_at, delete, exists, put, unchanged
 from manager.leader import Leader
 from manager.picture import Change, ClusterState, Event
+from manager.sessions.assignments import own
 from manager.sessions.ledger import merge
 from manager.sessions.withdrawals import Withdrawals
 from tests.sim.agent import Agent, Assignment
@@ -175,6 +177,7 @@ class Manager:
             self.opened[agent.node] = (epoch, result.revision)
             agent.forget_session()
             agent.session = (self.id, epoch)
+            agent.alone_since = None
 
     def assignment(self, agent: Agent) -> Assignment | None:
         """Give the set to send; none before the picture shows the session."""
@@ -189,7 +192,13 @@ class Manager:
             if spec is not None
         }
         leaving = frozenset(self.state.volumes_leaving.get(agent.node, ()))
-        return Assignment(opened[0], self.state.revision, tasks, mounts, leaving)
+        stops = {
+            ident: spec.on_disconnect.stop_after
+            for ident, spec in specs.items()
+            if spec is not None and spec.on_disconnect.stop_after is not None
+        }
+        images = frozenset(ahead(own(self.state, agent.node).values()))
+        return Assignment(opened[0], self.state.revision, tasks, mounts, leaving, stops, images)
 
     def _vouch(self, rng: random.Random) -> None:
         """Store which tasks all agents here have let go of."""
@@ -219,6 +228,10 @@ class Manager:
         Volumes that it has removed are forgotten, as they were when it was asked.
         """
         key = key_for(Session, agent.node)
+        if agent.heard_in_session and agent.version >= FETCHES and agent.journal.ahead:
+            why = "no such image" if rng.random() < 0.05 else ""
+            known = self.state.sessions[agent.node].images if agent.node in self.state.sessions else {}
+            self.change_session(agent.node, images={name: known.get(name, why) for name in sorted(agent.journal.ahead)})
         if agent.heard_in_session and agent.session is not None and rng.random() > self.world.trouble:
             self.withdrawals.programmed(agent.node, agent.session[1], agent.programmed)
         for name in sorted(agent.removed & self.state.volumes_leaving.get(agent.node, set())):

@@ -63,7 +63,15 @@ BAD = "bad:"
 """How the images begin of which containers fail soon after they run."""
 
 VOLUMES = ("_data", "_data-{{.Task.Slot}}", "_data-{{.Node.Hostname}}")
-WISHES = (OnDisconnect(), OnDisconnect(replace=False), OnDisconnect(replace_after=20.0), OnDisconnect(replace=False))
+WISHES = (
+    OnDisconnect(),
+    OnDisconnect(),
+    OnDisconnect(replace=False),
+    OnDisconnect(replace=False, stop_after=10.0),
+    OnDisconnect(replace_after=20.0),
+    OnDisconnect(replace_after=40.0, stop_after=10.0),
+    OnDisconnect(replace_after=40.0, stop_after=10.0),
+)
 
 
 UPDATES = (

@@ -84,7 +84,7 @@ class FewEnoughAtATime:
 
 
 class AfterTheOneBefore:
-    """A task may start when those of other versions in its slot have ended, yield to it, or are on nodes once lost."""
+    """A task may start when those before it in its slot have ended, yield to it, or are on nodes once lost."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -98,7 +98,7 @@ class AfterTheOneBefore:
             return
         known = truth.nodes.keys() - self._lost
         before = (t for t in truth.all_of(new.service_uid) if t.slot == new.slot and t.n < new.n and t.node in known)
-        clash = [t.id for t in before if t.version != new.version and not t.yields and not truth.has_ended(t)]
+        clash = [t.id for t in before if not t.yields and not truth.has_ended(t)]
         self._world.hold(not clash, f"{new.id} may start, and {clash} of its slot have yet to end")
 
 

@@ -15,7 +15,9 @@ And on the hosts:
     given up: its node has been down for a day, or is down when its service is removed);
  6. no two containers use one local volume from different nodes, or for one slot at the same time;
  7. a task that ended is never run again;
- 8. a volume that was to be removed is forgotten only when its data is gone.
+ 8. a volume that was to be removed is forgotten only when its data is gone;
+ 9. where a service wishes that its tasks are not replaced, or replaced well after their node has stopped them, no slot
+    runs twice (`outofreach`).
 
 Of services, `rules` says more.
 
@@ -45,6 +47,7 @@ from manager.picture import Change, ClusterState, Event
 from manager.roster import needs_of
 from tests.sim.agent import Agent, Container
 from tests.sim.manager import ELECTION, Manager
+from tests.sim.outofreach import runs_twice
 from tests.sim.people import BAD, People
 from tests.sim.rules import RULES
 from tests.sim.seen import Seen
@@ -86,6 +89,8 @@ class World:
         self.orphaned: set[str] = set()
         self.steps = 0
         self.ended: set[str] = set()
+        self.steady = True
+        """No clock has been far from the others in this history."""
         self.managers: list[Manager] = []
         self.seen = Seen(self)
         self.rules = [*(make(self) for make in RULES), self.seen]
@@ -263,6 +268,7 @@ class World:
             self.hold(
                 task.id not in self.ended or task.id in agent.ends, f"{task.id} ended, and runs again on {agent.name}"
             )
+        self.hold(not (twice := runs_twice(self)), twice)
 
     def sandboxes(self) -> Iterator[tuple[Agent, Container]]:
         for agent in self.agents:
@@ -277,6 +283,7 @@ class World:
         self._made += 1
         self.leases.add(self._made)
         skew = self.rng.choice([0.0, 0.0, -5.0, 3.0, -600.0, 600.0])
+        self.steady = self.steady and abs(skew) <= 5.0
         manager = Manager(self, f"m{self._made}", self._made, skew)
         self.managers.append(manager)
         return manager
@@ -298,11 +305,14 @@ class World:
         return manager if manager is not None and manager.connected else None
 
     def beat(self, seconds: float) -> None:
-        """Let time pass. Agents in touch with their managers beat; others fall silent."""
+        """Let time pass. Agents in touch with their managers beat; others fall silent, and do what they do alone."""
+        before = self.time
         self.time += seconds
         for agent in self.agents:
             if self.serves(agent) is not None:
-                agent.last_beat = self.time
+                agent.last_beat, agent.alone_since = self.time, None
+            elif agent.working and agent.bide(before, self.time):
+                self.seen.counts["a node out of reach stopped its copy"] += 1
 
     def connect(self, agent: Agent) -> None:
         if not agent.reachable or self.serves(agent) is not None:
@@ -374,7 +384,7 @@ class World:
         for manager in [m for m in self.managers if not m.alive and m.lease in self.leases]:
             self.expire(manager.lease)
         for agent in self.agents:
-            agent.power_on()
+            agent.power_on(self.time)
             agent.cut = False
         self.people.heal()
 

@@ -107,7 +107,7 @@ class Lab:
     """A cluster with a leader and no agents: tests write what agents would report.
 
     While it `hands_over`, withdrawn tasks are confirmed, and the short pauses of updates are over, by the time that the
-    leader is content.
+    leader is content. While it `fetches`, nodes have the images of the newest versions by then.
     """
 
     def __init__(self, *nodes: str, now: float = NOW, **cluster: Any) -> None:
@@ -116,6 +116,7 @@ class Lab:
         self.now = now
         self.plans: list[tuple[Question, Plan]] = []
         self.hands_over = True
+        self.fetches = True
         self.write(Cluster("c1", NOW, **cluster), Manager("m1", "m1", "https://m1", NOW))
         for node in nodes:
             self.join(node)
@@ -177,6 +178,8 @@ class Lab:
         for _ in range(10_000):
             question = self.leader.agenda.take(self.now)
             if question is None:
+                if self.fetches and self._fetch():
+                    continue
                 if self.hands_over and self._hand_over():
                     continue
                 return
@@ -189,6 +192,15 @@ class Lab:
     def confirm(self, *tasks: Task) -> None:
         """All agents have let go of these tasks, and of no others, says their manager."""
         self.write(Withdrawn("m1", {task.id: self.now for task in tasks}))
+
+    def _fetch(self) -> bool:
+        newest = (self.state.wanted(service) for service in self.state.services.values())
+        there = {f"{wanted[1].uid}/{wanted[1].version}": "" for wanted in newest if wanted is not None}
+        updating = any(s.update is not None and s.update.state.at_work for s in self.state.services.values())
+        lacking = [s for s in self.state.sessions.values() if s.images != there and self.state.is_heard(s)]
+        if updating and lacking:
+            self.write(*(dataclasses.replace(session, images=there) for session in lacking))
+        return updating and bool(lacking)
 
     def _hand_over(self) -> bool:
         leaving = list(handover.leaving(self.state.tasks.values()))

@@ -9,7 +9,7 @@ import pytest
 
 from cluster.model.node import Availability
 from cluster.model.service import OnDisconnect, Reservations, ServiceSpec, UpdateConfig
-from cluster.model.task import Desired, Task
+from cluster.model.task import Desired, Task, TaskState
 from manager.decide.liveness import DOWN_AFTER, MISSED_BEATS
 from tests.manager.decide.builders import Lab, a_service, a_stack
 from tests.manager.decide.test_filters import GIB, a_lab, asking
@@ -138,3 +138,59 @@ def test_a_service_may_wait_for_ever_and_its_task_is_the_same_when_the_node_is_b
     lab.run_all()
     assert {task.id for task in lab.tasks()} == before and len(ready(lab)) == 3
     assert not any(task.reason for task in lab.tasks())
+
+
+def newer(lab: Lab, wish: OnDisconnect) -> None:
+    service = dataclasses.replace(a_service(replicas=3, image="app:2"), on_disconnect=wish)
+    lab.deploy(a_stack("app", dataclasses.replace(service, update=UpdateConfig(parallelism=0))))
+    lab.settle()
+
+
+@pytest.mark.parametrize("wish", [OnDisconnect(replace=False), OnDisconnect(replace_after=300.0, stop_after=60.0)])
+def test_an_update_starts_no_second_task_beside_one_out_of_reach_that_is_waited_for(wish: OnDisconnect) -> None:
+    lab = lost(wish)
+    newer(lab, wish)
+    [waits] = [task for task in lab.tasks() if "n1" in task.reason]
+    assert waits.node is None and waits.reason == "waits for node n1, which is down (x-on-disconnect)"
+    lab.wait(300.0)
+    [same] = [task for task in lab.tasks() if task.slot == waits.slot]
+    assert (same.node is None) == (not wish.replace)
+
+
+def test_a_service_that_does_not_wish_to_wait_any_more_does_not() -> None:
+    lab = lost(OnDisconnect(replace=False))
+    newer(lab, OnDisconnect())
+    lab.run_all()
+    assert sum(lab.places().values()) == 3 and "n1" not in lab.places()
+
+
+def test_a_task_made_ready_is_not_started_when_the_node_of_the_one_before_falls_silent() -> None:
+    lab = Lab("n1", "n2")
+    lab.deploy(a_stack("app", dataclasses.replace(a_service(replicas=1), on_disconnect=OnDisconnect(replace=False))))
+    lab.run_all()
+    [old] = lab.tasks()
+    lab.wait(60.0)
+    there = lab.state.nodes[str(old.node)].name
+    drain(lab, there)
+    lab.settle()
+    [new] = lab.tasks()
+    assert new.held and new.node != old.node, "the old one has yet to end"
+    lab.fall_silent(there)
+    lab.settle()
+    lab.wait(DOWN_AFTER - MISSED_BEATS)
+    [new] = lab.tasks()
+    assert new.held and new.reason.endswith("which is down (x-on-disconnect)")
+
+
+def test_a_drained_task_ends_before_its_successor_starts_unless_order_is_start_first() -> None:
+    lab = Lab("n1", "n2")
+    lab.deploy(a_stack("app", a_service(replicas=1)))
+    lab.run_all()
+    [old] = lab.tasks()
+    drain(lab, lab.state.nodes[str(old.node)].name)
+    lab.settle()
+    [new] = lab.tasks()
+    assert new.node != old.node and new.held
+    lab.report(old, TaskState.SHUTDOWN)
+    lab.settle()
+    assert [task.held for task in lab.tasks()] == [False]
