@@ -16,7 +16,7 @@ from agent.network.survey import Survey
 from agent.verification import Verified
 from cluster.errors import StackyardError
 from cluster.examination import CLOCK_TOLERANCE, WAY, Probed, Target
-from cluster.protocol import Item, PeerItem
+from cluster.protocol import Item, NetworkItem, PeerItem
 
 log = logging.getLogger(__name__)
 
@@ -89,8 +89,11 @@ class Checkup:
         await asyncio.sleep(seconds * self._random.uniform(1 - SPREAD, 1 + SPREAD))
 
     def _drawn(self, besides: Iterable[str] = ()) -> list[Target]:
-        """Draw other nodes that this one shares networks with, and take those in trouble."""
-        others = {item.node: item.vtep for item in self._tasks.items if isinstance(item, PeerItem)}
+        """Draw other nodes that this one sends overlays' packets to in clear, and take those in trouble."""
+        items = self._tasks.items
+        hidden = {item.network.id for item in items if isinstance(item, NetworkItem) and item.network.encrypted}
+        peers = (item for item in items if isinstance(item, PeerItem) and item.network not in hidden)
+        others = {peer.node: peer.vtep for peer in peers}
         others.pop(self._node, None)
         sure = {name.removeprefix(WAY) for name in (*self.troubles, *besides)} & others.keys()
         rest = sorted(others.keys() - sure)

@@ -102,22 +102,20 @@ class Probes:
     async def run(self) -> None:
         """Answer what comes, for ever."""
         loop = asyncio.get_running_loop()
-        sender = await self._places.at_home(self._open_raw)
+        heard, sender = await self._listening()
         try:
-            heard = await self._listening()
-            try:
-                loop.add_reader(heard, self._serve, heard, sender)
-                await asyncio.Event().wait()
-            finally:
-                loop.remove_reader(heard)
-                heard.close()
+            loop.add_reader(heard, self._serve, heard, sender)
+            await asyncio.Event().wait()
         finally:
+            loop.remove_reader(heard)
+            heard.close()
             sender.close()
 
-    async def _listening(self) -> socket.socket:
+    async def _listening(self) -> tuple[socket.socket, socket.socket]:
         while True:
             try:
                 heard = await self._places.apart(self._open_link)
+                sender = await self._places.at_home(self._open_raw)
             except (StackyardError, OSError) as error:
                 # An agent that has just ended still has the number, until the kernel gets to it.
                 self.deaf = f"it cannot listen on UDP port {VXLAN_PORT}: {error}"
@@ -125,7 +123,7 @@ class Probes:
                 await asyncio.sleep(_AGAIN)
             else:
                 self.deaf = ""
-                return heard
+                return heard, sender
 
     def _open_link(self, home: Netlink, namespace: int) -> socket.socket:
         link = netlink.add_vxlan(

@@ -13,7 +13,8 @@ from agent.checkup import MOST_TARGETS, MOST_TROUBLES, Checkup
 from agent.network.survey import Survey
 from agent.verification import Verified
 from cluster.examination import Astray, Probed, Target
-from cluster.protocol import Item, PeerItem
+from cluster.model.network import Network
+from cluster.protocol import Item, NetworkItem, PeerItem
 
 
 class World:
@@ -80,6 +81,12 @@ async def test_a_way_that_is_not_open_is_told_until_it_is(
     world.odd.clear()
     await world.checkup.look()
     assert world.checkup.troubles == {}
+
+
+async def test_nodes_that_only_share_encrypted_networks_are_not_probed(world: World) -> None:
+    world.items = [*world.items, NetworkItem(Network("net", "net", "s", "net", 4097, ("10.1.0.0/16",), encrypted=True))]
+    await world.checkup.look()
+    assert world.asked == [[]]
 
 
 async def test_what_is_gone_at_the_second_look_is_not_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
