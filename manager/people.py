@@ -94,9 +94,7 @@ def view(user: User, now: float) -> UserView:
         CredentialView(one.id, one.kind, one.created_at, one.expires_at, not one.is_good(now))
         for one in user.credentials
     )
-    return UserView(
-        user.name, user.role, user.stacks, user.privileged, user.created_at, user.author, credentials
-    )  # fmt: skip
+    return UserView(user.name, user.role, user.stacks, user.privileged, user.created_at, user.author, credentials)
 
 
 def words(user: User) -> str:

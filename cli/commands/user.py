@@ -82,12 +82,9 @@ def inspect(names: tuple[str, ...], form: Form) -> None:
     """Tell all of users but their tokens, of which only a hash is kept."""
     with connect() as client:
         found = [client.user(name) for name in names]
-    if form == "json":
-        show(found, _COLUMNS, form)
-        return
     show(found, _COLUMNS, form)
     for one in found:
-        if one.credentials:
+        if form == "table" and one.credentials:
             click.echo(f"\n{one.name}:")
             show(one.credentials, _CREDENTIALS, form)
 

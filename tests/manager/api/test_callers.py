@@ -99,6 +99,16 @@ async def test_a_certificate_of_another_ca_is_refused(manager: RunningManager, t
         await client.ask("GET", "/nodes")
 
 
+@pytest.mark.parametrize("begins", [-200 * 86400, 86400], ids=["ended", "not begun"])
+async def test_a_certificate_out_of_its_time_is_refused(manager: RunningManager, begins: float) -> None:
+    authority, key = manager.core.authority, pki.new_key()
+    who = pki.Identity(authority.cluster, "client", "ann", "admin")
+    signed = pki.issue(authority.ca, pki.new_csr(key), who, now=manager.core.clock() + begins)
+    client = manager._tls_client(manager.context("ann", signed, key))
+    with pytest.raises((aiohttp.ClientConnectionError, ssl.SSLError)):
+        await client.ask("GET", "/nodes")
+
+
 async def test_nobody_but_a_manager_passes_for_one(manager: RunningManager) -> None:
     """A stolen node's certificate must not serve to catch other agents."""
     joined = await manager.join("n1")
