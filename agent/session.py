@@ -8,6 +8,7 @@ against what was acted on.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import random
 from collections.abc import Callable, Coroutine
@@ -51,6 +52,10 @@ from cluster.protocol import (
 log = logging.getLogger(__name__)
 
 DIAL_TIMEOUT = 3.0
+REACH_TIMEOUT = 1.0
+"""Seconds in which a host takes a connection, however busy its manager is."""
+SOON = 0.5
+"""Seconds to pause, at most, while no host is reached: a partition is over as soon as it is over."""
 WELCOME_TIMEOUT = 10.0
 PING_INTERVAL = 4.0
 """A manager that does not answer a ping within half of that is left for another."""
@@ -64,6 +69,10 @@ LONGEST_CONDITION = 500
 
 class RefusedForGood(Failed):
     """A manager says that asking again cannot help. It is asked again all the same, but rarely."""
+
+
+class NotReached(Unavailable):
+    """No host answers at that address."""
 
 
 class Session:
@@ -90,13 +99,15 @@ class Session:
         self._described: NodeDescription | None = None
         self._epoch = 0
         self._failures = 0
+        self._unreached = False
         self._socket: aiohttp.ClientWebSocketResponse | None = None
 
     async def run(self) -> None:
         """Hold a session, and open another whenever it ends, for ever."""
         last = ""
         await self._runner.settled()
-        async with aiohttp.ClientSession() as http:
+        within = aiohttp.ClientTimeout(total=None, sock_connect=REACH_TIMEOUT)
+        async with aiohttp.ClientSession(timeout=within) as http:
             while True:
                 url = self._next(last)
                 last = url
@@ -105,7 +116,12 @@ class Session:
                 except RefusedForGood as error:
                     log.error("%s refuses this node: %s", url, error)
                     pause = FINAL_PAUSE
+                except NotReached as error:
+                    log.log(logging.DEBUG if self._unreached else logging.WARNING, "no session with %s: %s", url, error)
+                    self._unreached = True
+                    pause = random.uniform(0.0, SOON)
                 except StackyardError as error:
+                    self._unreached = False
                     log.warning("no session with %s any more: %s", url, error)
                     # All agents of a manager that goes away come at once: the pause spreads them.
                     pause = random.uniform(0.0, min(LONGEST_PAUSE, 0.2 * 2 ** min(self._failures, 8)))
@@ -137,7 +153,11 @@ class Session:
                 socket = await http.ws_connect(
                     f"{url}/v1/agent/session", ssl=self._context, heartbeat=PING_INTERVAL, max_msg_size=LARGEST_FRAME
                 )
+        except aiohttp.ConnectionTimeoutError as error:
+            raise NotReached("its host does not answer") from error
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            if isinstance(error, OSError) and error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH):
+                raise NotReached(f"its host is out of reach: {error}") from error
             raise Unavailable(f"it does not answer: {error or 'it took too long'}") from error
         async with socket:
             welcome = await self._greet(socket)
