@@ -36,8 +36,8 @@ END_TIMEOUT = 5
 HANDSHAKES = 8
 """TLS handshakes at a time: each takes the event loop a millisecond or two, and what comes after it some more."""
 
-HANDSHAKE_PATIENCE = 2.0
-"""Seconds for which a handshake counts as one of those: a client that says nothing keeps no other one out."""
+HANDSHAKE_PATIENCE = 0.1
+"""Seconds for which a handshake counts as one of those: a client that is slow, or silent, keeps no other one out."""
 
 HANDSHAKE_TIMEOUT = 20.0
 BACKLOG = 4096

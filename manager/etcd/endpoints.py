@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -120,6 +121,9 @@ def target_of(url: str, tls: Tls | None) -> str:
     return f"{host}:{parts.port or 2379}"
 
 
+Metadata = tuple[tuple[str, str], ...]
+
+
 class Endpoint:
     """One member of etcd and the channel to it."""
 
@@ -179,11 +183,24 @@ class Endpoints:
         self._dropped: list[Endpoint] = []
         self._current = 0
         self._closed = False
+        self._threads: weakref.WeakSet[grpc.Channel] = weakref.WeakSet()
         self._token: str | None = None
         self._authenticating = asyncio.Lock()
 
+    def channel_of_its_own(self, url: str) -> grpc.Channel:
+        """Make a channel for a thread that must not wait for the event loop; whoever asked, or `close`, closes it."""
+        target = target_of(url, self.tls)
+        if self.tls is None:
+            channel = grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
+        else:
+            channel = grpc.secure_channel(target, self.tls.channel_credentials(), options=CHANNEL_OPTIONS)
+        self._threads.add(channel)
+        return channel
+
     async def close(self) -> None:
         self._closed = True
+        for channel in tuple(self._threads):
+            channel.close()
         for endpoint in (*self.all, *self._dropped):
             await endpoint.channel.close(None)
 
@@ -248,7 +265,7 @@ class Endpoints:
         renewals = 0
         while True:
             endpoint = await self.ready(deadline)
-            metadata: tuple[tuple[str, str], ...] = ()
+            metadata: Metadata = ()
             sent = False
             try:
                 metadata = await self.metadata(endpoint)
@@ -283,7 +300,7 @@ class Endpoints:
                 raise self._unavailable(why)
             await rounds.failed()
 
-    async def metadata(self, endpoint: Endpoint) -> tuple[tuple[str, str], ...]:
+    async def metadata(self, endpoint: Endpoint) -> Metadata:
         """What goes with each request: members that see no leader must refuse, and who we are."""
         if self.credentials is not None:
             async with self._authenticating:
@@ -293,12 +310,12 @@ class Endpoints:
                     self._token = answer.token
         return self.known_metadata()
 
-    def known_metadata(self) -> tuple[tuple[str, str], ...]:
+    def known_metadata(self) -> Metadata:
         """The same without asking anybody, with the last known token; may be called from any thread."""
         token = self._token
         return (("hasleader", "true"), *((("token", token),) if token is not None else ()))
 
-    def forget_token(self, metadata: tuple[tuple[str, str], ...]) -> bool:
+    def forget_token(self, metadata: Metadata) -> bool:
         """Lets the next call authenticate again, unless that has happened since; False if there are no credentials."""
         if self.credentials is None:
             return False

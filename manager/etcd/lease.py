@@ -14,7 +14,7 @@ from typing import Any
 import grpc
 from aetcd import rpc
 
-from manager.etcd.endpoints import CHANNEL_OPTIONS, WRITE_TIMEOUT, Endpoints, target_of
+from manager.etcd.endpoints import WRITE_TIMEOUT, Endpoints
 from manager.etcd.errors import EtcdUnavailable, Refused
 
 log = logging.getLogger(__name__)
@@ -55,14 +55,8 @@ class _Keeper(threading.Thread):
         self._loop = asyncio.get_running_loop()
         self._ending = threading.Event()
         self._call: Any = None
-        self._channels = [self._channel(endpoint.url) for endpoint in endpoints.all]
+        self._channels = [endpoints.channel_of_its_own(endpoint.url) for endpoint in endpoints.all]
         self._current = 0
-
-    def _channel(self, url: str) -> Any:
-        tls = self._endpoints.tls
-        if tls is None:
-            return grpc.insecure_channel(target_of(url, None), options=CHANNEL_OPTIONS)
-        return grpc.secure_channel(target_of(url, tls), tls.channel_credentials(), options=CHANNEL_OPTIONS)
 
     def stop(self) -> None:
         self._ending.set()

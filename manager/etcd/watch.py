@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -26,12 +28,12 @@ from manager.etcd.endpoints import (
     LONGEST_PAUSE,
     Endpoint,
     Endpoints,
+    Metadata,
     Verdict,
-    cancelled_from_outside,
     refusal,
     verdict,
 )
-from manager.etcd.errors import Compacted, EtcdUnavailable, Refused, WatchDenied
+from manager.etcd.errors import Compacted, EtcdUnavailable, WatchDenied
 from manager.etcd.records import Batch, Event
 from manager.etcd.wire import event, key_text
 
@@ -40,6 +42,9 @@ log = logging.getLogger(__name__)
 PING_INTERVAL = 1.0
 SILENCE = 2.5
 """Seconds without a word, though pinged, after which a member counts as frozen."""
+
+READ_AHEAD = 1000
+"""Messages that are read before somebody wants them; then etcd has to wait."""
 
 
 class _Broken(Exception):
@@ -51,36 +56,53 @@ class _Rejected(Exception):
 
 
 class _Stream:
-    """One watch on one member, from its opening to its end."""
+    """One watch on one member, from its opening to its end.
 
-    def __init__(self, endpoint: Endpoint, metadata: tuple[tuple[str, str], ...]) -> None:
-        self.endpoint = endpoint
+    It is read and pinged in threads: on a busy event loop each message would come some rounds after the one before it,
+    and a loop that was held up would hear nothing. So everything that has come by now is there at once.
+    """
+
+    def __init__(self, endpoints: Endpoints, url: str, metadata: Metadata, create: rpc.WatchCreateRequest) -> None:
         self.metadata = metadata
-        self._call = endpoint.watch.Watch(metadata=metadata)
         self._held: list[Event] = []
-        self._pinger: asyncio.Task[None] | None = None
-        self._opened = time.monotonic()
-
-    async def create(self, start: bytes, end: bytes, revision: int) -> None:
-        request = rpc.WatchCreateRequest(key=start, range_end=end, start_revision=revision, fragment=True)
-        await self._write(rpc.WatchRequest(create_request=request))
-        self._pinger = asyncio.create_task(self._ping(), name="etcd watch ping")
+        self._opened = self._heard = time.monotonic()
+        self._loop = asyncio.get_running_loop()
+        self._news = asyncio.Event()
+        self._messages: deque[Any] = deque()
+        self._room = threading.Semaphore(READ_AHEAD)
+        self._closing = threading.Event()
+        self._end: Exception | None = None
+        self._channel = endpoints.channel_of_its_own(url)
+        self._call = rpc.WatchStub(self._channel).Watch(self._requests(create), metadata=metadata)
+        self._reader = threading.Thread(target=self._read, name=f"etcd watch on {url}", daemon=True)
+        self._reader.start()
 
     def lived(self) -> bool:
         """Whether it was up for so long that its end is no repeated failure."""
         return time.monotonic() - self._opened > LONGEST_PAUSE
 
     async def close(self) -> None:
+        self._closing.set()
+        self._room.release()
         self._call.cancel()
-        if self._pinger is not None:
-            self._pinger.cancel()
-            await asyncio.wait((self._pinger,))
+        await asyncio.to_thread(self._reader.join)
 
     async def events(self) -> list[Event]:
-        """The events of the next message; of a message sent in fragments, those of the transactions that are whole."""
-        message = await self._read()
-        if message.canceled:
-            _ended(message)
+        """The events of what came since; of a message sent in fragments, those of the transactions that are whole."""
+        await self._wait()
+        found: list[Event] = []
+        while self._messages:
+            message = self._messages[0]
+            if message.canceled:
+                if found:
+                    return found
+                _ended(message)
+            self._messages.popleft()
+            self._room.release()
+            found += self._whole(message)
+        return found
+
+    def _whole(self, message: Any) -> list[Event]:
         events = [*self._held, *map(event, message.events)]
         if not message.fragment:
             self._held = []
@@ -89,46 +111,47 @@ class _Stream:
         self._held = [one for one in events if one.revision == last]
         return events[: len(events) - len(self._held)]
 
-    async def _read(self) -> Any:
-        with _failures():
-            async with asyncio.timeout(SILENCE):
-                message = await self._call.read()
-        if not isinstance(message, rpc.WatchResponse):  # grpc.aio.EOF
-            raise _Broken("ended by etcd")
-        return message
+    async def _wait(self) -> None:
+        """Wait for a message. Raises what the end of the stream means, when nothing is left to be read."""
+        while not self._messages:
+            if self._end is not None:
+                raise self._end
+            self._news.clear()
+            silent = time.monotonic() - self._heard
+            if silent > SILENCE:
+                raise _Broken("silent")
+            try:
+                async with asyncio.timeout(SILENCE - silent + 0.01):
+                    await self._news.wait()
+            except TimeoutError:
+                continue  # something may have come all the same, while the loop was held up
 
-    async def _write(self, request: Any) -> None:
-        with _failures():
-            async with asyncio.timeout(SILENCE):
-                await self._call.write(request)
+    # In threads of their own
 
-    async def _ping(self) -> None:
-        """Asks for progress, only to hear something: on old servers the answer's revision is not to be trusted."""
-        request = rpc.WatchRequest(progress_request=rpc.WatchProgressRequest())
+    def _read(self) -> None:
         try:
-            while True:
-                await asyncio.sleep(PING_INTERVAL)
-                await self._write(request)
-        except (_Broken, _Rejected, Refused):
-            return  # the reader finds the same, and acts on it
+            for message in self._call:
+                self._heard = time.monotonic()
+                self._room.acquire()
+                self._messages.append(message)
+                self._tell()
+            self._end = _Broken("ended by etcd")
+        except grpc.RpcError as error:
+            self._end = _stream_error(error)
+        finally:
+            self._channel.close()
+            self._tell()
 
+    def _tell(self) -> None:
+        with suppress(RuntimeError):  # the loop is closed already
+            self._loop.call_soon_threadsafe(self._news.set)
 
-@contextmanager
-def _failures() -> Iterator[None]:
-    """Turns whatever way a stream fails in into what is to be done about it."""
-    try:
-        yield
-    except TimeoutError:
-        raise _Broken("silent") from None
-    except grpc.aio.AioRpcError as error:
-        raise _stream_error(error) from error
-    except asyncio.InvalidStateError:
-        raise _Broken("ended") from None
-    except asyncio.CancelledError:
-        # From within: the stream or its channel was closed.
-        if cancelled_from_outside():
-            raise
-        raise _Broken("closed") from None
+    def _requests(self, create: rpc.WatchCreateRequest) -> Iterator[rpc.WatchRequest]:
+        """Ask for the watch, then for its progress, only to hear something: on old servers the answer's revision is not
+        to be trusted."""
+        yield rpc.WatchRequest(create_request=create)
+        while not self._closing.wait(PING_INTERVAL):
+            yield rpc.WatchRequest(progress_request=rpc.WatchProgressRequest())
 
 
 def _stream_error(error: Any) -> Exception:
@@ -165,7 +188,12 @@ async def changes(endpoints: Endpoints, start: bytes, end: bytes, revision: int)
         endpoint = await endpoints.ready()
         stream = None
         try:
-            stream = await _opened(endpoints, endpoint, start, end, max(1, revision - 1))
+            metadata = await _metadata(endpoints, endpoint)
+            # Asked from one revision earlier: what was delivered is dropped below.
+            create = rpc.WatchCreateRequest(
+                key=start, range_end=end, start_revision=max(1, revision - 1), fragment=True
+            )
+            stream = _Stream(endpoints, endpoint.url, metadata, create)
             while True:
                 events = tuple(one for one in await stream.events() if one.revision >= revision)
                 renewed = False
@@ -191,17 +219,10 @@ async def changes(endpoints: Endpoints, start: bytes, end: bytes, revision: int)
                 await stream.close()
 
 
-async def _opened(endpoints: Endpoints, endpoint: Endpoint, start: bytes, end: bytes, revision: int) -> _Stream:
+async def _metadata(endpoints: Endpoints, endpoint: Endpoint) -> Metadata:
     try:
-        metadata = await endpoints.metadata(endpoint)
-        stream = _Stream(endpoint, metadata)
+        return await endpoints.metadata(endpoint)
     except grpc.aio.AioRpcError as error:
         raise _stream_error(error) from error
     except grpc.aio.UsageError:
         raise EtcdUnavailable("the connection to etcd is closed") from None
-    try:
-        await stream.create(start, end, revision)
-    except BaseException:
-        await stream.close()
-        raise
-    return stream

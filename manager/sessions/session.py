@@ -347,6 +347,9 @@ class AgentSession:
         """While the agent is not heard, note whether its host answers; returns when that has been asked long enough."""
         while True:
             await self._gone.wait()
+            if self._want.state is SessionState.CLOSED:
+                # An agent that is well dials again at once; nobody is called down before this was asked several times.
+                await asyncio.sleep(ASK_AGAIN)
             until = time.monotonic() + WITNESS_FOR
             while self._gone.is_set():
                 reachable = await answers(self._want.description.address)
