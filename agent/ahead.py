@@ -10,7 +10,7 @@ from agent.container import ImageWish, image_wish
 from agent.engine import EngineDown, EngineRefused
 from agent.known import Known
 from cluster.errors import StackyardError
-from cluster.protocol import Fetched, ahead
+from cluster.protocol import Fetched, ServiceItem
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,8 @@ class Ahead:
             while True:
                 await self._look.wait()
                 self._look.clear()
-                wanted = ahead(self._known.assignments.items.values())
+                items = self._known.assignments.items.values()
+                wanted = {item.name: item for item in items if isinstance(item, ServiceItem) and item.coming}
                 for name in [name for name in self._under_way if name not in wanted]:
                     self._under_way.pop(name).cancel()
                 self._found = {name: why for name, why in self._found.items() if name in wanted}

@@ -58,8 +58,7 @@ MOST_ROUTES = 128
 class ServiceItem:
     """One version of a service's spec that tasks on this node run, with the volumes that it mounts.
 
-    Without such a task it is that to which a task here is about to be updated (`ahead`): its image is to be there by
-    then.
+    One that is `coming` is that to which tasks here are about to be updated: its image is to be there by then.
 
     Of secrets and configs it has the digests only: the agent fetches the contents for itself, from
     `/v1/agent/contents/<stack>/<digest>`.
@@ -72,6 +71,7 @@ class ServiceItem:
     volumes: tuple[VolumeSpec, ...] = ()
     digest: str = ""
     """What the image's name meant to its registry at the deploy; "" where nobody knew."""
+    coming: bool = False
 
     @property
     def ident(self) -> str:
@@ -300,7 +300,7 @@ class Programmed(msgspec.Struct, tag="programmed", frozen=True):
 
 
 class Fetched(msgspec.Struct, tag="fetched", frozen=True):
-    """Of these versions of services (`uid/version`), those of `ahead`, the image is there, or (not "") why not."""
+    """Of these versions of services (`uid/version`) that are coming the image is there, or (not "") why not."""
 
     images: dict[str, str] = {}
 
@@ -410,19 +410,6 @@ class Assignments:
     epoch: int = 0
     revision: int = 0
     items: dict[str, Item] = field(default_factory=dict)
-
-
-def ahead(items: Iterable[Item]) -> dict[str, ServiceItem]:
-    """Pick from a node's set, by name, the versions that tasks there are updated to: the newest of several."""
-    newest: dict[str, ServiceItem] = {}
-    several: set[str] = set()
-    for item in items:
-        if isinstance(item, ServiceItem):
-            other = newest.setdefault(item.uid, item)
-            if other.version != item.version:
-                several.add(item.uid)
-                newest[item.uid] = max(other, item, key=lambda one: one.version)
-    return {newest[uid].name: newest[uid] for uid in several}
 
 
 class Part(NamedTuple):

@@ -97,7 +97,7 @@ def _next(state: ClusterState, node: str, made: Made) -> Iterator[ServiceItem]:
             continue
         item = _service(state, replace(task, version=wanted[1].version), made)
         if item is not None:
-            yield item
+            yield replace(item, coming=True)
 
 
 def memberships(state: ClusterState, node: str) -> set[str]:

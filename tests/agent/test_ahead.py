@@ -17,7 +17,7 @@ from cluster.model.task import Task
 from tests.agent.builders import a_set, a_task, an_item
 
 OLD = an_item()
-NEW = replace(OLD, version=OLD.version + 1)
+NEW = replace(OLD, version=OLD.version + 1, coming=True)
 
 
 class Stage:
@@ -62,7 +62,7 @@ async def stage(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
 
 
 @pytest.mark.parametrize("tasks", [(a_task(OLD),), (a_task(OLD), a_task(NEW, slot=2, n=2))])
-async def test_the_image_of_the_newest_of_several_versions_is_pulled_and_told_in_each_session(
+async def test_the_image_of_the_version_to_come_is_pulled_and_told_in_each_session(
     stage: Stage, tasks: tuple[Task, ...]
 ) -> None:
     stage.assign(OLD, an_item("alone"), NEW, *tasks)

@@ -14,7 +14,7 @@ from cluster.model.node import NodeDescription, Session, SessionState
 from cluster.model.task import Task, TaskStatus
 from cluster.model.update import Withdrawn
 from cluster.model.volume import Volume
-from cluster.protocol import FETCHES, ahead
+from cluster.protocol import FETCHES, ServiceItem
 from manager.clock import ClusterClock
 from manager.commit import Commit, Transaction
 from manager.decide.volumes import volumes_of
@@ -197,7 +197,8 @@ class Manager:
             for ident, spec in specs.items()
             if spec is not None and spec.on_disconnect.stop_after is not None
         }
-        images = frozenset(ahead(own(self.state, agent.node).values()))
+        items = own(self.state, agent.node).values()
+        images = frozenset(item.name for item in items if isinstance(item, ServiceItem) and item.coming)
         return Assignment(opened[0], self.state.revision, tasks, mounts, leaving, stops, images)
 
     def _vouch(self, rng: random.Random) -> None:

@@ -67,7 +67,9 @@ def test_nodes_are_told_of_the_version_to_come_while_they_have_tasks_of_another(
     lab = updated()
 
     def versions(node: str) -> set[str]:
-        return {item.name for item in own(lab.state, f"id-{node}").values() if isinstance(item, ServiceItem)}
+        return {
+            item.name for item in own(lab.state, f"id-{node}").values() if isinstance(item, ServiceItem) and item.coming
+        }
 
     assert {node: newest(lab) in versions(node) for node in ("n1", "n2", "n3")} == {"n1": True, "n2": True, "n3": False}
     lab.session("n1", version=FETCHES - 1)
