@@ -23,7 +23,11 @@ log = logging.getLogger(__name__)
 
 ASK_ALL_EVERY = 60.0
 STALL = 1.0
-"""Seconds late that make the loop count as having been asleep: silence in that time is credited to the nodes."""
+"""Seconds late that make the loop count as having been asleep: silence in that time is credited to the nodes.
+
+Counted from one of etcd's answers to the next: while a long plan is written the leader hears all that comes, but a
+single answer that is so late says that etcd told nobody anything meanwhile.
+"""
 
 LONGEST_SLEEP = 0.5
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1.0
@@ -49,12 +53,18 @@ class Control:
     """Leads until cancelled. Made on a picture that is loaded; `changed` is called with every change from then on."""
 
     def __init__(
-        self, store: Store, following: Following, fence: Sequence[Compare], clock: Callable[[], float]
+        self,
+        store: Store,
+        following: Following,
+        fence: Sequence[Compare],
+        clock: Callable[[], float],
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._following = following
         self._fence = tuple(fence)
-        self._clock = clock
+        self._clock, self._monotonic = clock, monotonic
+        self._listened = monotonic()
         self._leader = Leader(following.state, clock())
         self._news = asyncio.Event()
         self._refused: dict[Question, int] = {}
@@ -65,29 +75,33 @@ class Control:
         self._news.set()
 
     async def run(self) -> None:
-        listened = slice_began = time.monotonic()
-        ask_all_at = listened + ASK_ALL_EVERY
+        self._listened = slice_began = self._monotonic()
+        ask_all_at = self._listened + ASK_ALL_EVERY
         while True:
             self._news.clear()
             now = self._clock()
-            if (late := time.monotonic() - listened) > LONGEST_SLEEP + STALL:
-                log.warning("the leader did not listen for %.1f s; silence in that time does not count", late)
-                self._leader.credit(now)
-            listened = time.monotonic()
-            if listened >= ask_all_at:
-                ask_all_at = listened + ASK_ALL_EVERY
+            self._listen()
+            if self._listened >= ask_all_at:
+                ask_all_at = self._listened + ASK_ALL_EVERY
                 self._leader.ask_all(now)
             question = self._leader.agenda.take(now)
             if question is None:
                 await self._sleep(now)
-                slice_began = time.monotonic()
+                slice_began = self._monotonic()
                 continue
             plan = self._leader.decide(question, now)
             if plan.steps:
                 await self._commit(question, plan, now)
-            elif time.monotonic() - slice_began > SLICE:
+            elif self._monotonic() - slice_began > SLICE:
                 await asyncio.sleep(0)
-                slice_began = time.monotonic()
+                slice_began = self._monotonic()
+
+    def _listen(self) -> None:
+        """Credit the time since the last call if that was too long for a loop that listens."""
+        late, self._listened = self._monotonic() - self._listened, self._monotonic()
+        if late > LONGEST_SLEEP + STALL:
+            log.warning("the leader did not listen for %.1f s; silence in that time does not count", late)
+            self._leader.credit(self._clock())
 
     async def _sleep(self, now: float) -> None:
         """Wait for a change or the next stored instant."""
@@ -116,6 +130,7 @@ class Control:
                 log.info("%s", step.why)
             commit.succeeded(result.revision)
             await self._following.reached(result.revision)
+            self._listen()
         self._refused.pop(question, None)
 
     def _again(self, question: Question) -> None:
