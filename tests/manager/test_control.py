@@ -163,7 +163,7 @@ async def test_a_bug_in_deciding_one_service_sets_it_aside_and_others_go_on(
 
 
 async def test_the_event_loop_is_never_held_for_long(server: Servers) -> None:
-    longest = 0.0
+    longest, start = 0.0, time.thread_time()
 
     async def watch() -> None:
         nonlocal longest
@@ -180,7 +180,8 @@ async def test_the_event_loop_is_never_held_for_long(server: Servers) -> None:
             await lead.deploy(a_service("web", replicas=0))
             await lead.until(lambda: not any(map(lead.state.is_live, lead.state.tasks.values())))
             watching.cancel()
-    assert longest < 0.2, f"{longest:.3f} s of one thread at once"
+    whole = time.thread_time() - start
+    assert longest < whole / 6, f"{longest:.3f} s of one thread at once, of {whole:.3f} s; a twenty-fifth is usual"
 
 
 def _logged(caplog: pytest.LogCaptureFixture, words: str) -> Awaitable[None]:
