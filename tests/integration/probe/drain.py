@@ -1,6 +1,6 @@
 """A web server that drains: after SIGTERM it answers whoever still asks, and closes each connection with its answer.
 
-It ends when the last connection has gone, or those that are left have been silent for so many seconds.
+It ends when there has been no connection for a moment, or those that are left have been silent for so many seconds.
 """
 
 import asyncio
@@ -10,6 +10,8 @@ import socket
 import sys
 
 SILENCE = 3.0
+QUIET = 5
+"""Looks in a row, 0.05 s apart, without a connection after which it ends."""
 connections: set[asyncio.StreamWriter] = set()
 draining = asyncio.Event()
 delay = float(os.environ.get("ANSWER_AFTER", "0"))
@@ -39,9 +41,11 @@ async def main() -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, draining.set)
     server = await asyncio.start_server(serve, "0.0.0.0", int(sys.argv[1]) if len(sys.argv) > 1 else 8000, backlog=512)
     await draining.wait()
+    quiet = 0
     for _ in range(int(SILENCE / 0.05)):
         await asyncio.sleep(0.05)
-        if not connections:
+        quiet = 0 if connections else quiet + 1
+        if quiet == QUIET:  # what waits to be accepted, or was just now, is reset when the listener closes
             break
     server.close()
 
