@@ -21,6 +21,7 @@ from cluster.protocol import (
     OLDEST_VERSION,
     VERSION,
     Beat,
+    Fetched,
     Hello,
     ImagesResolved,
     Page,
@@ -98,7 +99,9 @@ class SimulatedAgent:
         if news:
             self._sequence += 1
             await socket.send_bytes(encode(Statuses(self._sequence, tuple(news))))
-        if page.last and any(peer.leaving for peer in page.peers):
+        if coming := {item.name: "" for item in page.services if item.coming}:
+            await socket.send_bytes(encode(Fetched(coming)))
+        if page.last and page.peers:
             await socket.send_bytes(encode(Programmed(page.revision)))
 
     def _state(self, item: TaskItem) -> TaskStatus | None:

@@ -59,7 +59,9 @@ class Placement:
         """What counts all tasks; most decisions bind none."""
         picture = self._picture
         tasks = [task for slot in picture.slots for task in slot.tasks]
-        has_image = ahead.holders(picture.state, tasks, picture.service.uid, picture.version)
+        update, has_image = picture.service.update, set[str]()
+        if update is not None and update.state.at_work:
+            has_image = ahead.holders(picture.state, tasks, picture.service.uid, picture.version)
         return Scheduler(picture.state, picture.head, picture.spec, tasks, picture.now, picture.version, has_image)
 
     @functools.cached_property

@@ -71,31 +71,34 @@ class Leaf:
 
 
 class Branch:
-    """Groups by one spread preference: the next task goes to the group that has fewest of the service."""
+    """Groups by one spread preference: the next task goes to the group that has fewest of the service.
+
+    Of several such, it is the one with the least used node. Otherwise a task that was moved from a busy node could come
+    back to it, for ever.
+    """
 
     def __init__(self, children: Iterable[tuple[int, str, Branch | Leaf]]) -> None:
-        self._heap = sorted(children, key=lambda child: child[:2])
+        ranked = ((count, child.best(), value, child) for count, value, child in children)
+        self._heap = sorted(((c, r, v, child) for c, r, v, child in ranked if r is not None), key=lambda one: one[:3])
 
     def best(self) -> Rank | None:
         while self._heap:
-            best = self._heap[0][2].best()
+            best = self._heap[0][3].best()
             if best is not None:
                 return best
-            self._drop()
+            heapq.heappop(self._heap)
         return None
 
     def take(self) -> str | None:
         while self._heap:
-            count, value, child = self._heap[0]
+            count, _, value, child = heapq.heappop(self._heap)
             node = child.take()
             if node is not None:
-                heapq.heapreplace(self._heap, (count + 1, value, child))
+                best = child.best()
+                if best is not None:
+                    heapq.heappush(self._heap, (count + 1, best, value, child))
                 return node
-            self._drop()
         return None
-
-    def _drop(self) -> None:
-        heapq.heappop(self._heap)
 
 
 def tree(

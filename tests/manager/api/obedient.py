@@ -18,11 +18,13 @@ from cluster.protocol import (
     Beat,
     Examine,
     Examined,
+    Fetched,
     ImagesResolved,
     LogsRequest,
     OpenStream,
     Page,
     ResolveImages,
+    ServiceItem,
     Statuses,
     TaskItem,
     Welcome,
@@ -53,6 +55,7 @@ class ObedientAgent(ToyAgent):
         self._client = client
         self._sequence = 0
         self._told: dict[str, TaskState] = {}
+        self._fetched: dict[str, str] = {}
         self._ended: dict[str, asyncio.Event] = {}
 
     async def obey(self) -> None:
@@ -88,6 +91,10 @@ class ObedientAgent(ToyAgent):
         if news:
             self._sequence += 1
             await self.say(Statuses(self._sequence, tuple(news)))
+        coming = {item.name: "" for item in self.items.values() if isinstance(item, ServiceItem) and item.coming}
+        if coming.keys() - self._fetched.keys():
+            await self.say(Fetched(coming))
+        self._fetched = coming
 
     def _state(self, task: Task) -> TaskState:
         if task.held and task.desired is Desired.RUNNING:
