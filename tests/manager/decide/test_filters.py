@@ -332,22 +332,30 @@ def by_looking_at_all(lab: Lab, spec: ServiceSpec, picks: int) -> list[str | Non
             and (not spec.ports or not (port or planned[ident]))
         )
 
-    def weight(ident: str) -> tuple[object, ...]:
+    def rank(ident: str) -> tuple[object, ...]:
         node, session = state.nodes[ident], state.sessions[ident]
-        value = {"node.labels.zone": lambda n: n.labels.get("zone", ""), "node.hostname": lambda n: n.name}
-        groups: list[object] = []
-        for depth in range(1, len(spec.spread) + 1):
-            group = [value[a](node) for a in spec.spread[:depth]]
-            count = sum(
-                n for i, n in own.items() if i and [value[a](state.nodes[i]) for a in spec.spread[:depth]] == group
-            )
-            groups += [count, group[-1]]
         load = state.load.get(ident, 0) + planned[ident]
-        return (*groups, bool(session.conditions), rejected[ident], own[ident], load, node.name)
+        return bool(session.conditions), rejected[ident], own[ident], load, node.name
+
+    def groups_of(ident: str, depth: int) -> list[str]:
+        node = state.nodes[ident]
+        value = {"node.labels.zone": node.labels.get("zone", ""), "node.hostname": node.name}
+        return [value[attribute] for attribute in spec.spread[:depth]]
+
+    def best_of(able: list[str], depth: int = 0) -> str | None:
+        """Choose the group with fewest, then the one with the least used node, and so on within it."""
+        if depth == len(spec.spread):
+            return min(able, key=rank, default=None)
+        found = []
+        for group in {tuple(groups_of(ident, depth + 1)) for ident in able}:
+            count = sum(n for i, n in own.items() if i and tuple(groups_of(i, depth + 1)) == group)
+            best = best_of([ident for ident in able if tuple(groups_of(ident, depth + 1)) == group], depth + 1)
+            assert best is not None
+            found.append((count, rank(best), group, best))
+        return min(found)[-1] if found else None
 
     for _ in range(picks):
-        able = [ident for ident in state.nodes if fits(ident)]
-        best = min(able, key=weight, default=None)
+        best = best_of([ident for ident in state.nodes if fits(ident)])
         chosen.append(best)
         if best is not None:
             own[best] += 1
