@@ -38,6 +38,7 @@ from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.root
 
+RT_SCOPE_LINK, RTPROT_KERNEL = 253, 2
 Wirings = dict[str, Wiring]
 T = TypeVar("T")
 ECHO = """
@@ -86,6 +87,18 @@ def socket_in(place: Path, kind: socket.SocketKind, within: float = PATIENCE) ->
     return opened
 
 
+def _by_itself(kind: int, body: bytes) -> bool:
+    """Tell whether the kernel did that: neighbours come and go, a link is given an IPv6 address of its own, late."""
+    if kind in (netlink.RTM_NEWNEIGH, netlink.RTM_DELNEIGH):
+        return not netlink.read_neighbour(body).state & (netlink.NUD_PERMANENT | netlink.NUD_NOARP)
+    family, protocol, scope = body[0], body[5], body[3]
+    if kind in (netlink.RTM_NEWADDR, netlink.RTM_DELADDR):
+        return family == socket.AF_INET6 and scope == RT_SCOPE_LINK
+    return (
+        kind in (netlink.RTM_NEWROUTE, netlink.RTM_DELROUTE) and family == socket.AF_INET6 and protocol == RTPROT_KERNEL
+    )
+
+
 @contextmanager
 def listening(*places: Path) -> Iterator[Callable[[], list[tuple[int, bytes]]]]:
     """Hear what the kernel says of changes to links, addresses, routes and fixed neighbours in some namespaces."""
@@ -102,9 +115,7 @@ def listening(*places: Path) -> Iterator[Callable[[], list[tuple[int, bytes]]]]:
             with suppress(BlockingIOError):
                 while True:
                     found += [(kind, body) for kind, _, _, body in netlink.messages(each.recv(1 << 16))]
-        neighbours = (netlink.RTM_NEWNEIGH, netlink.RTM_DELNEIGH)
-        fixed = netlink.NUD_PERMANENT | netlink.NUD_NOARP
-        return [(k, b) for k, b in found if k not in neighbours or netlink.read_neighbour(b).state & fixed]
+        return [(kind, body) for kind, body in found if not _by_itself(kind, body)]
 
     sockets = []
     try:
