@@ -29,7 +29,6 @@ EXPECTED = (
     "a task of a lost node was replaced",
     "a task waited for a lost node as its service wishes",
     "a node out of reach stopped its copy",
-    "a task was replaced whose node had stopped it",
     "a node came back",
     "a task was moved for a better spread",
     "a task failed and was restarted",
@@ -94,9 +93,6 @@ def _task(truth: ClusterState, old: Task | None, new: Task) -> Iterator[str]:
     if new.reason and (old is None or old.reason != new.reason):
         if new.desired is not Desired.RUNNING and new.reason.endswith(" is down"):
             yield "a task of a lost node was replaced"
-            spec = truth.spec_of(new)
-            if spec is not None and spec.on_disconnect.stop_after is not None:
-                yield "a task was replaced whose node had stopped it"
         yield from (told for words, told in _REASONS.items() if words in new.reason)
 
 
