@@ -70,12 +70,6 @@ def fresh_table(family: int, name: str) -> tuple[Request, ...]:
     return made, _request(_DELTABLE, family, 0, _text(1, name), f"table {name}"), made
 
 
-def drop_table(family: int, name: str) -> tuple[Request, ...]:
-    """Remove a table, whether or not there is one."""
-    made = _request(_NEWTABLE, family, CREATE, _text(1, name), f"table {name}")
-    return made, _request(_DELTABLE, family, 0, _text(1, name), f"table {name}")
-
-
 def chain(family: int, table: str, name: str, *rules: tuple[Expression, ...]) -> tuple[Request, ...]:
     """Make a chain that is only gone to, with its rules."""
     made = _request(_NEWCHAIN, family, CREATE, _text(1, table) + _text(3, name), f"chain {name}")

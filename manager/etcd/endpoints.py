@@ -136,7 +136,6 @@ class Endpoint:
         else:
             self.channel = grpc.aio.secure_channel(target, tls.channel_credentials(), options=CHANNEL_OPTIONS)
         self.kv = rpc.KVStub(self.channel)
-        self.watch = rpc.WatchStub(self.channel)
         self.lease = rpc.LeaseStub(self.channel)
         self.auth = rpc.AuthStub(self.channel)
         self.maintenance = rpc.MaintenanceStub(self.channel)
@@ -183,7 +182,7 @@ class Endpoints:
         self._dropped: list[Endpoint] = []
         self._current = 0
         self._closed = False
-        self._threads: weakref.WeakSet[grpc.Channel] = weakref.WeakSet()
+        self._of_threads: weakref.WeakSet[grpc.Channel] = weakref.WeakSet()
         self._token: str | None = None
         self._authenticating = asyncio.Lock()
 
@@ -194,12 +193,12 @@ class Endpoints:
             channel = grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
         else:
             channel = grpc.secure_channel(target, self.tls.channel_credentials(), options=CHANNEL_OPTIONS)
-        self._threads.add(channel)
+        self._of_threads.add(channel)
         return channel
 
     async def close(self) -> None:
         self._closed = True
-        for channel in tuple(self._threads):
+        for channel in tuple(self._of_threads):
             channel.close()
         for endpoint in (*self.all, *self._dropped):
             await endpoint.channel.close(None)

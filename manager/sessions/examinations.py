@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Sequence
 
 from cluster.examination import Target
 from cluster.protocol import Examine, Examined
+from manager.sessions.questions import Questions
 from manager.sessions.session import AgentSession
 
 WITHIN = 30.0
@@ -17,36 +17,21 @@ MOST_WAYS, LEAST_TARGETS = 10_000, 8
 """Ways that are probed at a time in the whole cluster, and how many from each node it always is."""
 
 
-class Examinations:
-    """The questions that are out, by their ids."""
-
-    def __init__(self) -> None:
-        self._asked: dict[str, tuple[str, asyncio.Future[Examined]]] = {}
-
-    def answered(self, node: str, answer: Examined) -> None:
-        """Take a node's answer; one that nobody waits for any more is dropped."""
-        asked, arrival = self._asked.get(answer.id, ("", None))
-        if arrival is not None and asked == node and not arrival.done():
-            arrival.set_result(answer)
+class Examinations(Questions[Examined]):
+    """What nodes find when they are examined."""
 
     async def examine(self, sessions: Sequence[AgentSession], targets: Sequence[Target]) -> dict[str, Examined]:
         """Have the agents of sessions examine their nodes, and the ways to those of the targets that are others."""
         ordered = sorted(targets, key=lambda target: target.node)
-        answers = await asyncio.gather(*(self._ask(session, _others(ordered, session.node)) for session in sessions))
+        answers = await asyncio.gather(*(self._one(session, _others(ordered, session.node)) for session in sessions))
         return {session.node: answer for session, answer in zip(sessions, answers, strict=True)}
 
-    async def _ask(self, session: AgentSession, targets: tuple[Target, ...]) -> Examined:
-        ident = secrets.token_hex(8)
-        arrival: asyncio.Future[Examined] = asyncio.get_running_loop().create_future()
-        self._asked[ident] = (session.node, arrival)
+    async def _one(self, session: AgentSession, targets: tuple[Target, ...]) -> Examined:
         try:
-            session.send(Examine(ident, targets, WITHIN))
             async with asyncio.timeout(PATIENCE):
-                return await arrival
+                return await self.ask(session, lambda ident: Examine(ident, targets, WITHIN))
         except TimeoutError:
-            return Examined(ident, problem="its agent did not answer")
-        finally:
-            del self._asked[ident]
+            return Examined("", problem="its agent did not answer")
 
 
 def _others(ordered: Sequence[Target], node: str) -> tuple[Target, ...]:
