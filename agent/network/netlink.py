@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
-RTM_NEWROUTE, RTM_DELROUTE = 24, 25
+RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RTM_NEWRULE = 32
 RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH = 28, 29, 30
 
@@ -50,7 +50,7 @@ _ATTRIBUTE = struct.Struct("=HH")
 _LINK = struct.Struct("=BxHiII")
 _ADDRESS = struct.Struct("=BBBBi")
 _NEIGHBOUR = struct.Struct("=BxxxiHBB")
-_ROUTE = struct.Struct("=BBBBBBBBI")
+ROUTE = struct.Struct("=BBBBBBBBI")
 _MAIN, _STATIC, _UNICAST = 254, 4, 1
 _PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
 
@@ -249,27 +249,27 @@ def delete_address(index: int, address: str, prefix: int) -> Request:
 def set_host_route(index: int, address: str, source: str) -> Request:
     """Lead to one address by a link, and by nothing else, from an address of our own."""
     raw = packed(address)
-    body = _ROUTE.pack(_family(raw), 8 * len(raw), 0, 0, 0, _STATIC, 0, _UNICAST, 0)
+    body = ROUTE.pack(_family(raw), 8 * len(raw), 0, 0, 0, _STATIC, 0, _UNICAST, 0)
     body += attribute(RTA_DST, raw) + _u32(RTA_OIF, index) + attribute(RTA_PREFSRC, packed(source))
     return Request(RTM_NEWROUTE, CREATE | REPLACE, body + _u32(RTA_TABLE, _MAIN), f"route to {address}")
 
 
 def delete_host_route(address: str) -> Request:
     raw = packed(address)
-    body = _ROUTE.pack(_family(raw), 8 * len(raw), 0, 0, _MAIN, _STATIC, 0, 0, 0) + attribute(RTA_DST, raw)
+    body = ROUTE.pack(_family(raw), 8 * len(raw), 0, 0, _MAIN, _STATIC, 0, 0, 0) + attribute(RTA_DST, raw)
     return Request(RTM_DELROUTE, 0, body, f"route to {address}", (errno.ESRCH,))
 
 
 def set_default_route(index: int, gateway: str, *, table: int = _MAIN, metric: int = 0) -> Request:
     raw = packed(gateway)
-    body = _ROUTE.pack(_family(raw), 0, 0, 0, 0, _STATIC, 0, _UNICAST, 0)
+    body = ROUTE.pack(_family(raw), 0, 0, 0, 0, _STATIC, 0, _UNICAST, 0)
     body += attribute(RTA_GATEWAY, raw) + _u32(RTA_OIF, index) + _u32(RTA_TABLE, table) + _u32(RTA_PRIORITY, metric)
     return Request(RTM_NEWROUTE, CREATE | REPLACE, body, f"default route by {gateway}")
 
 
 def add_mark_rule(family: int, mark: int, mask: int, table: int, priority: int) -> Request:
     """Route packets of a mark by a table of their own; it is no error that they are already."""
-    body = _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, _UNICAST, 0)
+    body = ROUTE.pack(family, 0, 0, 0, 0, 0, 0, _UNICAST, 0)
     body += _u32(FRA_PRIORITY, priority) + _u32(FRA_FWMARK, mark) + _u32(FRA_FWMASK, mask) + _u32(FRA_TABLE, table)
     return Request(RTM_NEWRULE, CREATE | EXCL, body, f"rule for mark {mark:#x}", (errno.EEXIST,))
 
@@ -323,6 +323,10 @@ def list_addresses() -> Request:
 
 def list_neighbours(family: int) -> Request:
     return Request(RTM_GETNEIGH, DUMP, _NEIGHBOUR.pack(family, 0, 0, 0, 0), "the list of neighbours")
+
+
+def list_routes(family: int) -> Request:
+    return Request(RTM_GETROUTE, DUMP, ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0), "the list of routes")
 
 
 def messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
@@ -398,7 +402,7 @@ def read_address(body: bytes) -> tuple[int, str, int]:
 
 def read_host_route(body: bytes) -> tuple[str, int, str] | None:
     """Read a route as `set_host_route` makes them: the address, the index of the link, our own; None for any other."""
-    _, prefix, _, _, table, protocol, _, _, _ = _ROUTE.unpack_from(body)
+    _, prefix, _, _, table, protocol, _, _, _ = ROUTE.unpack_from(body)
     found = attributes(body, 12)
     raw = found.get(RTA_DST, b"")
     if table != _MAIN or protocol != _STATIC or not raw or prefix != 8 * len(raw):

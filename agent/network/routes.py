@@ -10,14 +10,11 @@ import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from agent.network.netlink import AF_INET, AF_INET6, DUMP, Request, attributes
+from agent.network.netlink import AF_INET, AF_INET6, ROUTE, RTA_DST, RTA_OIF, attributes, list_routes
 from agent.network.netlink_socket import Netlink
 from agent.network.plan import NODE_LINKS
 from cluster.protocol import MOST_ROUTES
 
-RTM_GETROUTE = 26
-RTA_DST, RTA_OIF = 1, 4
-_ROUTE = struct.Struct("=BBBBBBBBI")
 _LOCAL_TABLE, _UNICAST = 255, 1
 _WIDEST = {4: 8, 6: 7}
 """The private address blocks 10.0.0.0/8 and fc00::/7: what is wider is a default route, perhaps one cut in halves."""
@@ -40,13 +37,9 @@ def look_elsewhere(home: Netlink) -> dict[str, str]:
     return subnets_elsewhere(filter(None, found), {index: link.name for index, link in home.links().items()})
 
 
-def list_routes(family: int) -> Request:
-    return Request(RTM_GETROUTE, DUMP, _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0), "the list of routes")
-
-
 def read_route(body: bytes) -> Route | None:
     """Read an entry of the listing; None for what leads nowhere, and for the host's own addresses."""
-    family, prefix, _, _, table, _, _, kind, _ = _ROUTE.unpack_from(body)
+    family, prefix, _, _, table, _, _, kind, _ = ROUTE.unpack_from(body)
     found = attributes(body, 12)
     if family not in (AF_INET, AF_INET6) or table == _LOCAL_TABLE or kind != _UNICAST or RTA_DST not in found:
         return None

@@ -25,7 +25,6 @@ from agent.network import netlink, wireguard_go, wireguard_kernel
 from agent.network.namespaces import Namespaces, write_sysctl
 from agent.network.netlink import Link
 from agent.network.netlink_socket import Netlink
-from agent.network.routes import list_routes
 from agent.network.watch import LINKS, listener
 from agent.network.wireguard import PORTS, Change, Gone, Held, OwnKey, Peer, address_of, change
 from cluster.errors import Failed, StackyardError
@@ -256,7 +255,7 @@ class Tunnels:
 
     def _route(self, index: int, source: str, devices: Collection[int], prune: bool) -> None:
         inside = self._within()
-        found = (netlink.read_host_route(body) for body in inside.dump(list_routes(netlink.AF_INET6)))
+        found = (netlink.read_host_route(body) for body in inside.dump(netlink.list_routes(netlink.AF_INET6)))
         held = {address: (link, own) for address, link, own in filter(None, found) if link in devices}
         wanted = set(map(address_of, self._peers))
         requests = [
