@@ -7,6 +7,7 @@ them those that compute for long: what is long and late keeps one worker busy wh
 from __future__ import annotations
 
 import gc
+import os
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -33,6 +34,21 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 100)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Write the names of what failed to where `scripts/test` reads them."""
+    path = os.environ.get("STACKYARD_FAILED_TESTS")
+    if path and "PYTEST_XDIST_WORKER" not in os.environ:  # one process has what all of them found
+        reports = [*terminalreporter.getreports("failed"), *terminalreporter.getreports("error")]
+        with open(path, "a") as file:
+            file.writelines(f"{name}\n" for name in sorted({_ungrouped(report.nodeid) for report in reports}))
+
+
+def _ungrouped(name: str) -> str:
+    """xdist puts an @ and the group behind the name of a test that has one, which pytest does not find again."""
+    test, _, group = name.rpartition("@")
+    return test if group == "lab" or (test and group.startswith(test.partition("::")[0])) else name
 
 
 def _weight(item: pytest.Item) -> int:
