@@ -1,10 +1,10 @@
-"""How answers are shown: tables for people, JSON for programs, ages and sizes in words."""
+"""How answers are shown: columns for people, ages and sizes in words. Lists: see `cli.listing`."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import click
 
@@ -13,16 +13,6 @@ Form = Literal["table", "json"]
 format_option = click.option(
     "--format", "form", type=click.Choice(["table", "json"]), default="table", help="How to show the list."
 )
-
-
-def show(rows: Sequence[Any], columns: dict[str, Callable[[Any], str]], form: Form) -> None:
-    """Print views as a table, a column each by its title, or as a JSON list of all their fields."""
-    if form == "json":
-        import msgspec
-
-        click.echo(msgspec.json.format(msgspec.json.encode(rows), indent=2))
-        return
-    click.echo(table([list(columns), *([cell(row) for cell in columns.values()] for row in rows)]))
 
 
 def table(lines: Sequence[Sequence[str]]) -> str:

@@ -9,7 +9,8 @@ import click
 
 from cli.client import Client
 from cli.commands.session import connect, lifetime
-from cli.output import Form, format_option, joined, local_time, show
+from cli.listing import Listing, list_options, show
+from cli.output import joined, local_time
 from cluster.people import AuditEntry
 
 _LOOK = 2.0  # seconds
@@ -22,8 +23,8 @@ _MOST = 5000
 @click.option("--stack", metavar="NAME", help="Only what was about this stack.")
 @click.option("-n", "--tail", "limit", type=click.IntRange(1, _MOST), default=100, show_default=True, metavar="COUNT")
 @click.option("-f", "--follow", is_flag=True, help="Show what comes, too.")
-@format_option
-def audit(since: str | None, user: str | None, stack: str | None, limit: int, follow: bool, form: Form) -> None:
+@list_options
+def audit(since: str | None, user: str | None, stack: str | None, limit: int, follow: bool, listing: Listing) -> None:
     """Show who asked for what change, what it was before and after, and what came of it.
 
     Operators and admins see all; deployers what was about their stacks.
@@ -36,12 +37,12 @@ def audit(since: str | None, user: str | None, stack: str | None, limit: int, fo
     begin = 0.0 if since is None else time.time() - lifetime(since, "--since")
     with connect() as client:
         found = client.audit(since=begin, user=user, stack=stack, limit=limit)
-        show(found, _COLUMNS, form)
+        show(found, _COLUMNS, listing)
         if follow:
-            _follow(client, found, user, stack, form)
+            _follow(client, found, user, stack, listing)
 
 
-def _follow(client: Client, told: list[AuditEntry], user: str | None, stack: str | None, form: Form) -> None:
+def _follow(client: Client, told: list[AuditEntry], user: str | None, stack: str | None, listing: Listing) -> None:
     """Show what comes; entries of refused calls come a little later than others."""
     known = {entry.id for entry in told}
     since = told[-1].at if told else time.time()
@@ -52,7 +53,7 @@ def _follow(client: Client, told: list[AuditEntry], user: str | None, stack: str
         known = {entry.id for entry in found} | {entry.id for entry in new}
         if new:
             since = max(since, new[-1].at)
-            show(new, _COLUMNS, form)
+            show(new, _COLUMNS, listing)
 
 
 def _about(entry: AuditEntry) -> str:

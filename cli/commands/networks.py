@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from cli.commands.session import connect
-from cli.output import Form, age, format_option, joined, show
+from cli.listing import Listing, list_options, show
+from cli.output import Form, age, format_option, joined
 from cluster.errors import NotFound
 
 _NETWORK = {
@@ -34,12 +35,12 @@ def network() -> None:
 
 
 @network.command("ls")
-@format_option
-def list_networks(form: Form) -> None:
+@list_options
+def list_networks(listing: Listing) -> None:
     """List the networks."""
     with connect() as client:
         found = client.networks()
-    show(found, _NETWORK, form)
+    show(found, _NETWORK, listing)
 
 
 @network.command("inspect")
@@ -51,7 +52,7 @@ def inspect_networks(names: tuple[str, ...], form: Form) -> None:
         known = {network.name: network for network in client.networks()}
     if missing := [name for name in names if name not in known]:
         raise NotFound(f"there is no network {', '.join(missing)}", hint="`stack network ls` lists them.")
-    show([known[name] for name in names], _NETWORK | {"ID": lambda n: n.id}, form)
+    show([known[name] for name in names], _NETWORK | {"ID": lambda n: n.id}, Listing(form))
 
 
 @network.command("convergence")
@@ -66,7 +67,7 @@ def show_convergence(form: Form) -> None:
     with connect() as client:
         found = client.convergence()
     if form == "json":
-        show([found], {}, form)
+        show([found], {}, Listing(form))
         return
     show(
         (("reachable", found.reachable), ("unreachable", found.unreachable)),
@@ -77,7 +78,7 @@ def show_convergence(form: Form) -> None:
             "P99": lambda row: _seconds(row[1].p99),
             "LONGEST": lambda row: _seconds(row[1].longest),
         },
-        form,
+        Listing(),
     )
     click.echo(f"by manager {found.manager}, on {found.nodes} node{'s' * (found.nodes != 1)}")
     if found.unconfirmed:
@@ -99,12 +100,12 @@ def volume() -> None:
 
 
 @volume.command("ls")
-@format_option
-def list_volumes(form: Form) -> None:
+@list_options
+def list_volumes(listing: Listing) -> None:
     """List the volumes and where they are: not those of global services, nor those that all nodes reach."""
     with connect() as client:
         found = client.volumes()
-    show(found, _VOLUME, form)
+    show(found, _VOLUME, listing)
 
 
 @volume.command("inspect")
@@ -114,4 +115,4 @@ def inspect_volumes(names: tuple[str, ...], form: Form) -> None:
     """Tell all of volumes, by their whole names."""
     with connect() as client:
         found = [client.volume(name) for name in names]
-    show(found, _VOLUME, form)
+    show(found, _VOLUME, Listing(form))

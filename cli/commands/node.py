@@ -8,7 +8,8 @@ import click
 
 from cli.client import Client
 from cli.commands.session import connect
-from cli.output import Form, format_option, joined, show
+from cli.listing import Listing, list_options, show
+from cli.output import joined
 from cluster.errors import Failed, StackyardError, UserError
 from cluster.model.node import Availability
 from cluster.views import NodeChange, NodeView
@@ -23,8 +24,8 @@ def node() -> None:
 
 
 @node.command()
-@format_option
-def ls(form: Form) -> None:
+@list_options
+def ls(listing: Listing) -> None:
     """List the nodes."""
     with connect() as client:
         nodes = client.nodes()
@@ -40,7 +41,8 @@ def ls(form: Form) -> None:
             "ENGINE": lambda n: n.engine_version,
             "PROBLEM": _problem,
         },
-        form,
+        listing,
+        spare=("ENGINE", "ROLE", "ADDRESS"),
     )
 
 
@@ -62,12 +64,12 @@ def inspect_(names: tuple[str, ...]) -> None:
 @node.command("ps")
 @click.argument("name", metavar="NODE")
 @click.option("--all", "-a", "everything", is_flag=True, help="Also the tasks that have ended and were replaced.")
-@format_option
-def ps_(name: str, everything: bool, form: Form) -> None:
+@list_options
+def ps_(name: str, everything: bool, listing: Listing) -> None:
     """List the tasks on a node."""
-    from cli.commands.services import ps
+    from cli.commands.services import list_tasks
 
-    click.get_current_context().invoke(ps, what=None, node=name, everything=everything, form=form)
+    list_tasks(None, name, listing, everything=everything)
 
 
 @node.command()

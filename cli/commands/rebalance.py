@@ -9,7 +9,8 @@ from typing import Literal
 import click
 
 from cli.commands.session import connect
-from cli.output import Form, format_option, show
+from cli.listing import Listing, show
+from cli.output import Form, format_option
 from cluster.errors import UserError
 
 _PAUSE = 0.3
@@ -45,7 +46,7 @@ def rebalance(
                     "FROM": lambda move: move.source,
                     "TO": lambda move: move.target,
                 },
-                form,
+                Listing(form),
             )
             return
         told = -1

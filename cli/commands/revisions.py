@@ -8,7 +8,8 @@ from cli.client import Client
 from cli.commands import completion
 from cli.commands.follow import follow, settle_option, timeout_option
 from cli.commands.session import connect, find_service
-from cli.output import Form, age, format_option, joined, show
+from cli.listing import Listing, list_options, show
+from cli.output import age, joined
 from cluster.errors import NotFound, UserError
 from cluster.views import RevisionReply
 
@@ -17,8 +18,8 @@ detach_option = click.option("--detach", "-d", is_flag=True, help="Do not wait u
 
 @click.command()
 @click.argument("stack", shell_complete=completion.stacks)
-@format_option
-def history(stack: str, form: Form) -> None:
+@list_options
+def history(stack: str, listing: Listing) -> None:
     """List the revisions of a stack: each deploy, scaling and rollback, by whom, and what it changed.
 
     The 25 newest are kept, and those that tasks still run.
@@ -34,7 +35,7 @@ def history(stack: str, form: Form) -> None:
             "CHANGES": lambda r: joined(r.changes) or ("first kept" if r.n == revisions[-1].n else "nothing"),
             "REASON": lambda r: joined((r.reason, "all or nothing" if r.atomic else "")),
         },
-        form,
+        listing,
     )
 
 

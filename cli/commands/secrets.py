@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from cli.commands.session import connect
-from cli.output import Form, age, format_option, joined, show
+from cli.listing import Listing, list_options, show
+from cli.output import Form, age, format_option, joined
 from cluster.errors import Failed, UserError
 from cluster.model.secret import FileKind
 
@@ -31,11 +32,11 @@ def _group(kind: FileKind, about: str) -> click.Group:
         click.echo(f"{made.name} is made, of {made.size} bytes")
 
     @group.command(help=f"List the {kind}s that were made apart from stacks.")
-    @format_option
-    def ls(form: Form) -> None:
+    @list_options
+    def ls(listing: Listing) -> None:
         with connect() as client:
             found = client.externals(kind)
-        show(found, _COLUMNS, form)
+        show(found, _COLUMNS, listing)
 
     @group.command(help=f"Tell all of a {kind} but its content, which nobody but a node is given.")
     @click.argument("names", nargs=-1, required=True, metavar="NAME...")
@@ -46,7 +47,7 @@ def _group(kind: FileKind, about: str) -> click.Group:
         labels = {"LABELS": lambda one: joined(f"{key}={value}" for key, value in one.labels.items())}
         more = {"DIGEST": lambda one: one.digest[:16], "BY": lambda one: one.author}
         stacks = {"FOR DEPLOYERS OF": lambda one: joined(one.stacks)}
-        show(found, _COLUMNS | more | labels | stacks, form)
+        show(found, _COLUMNS | more | labels | stacks, Listing(form))
 
     @group.command(help=f"Remove {kind}s that no stack uses.")
     @click.argument("names", nargs=-1, required=True, metavar="NAME...")

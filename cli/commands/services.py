@@ -10,7 +10,8 @@ from cli.commands import completion
 from cli.commands.follow import follow, timeout_option
 from cli.commands.logs import logs
 from cli.commands.session import connect, find_service
-from cli.output import Form, age, format_option, joined, show
+from cli.listing import Listing, list_options, show
+from cli.output import age, joined
 from cluster.errors import NotFound, UserError
 from cluster.model.service import PortSpec
 from cluster.model.task import Desired
@@ -25,8 +26,8 @@ def _port(port: PortSpec) -> str:
 
 @click.command()
 @click.argument("stack", required=False, shell_complete=completion.stacks)
-@format_option
-def services(stack: str | None, form: Form) -> None:
+@list_options
+def services(stack: str | None, listing: Listing) -> None:
     """List the services of all stacks, or of one."""
     with connect() as client:
         found = client.services(stack)
@@ -42,7 +43,8 @@ def services(stack: str | None, form: Form) -> None:
             "PORTS": lambda s: joined(map(_port, s.ports)),
             "PROBLEM": lambda s: s.problem,
         },
-        form,
+        listing,
+        spare=("MODE", "PORTS"),
     )
 
 
@@ -63,18 +65,24 @@ def _replicas(service: ServiceView) -> str:
     is_flag=True,
     help="Whole ids, digests of images, and the last lines that failed tasks printed.",
 )
-@format_option
-def ps(what: str | None, node: str | None, everything: bool, whole: bool, form: Form) -> None:
+@list_options
+def ps(what: str | None, node: str | None, everything: bool, whole: bool, listing: Listing) -> None:
     """List tasks: of a stack, of a service, on a node, or all.
 
     JSON always holds the tasks that have ended, too.
     """
+    list_tasks(what, node, listing, everything=everything, whole=whole)
+
+
+def list_tasks(
+    what: str | None, node: str | None, listing: Listing, *, everything: bool = False, whole: bool = False
+) -> None:
     with connect() as client:
         stack = what if what is None or what in {known.name for known in client.stacks()} else None
         service = None if what == stack else find_service(client, what or "", "stack or service").name
         tasks = client.tasks(stack, service, node)
     tasks.sort(key=lambda task: (task.stack, task.service, task.slot, -task.created_at))
-    if form == "table" and not everything:
+    if listing.form != "json" and not everything:
         tasks = [task for task in tasks if task.desired is Desired.RUNNING]
     show(
         tasks,
@@ -88,7 +96,8 @@ def ps(what: str | None, node: str | None, everything: bool, whole: bool, form: 
             "SINCE": lambda t: age(t.since),
             "MESSAGE": lambda t: _message(t, whole=whole),
         },
-        form,
+        listing,
+        spare=("WANTED", "ID", "IMAGE"),
     )
 
 

@@ -8,14 +8,15 @@ from cli.client import Client
 from cli.commands import completion
 from cli.commands.follow import follow, settle_option, timeout_option
 from cli.commands.session import connect
-from cli.output import Form, age, format_option, show
+from cli.listing import Listing, list_options, show
+from cli.output import age
 from cluster.errors import NotFound
 from cluster.views import StackView
 
 
 @click.command()
-@format_option
-def ls(form: Form) -> None:
+@list_options
+def ls(listing: Listing) -> None:
     """List the stacks."""
     with connect() as client:
         stacks = client.stacks()
@@ -29,7 +30,7 @@ def ls(form: Form) -> None:
             "REVISION": lambda s: str(s.revision),
             "UPDATED": lambda s: age(s.updated_at) + " ago",
         },
-        form,
+        listing,
     )
 
 

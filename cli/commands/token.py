@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from cli.commands.session import connect_as_root, lifetime
-from cli.output import Form, age, format_option, local_time, show
+from cli.listing import Listing, list_options, show
+from cli.output import age, local_time
 from cluster.membership import TokenView
 from cluster.model.node import Role
 
@@ -27,8 +28,8 @@ def show_(role: Role) -> None:
 
 
 @token.command()
-@format_option
-def ls(form: Form) -> None:
+@list_options
+def ls(listing: Listing) -> None:
     """List the tokens, without their secrets."""
     with connect_as_root() as client:
         tokens = client.tokens()
@@ -40,7 +41,7 @@ def ls(form: Form) -> None:
             "CREATED": lambda t: "-" if t.created_at is None else f"{age(t.created_at)} ago",
             "GOOD FOR": _good_for,
         },
-        form,
+        listing,
     )
 
 

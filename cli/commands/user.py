@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from cli.commands.session import connect, lifetime
-from cli.output import Form, age, format_option, joined, local_time, show
+from cli.listing import Listing, list_options, show
+from cli.output import Form, age, format_option, joined, local_time
 from cluster.model.user import UserRole
 from cluster.people import CredentialView, NewUser, UserChange, UserView
 
@@ -67,12 +68,12 @@ def _say_what_for(name: str) -> None:
 
 
 @user.command()
-@format_option
-def ls(form: Form) -> None:
+@list_options
+def ls(listing: Listing) -> None:
     """List the users."""
     with connect() as client:
         found = client.users()
-    show(found, _COLUMNS, form)
+    show(found, _COLUMNS, listing)
 
 
 @user.command()
@@ -82,11 +83,11 @@ def inspect(names: tuple[str, ...], form: Form) -> None:
     """Tell all of users but their tokens, of which only a hash is kept."""
     with connect() as client:
         found = [client.user(name) for name in names]
-    show(found, _COLUMNS, form)
+    show(found, _COLUMNS, Listing(form))
     for one in found:
         if form == "table" and one.credentials:
             click.echo(f"\n{one.name}:")
-            show(one.credentials, _CREDENTIALS, form)
+            show(one.credentials, _CREDENTIALS, Listing(form))
 
 
 @user.command()
