@@ -55,6 +55,11 @@ async def test_a_stack_is_deployed_shown_scaled_and_removed(person: Terminal, ma
         assert {line.split()[3] for line in said.out.splitlines()[1:]} == {"n1"}
         said = await person.stack("ps", "shop", "--node", "n1", "--format", "json")
         assert len(said.json) == 4
+        said = await person.stack("ps", "--filter", "name=shop_web.*", "--format", "{{.Name}} on {{.Node}}")
+        assert said.out == "".join(f"shop_web.{slot} on n1\n" for slot in (1, 2, 3))
+        assert (await person.stack("services", "-q", "--filter", "image=post*")).out == "shop_db\n"
+        said = await person.stack("node", "ls", "--filter", "colour=red")
+        assert (said.code, said.out) == (2, "") and "there is no field colour" in said.err
 
         said = await person.stack("deploy", "-f", "compose.yml")
         assert (said.code, said.out) == (0, "shop runs, revision 1\n")

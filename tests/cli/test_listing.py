@@ -165,4 +165,4 @@ def test_no_word_of_the_last_column_is_lost(rows: list[tuple[str, ...]], width: 
     shown = fitted([["A", "B", "C"], *rows], width, sorted(spare))
     assert "".join(row[2] for row in rows).count("a") <= shown.count("a")
     wide = fitted([["A", "B", "C"], *rows], 500, sorted(spare))
-    assert len(wide.splitlines()) == 1 + len(rows)
+    assert len(wide.split("\n")) == 1 + len(rows)
