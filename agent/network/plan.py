@@ -23,6 +23,9 @@ VXLAN, VXLAN_INDEX = "vxlan0", 3
 OUTER, NODE_OUTER = "v-", "node"
 NODE_LINKS = "sy-"
 
+LEAST_IPV6_MTU = 1280
+"""Of a link that has IPv6 addresses (RFC 8200); with less, the kernel takes IPv6 off the link without a word."""
+
 _OUTER_INDEXES = 0x01000000
 _FIRST_INNER_INDEX = 2
 _REMEMBERED = 8192
@@ -89,7 +92,7 @@ class Overlay:
 @dataclass(frozen=True, slots=True)
 class Plan:
     """All of it: networks and their virtual addresses by id, links of sandboxes by task, published ports (None: no
-    ingress).
+    ingress). `refused` are networks that this node cannot be in, with the reason.
     """
 
     overlays: dict[str, Overlay] = field(default_factory=dict)
@@ -98,6 +101,7 @@ class Plan:
     services: dict[str, Services] = field(default_factory=dict)
     tunnels: dict[str, Peer] = field(default_factory=dict)
     """Public keys of the nodes that encrypted networks lead to."""
+    refused: dict[str, str] = field(default_factory=dict)
 
     @property
     def encrypts(self) -> bool:
@@ -131,9 +135,13 @@ def plan(
                 tasks.append(item.task)
             case _:
                 pass
+    refused = {ident: why for ident, item in networks.items() if (why := _too_narrow(item.network, vtep, underlay_mtu))}
+    if refused.pop(INGRESS, ""):
+        networks[INGRESS] = _without_ipv6(networks[INGRESS])
     overlays = {
-        item.network.id: _overlay(node, vtep, underlay_mtu, item, peers.get(item.network.id, ()), returns)
-        for item in networks.values()
+        ident: _overlay(node, vtep, underlay_mtu, item, peers.get(ident, ()), returns)
+        for ident, item in networks.items()
+        if ident not in refused
     }
     sandboxes = {}
     for task in tasks:
@@ -146,7 +154,7 @@ def plan(
     virtual = {network: services(vips[network], peers.get(network, ())) for network in vips}
     met = chain.from_iterable(peers.get(network, ()) for network, overlay in overlays.items() if overlay.encrypted)
     tunnels = {public: end for peer in met if peer.node != node for public, end in _tunnels(peer).items()}
-    return Plan(overlays, sandboxes, published, virtual, tunnels)
+    return Plan(overlays, sandboxes, published, virtual, tunnels, refused)
 
 
 def wires(task: str, endpoints: Iterable[Endpoint], overlays: dict[str, Overlay]) -> tuple[Wire, ...]:
@@ -203,6 +211,18 @@ def _overlay(
 def _without_ipv6(item: NetworkItem) -> NetworkItem:
     subnets = tuple(subnet for subnet in item.network.subnets if ":" not in subnet)
     return replace(item, network=replace(item.network, subnets=subnets))
+
+
+def _too_narrow(network: Network, vtep: str, underlay_mtu: int) -> str:
+    """Tell why a network's IPv6 addresses would not work on this node, "" where they do."""
+    mtu = _mtu(network, vtep, underlay_mtu)
+    if mtu >= LEAST_IPV6_MTU or not any(":" in subnet for subnet in network.subnets):
+        return ""
+    least = LEAST_IPV6_MTU + around(vtep, encrypted=network.encrypted)
+    return (
+        f"its packets have {mtu} bytes here, IPv6 needs {LEAST_IPV6_MTU}: the link between nodes has an MTU of "
+        f"{underlay_mtu}, and would need {least}; raise that, or take IPv6 out of network {network.name}"
+    )
 
 
 def around(vtep: str, *, encrypted: bool) -> int:

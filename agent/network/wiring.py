@@ -310,10 +310,11 @@ class Wiring:
     def _apply(self, items: tuple[Item, ...], prune: bool) -> None:
         self._given = items
         wanted = plan(self._node, self._vtep, self._mtu, items, returns=self.keeps_source, ipv6=self._ipv6)
-        self._wanted = frozenset(wanted.overlays)
+        self._wanted = frozenset({*wanted.overlays, *wanted.refused})
         done: dict[str, Overlay] = {}
         refused: list[StackyardError | OSError] = []
-        self._refused.clear()
+        self._refused = dict(wanted.refused)
+        refused += [Failed(f"network {ident} cannot be wired: {why}") for ident, why in wanted.refused.items()]
         try:
             if wanted.encrypts:
                 self.tunnels.apply(wanted.tunnels, self._mtu - in_tunnel(self._vtep), prune=prune)

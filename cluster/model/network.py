@@ -16,6 +16,9 @@ class NetworkSpec:
 
     `gateways` are addresses within `subnets`; a subnet without one has the usual one. With `ipv6` it has IPv6
     addresses besides IPv4 ones, of a subnet of the cluster's own unless one is asked for.
+
+    Addresses are given out of `ranges` alone, in subnets that have one, and none of those that are `reserved`.
+    Containers that were started by hand may be attached to one that is `attachable`.
     """
 
     key: str
@@ -28,13 +31,16 @@ class NetworkSpec:
     gateways: tuple[str, ...] = ()
     encrypted: bool = False
     ipv6: bool = False
+    attachable: bool = False
+    ranges: tuple[str, ...] = ()
+    reserved: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
     """The leader's record of one overlay network: its VXLAN number and its subnets (CIDR; IPv4 and IPv6).
 
-    `gateways` are those that were asked for.
+    `gateways` are those that were asked for; `attachable`, `ranges` and `reserved` are as in the spec.
     """
 
     id: str
@@ -47,6 +53,9 @@ class Network:
     mtu: int | None = None
     gateways: tuple[str, ...] = ()
     encrypted: bool = False
+    attachable: bool = False
+    ranges: tuple[str, ...] = ()
+    reserved: tuple[str, ...] = ()
 
     def gateway_of(self, subnet: str) -> str:
         """The address in a subnet that is each node's own, and no endpoint's: its first one unless asked otherwise."""

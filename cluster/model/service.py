@@ -17,10 +17,14 @@ GIVEN_PORTS = (30000, 32767)
 
 @dataclass(frozen=True, slots=True)
 class NetworkAttachment:
-    """`network` is the key within the stack; `aliases` always hold the service's short name too."""
+    """`network` is the key within the stack; `aliases` always hold the service's short name too.
+
+    `addresses` are those that its one task is to have, at most one of each family.
+    """
 
     network: str
     aliases: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

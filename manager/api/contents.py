@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import ipaddress
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from cluster.codec import key_of
@@ -36,7 +37,7 @@ async def take_in(core: Core, request: DeployRequest, *, only_named: bool = Fals
     spec = request.spec
     revise.check(spec)
     check_templates(spec)
-    _check_mac_addresses(spec)
+    _check_addresses(spec)
     _check_references(spec)
     stack = core.state.stacks.get(spec.name)
     used: list[tuple[FileKind, SecretSpec | ConfigSpec, str | None]] = []
@@ -153,19 +154,34 @@ def _check_references(spec: StackSpec) -> None:
                     raise UserError(f"{where}: {file.mode:o} is no mode")
 
 
-def _check_mac_addresses(spec: StackSpec) -> None:
+def _check_addresses(spec: StackSpec) -> None:
     """One address is for one task: two with the same in a network would take each other's packets."""
     for name, service in spec.services.items():
         mac, where = service.container.mac_address, f"services.{name}.mac_address"
-        if not mac:
-            continue
-        if _MAC.fullmatch(mac) is None or int(mac[:2], 16) & 1:
+        fixed = [one for one in service.networks if one.addresses]
+        if mac and (_MAC.fullmatch(mac) is None or int(mac[:2], 16) & 1):
             raise UserError(f"{where}: {mac!r} is no address of one host", hint="Write it like 02:42:ac:11:65:43.")
+        for one in fixed:
+            where = f"services.{name}.networks.{one.network}"
+            for address in one.addresses:
+                _parse(ipaddress.ip_address, address, where)
+        if not mac and not fixed:
+            continue
         if service.replicas > 1 or service.mode is not ServiceMode.REPLICATED or service.update.order != "stop-first":
             raise UserError(
                 f"{where}: a service with an address of its own has one task at a time",
                 hint="Take the key out, or set replicas to 1 and the order of updates to stop-first.",
             )
+    for key, network in spec.networks.items():
+        for text in network.ranges:
+            _parse(ipaddress.ip_network, text, f"networks.{key}.ipam.config")
+
+
+def _parse(read: Callable[[str], object], text: str, where: str) -> None:
+    try:
+        read(text)
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from None
 
 
 def check_templates(spec: StackSpec) -> None:

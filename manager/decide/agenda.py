@@ -23,6 +23,7 @@ from cluster.model.stack import Stack, StackRevision
 from cluster.model.task import Desired, Task, TaskState, TaskStatus
 from cluster.model.update import Withdrawn
 from cluster.model.volume import Volume
+from manager.decide.allocator import given_out
 from manager.decide.dependencies import depended_on, dependents
 from manager.decide.stacks import wants_ingress
 from manager.picture import Change, ClusterState
@@ -222,7 +223,9 @@ class Agenda:
     def _note_room(self, freed: Counter[str]) -> None:
         """Mark who may lack an address of its own in networks that had no room before so many addresses came free."""
         for network in filter(None, map(self._state.networks.get, freed)):
-            room = min(ipaddress.ip_network(subnet).num_addresses for subnet in network.subnets) - 3
+            bounds = (given_out(network, ipaddress.ip_network(subnet)) for subnet in network.subnets)
+            kept = len(network.gateways) + len(network.reserved)
+            room = min(last - first + 1 for first, last in bounds) - kept
             held = len(self._state.occupied.get(network.id, ())) + freed[network.id]
             if held >= room * len(network.subnets):
                 self.mark(About.SERVICE, *self._attached(network))

@@ -14,7 +14,7 @@ from itertools import chain
 from cluster.codec import key_for
 from cluster.model.cluster import Claim, Cluster
 from cluster.model.network import INGRESS, Endpoint, Network, NetworkSpec, network_id
-from cluster.model.service import GIVEN_PORTS, ServiceSpec
+from cluster.model.service import GIVEN_PORTS, NetworkAttachment, ServiceSpec
 from cluster.model.stack import StackRevision
 from cluster.protocol import IPV6
 from manager.decide.routes import NodeRoute, Subnet, clash, routes_of, within
@@ -46,10 +46,23 @@ def find_network(state: ClusterState, stack_uid: str, spec: NetworkSpec) -> Netw
     return state.networks.get(newest)
 
 
+def as_asked(network: Network, spec: NetworkSpec) -> Network:
+    """Give a network as its spec asks for it, in all that may change while it lives."""
+    return replace(
+        network,
+        name=spec.name,
+        internal=spec.internal,
+        mtu=spec.mtu,
+        attachable=spec.attachable,
+        ranges=spec.ranges,
+        reserved=spec.reserved,
+    )
+
+
 def attachments(
     state: ClusterState, revision: StackRevision, service: ServiceSpec
-) -> list[tuple[Network, tuple[str, ...]]]:
-    """Give the networks of a service's tasks, each with their aliases there. Raises NoRoom when one is missing."""
+) -> list[tuple[Network, NetworkAttachment]]:
+    """Give the networks of a service's tasks, each with what they wish there. Raises NoRoom when one is missing."""
     found = []
     for attachment in service.networks:
         spec = revision.spec.networks[attachment.network]
@@ -61,14 +74,14 @@ def attachments(
                 f"external network {spec.name} is not encrypted",
                 f"write `encrypted` where {spec.name} is made, or take it off the external one",
             )
-        found.append((network, attachment.aliases))
+        found.append((network, attachment))
     if service.has_ingress:
         if INGRESS not in state.networks:
             raise NoRoom(
                 "the network of published ports is not made yet",
                 "wait a moment; if it stays so, its subnet (ingress_subnet) overlaps with another network",
             )
-        found.append((state.networks[INGRESS], ()))
+        found.append((state.networks[INGRESS], NetworkAttachment(INGRESS)))
     return found
 
 
@@ -111,10 +124,8 @@ class NetworkAllocator:
         if spec.ipv6 and 6 not in versions:
             subnets.append(self._next_subnet(spec.name, self._cluster.ipv6_pool, _IPV6_PREFIX))
         plain = Network(network_id(stack_uid, spec), spec.name, stack_uid, spec.key, 0, ())
-        return self._made(
-            replace(plain, internal=spec.internal, mtu=spec.mtu, gateways=spec.gateways, encrypted=spec.encrypted),
-            subnets,
-        )
+        made = replace(as_asked(plain, spec), gateways=spec.gateways, encrypted=spec.encrypted)
+        return self._made(made, subnets)
 
     def ingress(self) -> tuple[Network, list[Claim]]:
         """Make the one network of published ports, elsewhere in the address pool where its usual subnet is in use.
@@ -210,31 +221,94 @@ class AddressAllocator:
     def __init__(self, state: ClusterState) -> None:
         self._state = state
         self._free: dict[str, list[Iterator[str]]] = {}
+        self._taken: set[tuple[str, str]] = set()
 
-    def endpoint(self, network: Network, owner: str, aliases: tuple[str, ...] = ()) -> tuple[Endpoint, list[Claim]]:
-        """Give an owner its endpoint in a network. Raises NoRoom; what the plan took before stays taken in it."""
+    def endpoint(
+        self, network: Network, owner: str, aliases: tuple[str, ...] = (), asked: tuple[str, ...] = ()
+    ) -> tuple[Endpoint, list[Claim]]:
+        """Give an owner its endpoint in a network, with the addresses that are `asked` for where there are any.
+
+        Raises NoRoom; what the plan took before stays taken in it.
+        """
         if network.id not in self._free:
             self._free[network.id] = [self._addresses(network, subnet) for subnet in network.subnets]
+        wished = [self._asked_for(network, text) for text in asked]
         addresses = []
-        for subnet, free in zip(network.subnets, self._free[network.id], strict=True):
-            address = next(free, None)
+        for text, free in zip(network.subnets, self._free[network.id], strict=True):
+            subnet = ipaddress.ip_network(text)
+            address = next((one for one in wished if ipaddress.ip_address(one) in subnet), None)
+            address = address or next((one for one in free if (network.id, one) not in self._taken), None)
             if address is None:
+                of = next((f"{one}, the range of {text}" for one in network.ranges if _is_within(one, subnet)), text)
                 raise NoRoom(
-                    f"network {network.name} has no free address left in {subnet}",
-                    f"scale down what is in network {network.name}, or give it a bigger subnet",
+                    f"network {network.name} has no free address left in {of}",
+                    f"scale down what is in network {network.name}, or give it a bigger subnet or range",
                 )
+            self._taken.add((network.id, address))
             addresses.append(address)
         claims = [Claim("address", f"{network.id}/{address}", owner) for address in addresses]
         return Endpoint(network.id, tuple(addresses), aliases), claims
+
+    def _asked_for(self, network: Network, text: str) -> str:
+        address = ipaddress.ip_address(text)
+        holder = next((s for s in map(ipaddress.ip_network, network.subnets) if address in s), None)
+        if holder is None:
+            held = ", ".join(network.subnets)
+            raise NoRoom(f"address {text} is in no subnet of network {network.name} ({held})", "choose one that is")
+        first, last = _bounds(holder)
+        if not first <= int(address) <= last or text in (*network.gateways, *network.reserved):
+            raise NoRoom(f"address {text} of network {network.name} is kept free", "choose another address")
+        if int(address) in self._state.occupied.get(network.id, ()) or (network.id, text) in self._taken:
+            claim = self._state.claims.get(claim_key("address", f"{network.id}/{text}"))
+            raise NoRoom(
+                f"address {text} of network {network.name} is taken by {self._holder(claim)}",
+                "wait until that has gone, or choose an address outside of the network's ip_range",
+            )
+        return text
+
+    def _holder(self, claim: Claim | None) -> str:
+        owner = "" if claim is None else claim.owner
+        task = self._state.tasks.get(owner)
+        service = self._state.services.get(owner if task is None else task.service_uid)
+        if service is None:
+            return "another container"
+        return f"service {service.full_name}" if task is None else f"task {service.full_name}.{task.slot}"
 
     def _addresses(self, network: Network, text: str) -> Iterator[str]:
         subnet = ipaddress.ip_network(text)
         used = self._state.occupied.get(network.id, set())
         newest = self._state.newest.get(f"{network.id}/{subnet.version}")
-        first, last = int(subnet.network_address) + 2, int(subnet.broadcast_address) - 1
+        first, last = given_out(network, subnet)
         make = type(subnet.network_address)
+        kept = {*network.gateways, *network.reserved, *self._spoken_for(network)}
         addresses = (str(make(number)) for number in _in_turn(first, last, used, newest))
-        return (address for address in addresses if address not in network.gateways)
+        return (address for address in addresses if address not in kept)
+
+    def _spoken_for(self, network: Network) -> Iterator[str]:
+        """Give the addresses that services of the network's own stack ask for: nobody else gets them by chance."""
+        head = self._state.head(network.stack_uid)
+        for service in () if head is None else head.spec.services.values():
+            for attachment in service.networks:
+                yield from attachment.addresses
+
+
+def given_out(network: Network, subnet: Subnet) -> tuple[int, int]:
+    """Give the first and the last address, as integers, that are given out by chance in a subnet of a network."""
+    first, last = _bounds(subnet)
+    for text in network.ranges:
+        if _is_within(text, subnet):
+            part = ipaddress.ip_network(text)
+            return max(first, int(part.network_address)), min(last, int(part.broadcast_address))
+    return first, last
+
+
+def _bounds(subnet: Subnet) -> tuple[int, int]:
+    """Give the first and the last address, as integers, that a container can have in a subnet."""
+    return int(subnet.network_address) + 2, int(subnet.broadcast_address) - 1
+
+
+def _is_within(text: str, subnet: Subnet) -> bool:
+    return ipaddress.ip_network(text).network_address in subnet
 
 
 class PortAllocator:

@@ -55,8 +55,8 @@ def _of_service(
         yield Trouble(f"port {port.published or port.target}/{port.protocol}", why, change)
     allocator = AddressAllocator(state)
     try:
-        for network, aliases in attachments(state, head, spec):
-            allocator.endpoint(network, service.uid, aliases)
+        for network, _ in attachments(state, head, spec):
+            allocator.endpoint(network, service.uid)
     except NoRoom as problem:
         yield Trouble(name, str(problem), problem.remedy)
 

@@ -11,7 +11,7 @@ from cluster.codec import key_for, key_of
 from cluster.model.cluster import Claim
 from cluster.model.network import Endpoint, Network
 from cluster.model.node import Node
-from cluster.model.service import ServiceState
+from cluster.model.service import NetworkAttachment, ServiceState
 from cluster.model.stack import Stack
 from cluster.model.task import Desired, Task, task_id
 from cluster.model.volume import Volume
@@ -46,7 +46,7 @@ class Placement:
     def __init__(self, picture: ServicePicture, draft: Draft, held: str) -> None:
         self._picture, self._draft, self._held = picture, draft, held
         self._addresses = AddressAllocator(picture.state)
-        self._networks: list[tuple[Network, tuple[str, ...]]] | None = None
+        self._networks: list[tuple[Network, NetworkAttachment]] | None = None
         self._network_problem = ""
         try:
             self._networks = attachments(picture.state, picture.head, picture.spec)
@@ -159,11 +159,12 @@ class Placement:
     def _makes_ready(self) -> bool:
         """Tell whether tasks get their node, and are made ready there, while those before them have yet to end.
 
-        Not where both would hold what only one can: a volume, a host port, a MAC address.
+        Not where both would hold what only one can: a volume, a host port, an address of its choice.
         """
         state, spec = self._picture.state, self._picture.spec
-        alone = spec.mode.is_job or spec.volume_names or spec.container.mac_address
-        if alone or any(port.mode == "host" for port in spec.ports):
+        if spec.mode.is_job or spec.volume_names or spec.container.mac_address:
+            return False
+        if any(port.mode == "host" for port in spec.ports) or any(one.addresses for one in spec.networks):
             return False
         return all(state.sessions[node].version >= HOLDS for node in state.nodes if node in state.sessions)
 
@@ -210,8 +211,8 @@ class Placement:
         volumes = self._scheduler.volumes_of(task, node)
         endpoints: list[Endpoint] = []
         claims: list[Claim] = []
-        for network, aliases in self._networks:
-            endpoint, claimed = self._addresses.endpoint(network, task.id, aliases)
+        for network, wish in self._networks:
+            endpoint, claimed = self._addresses.endpoint(network, task.id, wish.aliases, wish.addresses)
             if not endpoints and self._picture.spec.container.mac_address:
                 endpoint = dataclasses.replace(endpoint, mac_address=self._picture.spec.container.mac_address)
             endpoints.append(endpoint)

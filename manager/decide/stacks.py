@@ -15,7 +15,7 @@ from cluster.model.service import ServiceSpec, ServiceState
 from cluster.model.stack import Stack, StackRevision
 from cluster.model.volume import Volume
 from cluster.templates import is_template
-from manager.decide.allocator import NetworkAllocator, NoRoom
+from manager.decide.allocator import NetworkAllocator, NoRoom, as_asked
 from manager.decide.plan import Draft, Plan
 from manager.decide.volumes import may_be_called, volumes_of
 from manager.picture import ClusterState
@@ -60,7 +60,7 @@ def _make_networks(state: ClusterState, draft: Draft, stack: Stack, head: StackR
             continue
         found = state.networks.get(network_id(stack.uid, spec))
         if found is not None:
-            changed = dataclasses.replace(found, name=spec.name, internal=spec.internal, mtu=spec.mtu)
+            changed = as_asked(found, spec)
             if changed != found:
                 draft.step(f"change network {spec.name}", puts=[changed], guards=[key_of(stack)])
             continue

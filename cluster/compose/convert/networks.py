@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
 from cluster.compose import names
+from cluster.compose.convert import ipam
 from cluster.compose.convert.field import Field
 from cluster.compose.convert.naming import labels as read_labels
 from cluster.compose.convert.naming import naming
@@ -18,8 +18,6 @@ from cluster.model.service import NetworkAttachment, ServiceSpec
 DEFAULT = "default"
 
 NetworkMode = Literal["", "none", "host"]
-
-Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _LEAST_MTU, _MOST_MTU = 576, 65535
 _LEAST_IPV6_MTU = 1280
@@ -34,10 +32,8 @@ def definitions(field: Field, stack: str) -> dict[str, NetworkSpec]:
 
 def _definition(field: Field, stack: str) -> NetworkSpec:
     called = naming(field, stack, "network")
-    entries = list(field["ipam"]["config"].items())
-    subnets = [_subnet(entry) for entry in entries]
-    gateways = [_gateway(entry["gateway"], subnet) for entry, subnet in zip(entries, subnets, strict=True)]
-    ipv6 = any(subnet.version == 6 for subnet in subnets)
+    pools = [ipam.pool(entry) for entry in field["ipam"]["config"].items()]
+    ipv6 = any(pool.subnet.version == 6 for pool in pools)
     if ipv6 and not field["enable_ipv6"].boolean(default=True):
         raise field["enable_ipv6"].error("the network has an IPv6 subnet", hint="Take the subnet out, or this.")
     ipv6 = ipv6 or field["enable_ipv6"].boolean()
@@ -48,35 +44,15 @@ def _definition(field: Field, stack: str) -> NetworkSpec:
         external=called.external,
         internal=field["internal"].boolean(),
         mtu=mtu.integer(least=_LEAST_IPV6_MTU if ipv6 else _LEAST_MTU, most=_MOST_MTU),
-        subnets=tuple(map(str, subnets)),
+        subnets=tuple(str(pool.subnet) for pool in pools),
         labels=read_labels(field["labels"]),
         encrypted=_encrypted(field["driver_opts"]["encrypted"]),
-        gateways=tuple(filter(None, gateways)),
+        gateways=tuple(pool.gateway for pool in pools if pool.gateway),
         ipv6=ipv6,
+        attachable=field["attachable"].boolean(),
+        ranges=tuple(pool.range for pool in pools if pool.range),
+        reserved=tuple(address for pool in pools for address in pool.reserved),
     )
-
-
-def _subnet(entry: Field) -> Subnet:
-    field = entry["subnet"]
-    if not field.given:
-        raise entry.error("the entry has no subnet", hint="Like subnet: 10.5.0.0/24.")
-    try:
-        return ipaddress.ip_network(field.text())
-    except ValueError:
-        raise field.error(f"{field.text()[:60]!r} is not a subnet", hint="Like 10.5.0.0/24.") from None
-
-
-def _gateway(field: Field, subnet: Subnet) -> str:
-    """Give the address that nodes are to have in a subnet, "" where it is the usual one."""
-    if not field.given or not field.text():
-        return ""
-    try:
-        address = ipaddress.ip_address(field.text())
-    except ValueError:
-        address = None
-    if address is None or address not in subnet or address in (subnet[0], subnet[-1]):
-        raise field.error(f"{field.text()[:60]!r} is not an address in {subnet}", hint=f"Like {subnet[1]}.")
-    return "" if address == subnet[1] else str(address)
 
 
 def _encrypted(field: Field) -> bool:
@@ -111,7 +87,8 @@ def attachments(
             continue
         network_key = DEFAULT if network.external and network.name == "bridge" else name
         aliases = [names.check_alias(a.text(), a.source.where(*a.path)) for a in field["aliases"].items()]
-        found.append(NetworkAttachment(network_key, tuple(dict.fromkeys((key, *aliases)))))
+        addresses = ipam.addresses(field, declared[network_key])
+        found.append(NetworkAttachment(network_key, tuple(dict.fromkeys((key, *aliases))), addresses))
     if own and (found or len(own) > 1):
         raise own[0][0].error(f"a container with the network {own[0][1]!r} of its node joins no other")
     if own:

@@ -258,7 +258,11 @@ TABLE: dict[str, dict[str, Rule]] = {
     "services.*.depends_on.*": _honoured("condition", "required", "restart"),
     "services.*.networks.*": {
         **_honoured("aliases"),
-        **_all(Refused(_ADDRESSES, "Use the name of the service."), "ipv4_address", "ipv6_address", "link_local_ips"),
+        **_all(
+            Honoured("of one replica: its task's own; the service's name leads to its virtual address, as ever"),
+            *("ipv4_address", "ipv6_address"),
+        ),
+        "link_local_ips": Refused(_ADDRESSES, "Use the name of the service."),
         "mac_address": Refused("it follows from the IP address", "Take the key out."),
         **_all(Refused(_LATER), "driver_opts", "interface_name"),
         **_all(
@@ -335,8 +339,7 @@ TABLE: dict[str, dict[str, Rule]] = {
         "options": Refused(_ADDRESSES, "Take the key out."),
     },
     "networks.*.ipam.config.[]": {
-        **_honoured("subnet", "gateway"),
-        **_all(Refused(_ADDRESSES, "Take the key out."), "ip_range", "aux_addresses"),
+        **_honoured("subnet", "gateway", "ip_range", "aux_addresses"),
     },
     "volumes.*": _honoured("name", "external", "driver", "driver_opts", "labels"),
     "secrets.*": {

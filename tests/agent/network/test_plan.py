@@ -119,3 +119,23 @@ def test_on_a_kernel_without_ipv6_networks_have_ipv4_addresses_only() -> None:
     assert (overlay.subnets, set(overlay.neighbours)) == (("10.1.0.0/16",), {"10.1.0.2"})
     assert overlay.node is not None and overlay.node.addresses == (("10.1.0.1", 16),)
     assert found.sandboxes["t" * 25][0].addresses == (("10.1.3.9", 16),)
+
+
+@pytest.mark.parametrize(("underlay", "refused"), [(1330, False), (1329, True)])
+def test_ipv6_where_too_small_packets_go_between_nodes_is_refused_with_the_reason(underlay: int, refused: bool) -> None:
+    plain = replace(FRONT, id="plain", subnets=("10.3.0.0/16",))
+    items: list[Item] = [
+        NetworkItem(FRONT),
+        NetworkItem(plain),
+        task("t" * 25, Endpoint("front", ("10.1.3.9", "fd00::9"))),
+    ]
+    found = plan("n1", "192.0.2.1", underlay, items)
+    assert found.overlays.keys() == ({"plain"} if refused else {"plain", "front"})
+    assert found.refused.keys() == ({"front"} if refused else set())
+    assert all("MTU of 1329, and would need 1330" in why for why in found.refused.values())
+
+
+def test_published_ports_go_on_by_ipv4_where_packets_are_too_small_for_ipv6() -> None:
+    gate = replace(GATE, subnets=(*GATE.subnets, "fd01::/64"))
+    found = plan("n1", "192.0.2.1", 1300, [NetworkItem(gate, ("10.2.0.3", "fd01::3"))])
+    assert (found.refused, found.overlays[INGRESS].subnets) == ({}, ("10.2.0.0/16",))

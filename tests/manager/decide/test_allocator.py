@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from cluster.model.cluster import Claim
 from cluster.model.network import NetworkSpec
-from cluster.model.service import PortSpec
+from cluster.model.service import NetworkAttachment, PortSpec, ServiceSpec
 from cluster.model.task import TaskState
 from cluster.protocol import IPV6
 from manager.decide.allocator import FIRST_VNI, AddressAllocator, NetworkAllocator, NoRoom, _in_turn
@@ -301,3 +302,65 @@ def test_gateway_network_and_broadcast_addresses_are_never_given_out() -> None:
             assert claims == [Claim("address", f"{network.id}/{endpoint.addresses[0]}", "me")]
             seen.add(int(ipaddress.ip_address(endpoint.addresses[0])) - int(ipaddress.ip_address("10.9.0.0")))
     assert seen == set(range(3, 15))
+
+
+def a_pool(**more: Any) -> NetworkSpec:
+    return dataclasses.replace(a_network("10.9.0.0/24"), **more)
+
+
+def addresses_of(lab: Lab) -> list[str]:
+    return sorted(address for task in lab.state.tasks.values() for e in task.endpoints for address in e.addresses)
+
+
+def without_vip(name: str = "web", *asked: str, **more: Any) -> ServiceSpec:
+    service = dataclasses.replace(a_service(name, **more), endpoint_mode="dnsrr")
+    return dataclasses.replace(service, networks=(NetworkAttachment("default", (name,), asked),))
+
+
+def test_addresses_are_given_out_of_the_range_and_none_that_is_kept_free() -> None:
+    lab = Lab("n1")
+    pool = a_pool(ranges=("10.9.0.252/30",), reserved=("10.9.0.253",))
+    lab.deploy(a_stack("app", without_vip(replicas=3), networks=(pool,)))
+    lab.run_all()
+    assert addresses_of(lab) == ["10.9.0.252", "10.9.0.254"]
+    [waits] = [task for task in lab.state.tasks.values() if task.node is None]
+    assert waits.reason == "network app_default has no free address left in 10.9.0.252/30, the range of 10.9.0.0/24"
+    lab.deploy(a_stack("app", without_vip(replicas=3), networks=(a_pool(reserved=("10.9.0.2",)),)))
+    lab.run_all()
+    assert len(addresses_of(lab)) == 3 and "10.9.0.2" not in addresses_of(lab)
+    assert len(lab.state.networks) == 1, "a range may change while the network lives"
+
+
+def test_a_task_has_the_address_that_its_service_asks_for_and_nobody_else_gets_it() -> None:
+    lab = Lab("n1")
+    asking, other = without_vip("web", "10.9.0.3"), without_vip("other", replicas=3)
+    lab.deploy(a_stack("app", other, asking, networks=(a_pool(),)))
+    lab.run_all()
+    assert lab.task("web").endpoints[0].addresses == ("10.9.0.3",)
+    assert addresses_of(lab) == ["10.9.0.2", "10.9.0.3", "10.9.0.4", "10.9.0.5"]
+    before = lab.task("web").id
+    changed = dataclasses.replace(asking, container=dataclasses.replace(asking.container, image="app:2"))
+    lab.deploy(a_stack("app", other, changed, networks=(a_pool(),)))
+    lab.run_all()
+    [now] = [task for task in lab.state.tasks.values() if lab.state.is_live(task) and task.version == 2]
+    assert now.id != before and now.endpoints[0].addresses == ("10.9.0.3",)
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        ("10.9.0.2", "address 10.9.0.2 of network app_default is taken by task app_first.1"),
+        ("10.8.0.2", "address 10.8.0.2 is in no subnet of network app_default (10.9.0.0/24)"),
+        ("10.9.0.7", "address 10.9.0.7 of network app_default is kept free"),
+        ("10.9.0.1", "address 10.9.0.1 of network app_default is kept free"),
+    ],
+)
+def test_an_address_that_cannot_be_had_is_waited_for_with_the_reason(asked: str, reason: str) -> None:
+    lab = Lab("n1")
+    first, pool = without_vip("first"), a_pool(reserved=("10.9.0.7",))
+    lab.deploy(a_stack("app", first, networks=(pool,)))
+    lab.run_all()
+    lab.deploy(a_stack("app", first, without_vip("web", asked), networks=(pool,)))
+    lab.run_all()
+    [waits] = [task for task in lab.state.tasks.values() if task.node is None]
+    assert waits.reason == reason

@@ -131,9 +131,50 @@ def test_a_gateway_is_noted_unless_it_is_the_usual_one(address: str, gateways: t
     assert found.networks["n"].gateways == gateways
 
 
+def of_pool(**more: Any) -> dict[str, Any]:
+    return {"networks": {"n": {"ipam": {"config": [{"subnet": "10.1.0.0/24", **more}]}}}}
+
+
+def test_what_may_be_given_out_of_a_subnet() -> None:
+    top = of_pool(ip_range="10.1.0.128/25", aux_addresses={"router": "10.1.0.130", "printer": "10.1.0.9"})
+    network = stack({"a": {"image": "x", "networks": {"n": None}}}, **top).networks["n"]
+    assert (network.ranges, network.reserved) == (("10.1.0.128/25",), ("10.1.0.130", "10.1.0.9"))
+
+
+def test_an_address_of_a_service() -> None:
+    top: dict[str, Any] = {
+        "networks": {"n": {"ipam": {"config": [{"subnet": "10.1.0.0/24"}, {"subnet": "fd09::/64"}]}}}
+    }
+    asked = {"n": {"ipv4_address": "10.1.0.9", "ipv6_address": "FD09:0::9"}}
+    [attachment] = service({"networks": asked}, **top).networks
+    assert attachment.addresses == ("10.1.0.9", "fd09::9")
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("10.1.0", "no IPv4 address"),
+        ("fd00::1", "no IPv4 address"),
+        ("10.2.0.9", "is in no subnet"),
+        ("10.1.0.1", "not an address of one container"),
+        ("10.1.0.255", "not an address of one container"),
+        ("10.1.0.77", "kept free"),
+    ],
+)
+def test_addresses_that_no_service_can_have(asked: str, told: str) -> None:
+    top = of_pool(aux_addresses={"printer": "10.1.0.77"})
+    error = refused({"networks": {"n": {"ipv4_address": asked}}}, **top)
+    assert error.field == "services.a.networks.n.ipv4_address" and told in error.reason
+
+
 @pytest.mark.parametrize(
     ("top", "field"),
     [
+        (of_pool(ip_range="10.2.0.0/25"), "networks.n.ipam.config.0.ip_range"),
+        (of_pool(ip_range="10.0.0.0/8"), "networks.n.ipam.config.0.ip_range"),
+        (of_pool(ip_range="10.1.0.0/31"), "networks.n.ipam.config.0.ip_range"),
+        (of_pool(ip_range="some"), "networks.n.ipam.config.0.ip_range"),
+        (of_pool(aux_addresses={"a": "10.2.0.1"}), "networks.n.ipam.config.0.aux_addresses.a"),
         ({"networks": {"n": {"name": "a b"}}}, "networks.n.name"),
         ({"networks": {"n": {"ipam": {"config": [{"subnet": "10.0.0.1/24"}]}}}}, "networks.n.ipam.config.0.subnet"),
         ({"networks": {"n": {"ipam": {"config": [{}]}}}}, "networks.n.ipam.config.0"),

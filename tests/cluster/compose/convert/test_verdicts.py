@@ -48,7 +48,7 @@ def test_every_refusal_says_why_and_every_translation_to_what() -> None:
     [
         ("services.*", "post_start", "post_start"),
         ("services.*.deploy", "update_config", "deploy.update_config"),
-        ("services.*.networks.*", "ipv4_address", "networks.ipv4_address"),
+        ("services.*.networks.*", "link_local_ips", "networks.link_local_ips"),
         ("services.*.ports.[]", "host_ip", "ports.host_ip"),
         ("networks.*.ipam.config.[]", "gateway", "networks.ipam.config.gateway"),
         ("", "models", "models"),
