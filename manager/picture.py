@@ -55,10 +55,10 @@ class Snapshot(NamedTuple):
 class ClusterState:
     """All records at `revision`. The public mappings are read-only for everyone outside this class.
 
-    `unbound` holds the live tasks without a node by service, `load` the number of live tasks by node, `occupied` the
-    claimed addresses by network as integers. `newest` is what was claimed last, with its revision: numbers are given
-    out in turn, so that one that was just freed is not given to somebody else at once. `roster` has the nodes that take
-    tasks, in order.
+    `unbound` holds the live tasks without a node by service, `noted` those with one that have a reason; `load` the
+    number of live tasks by node, `occupied` the claimed addresses by network as integers. `newest` is what was claimed
+    last, with its revision: numbers are given out in turn, so that one that was just freed is not given to somebody
+    else at once. `roster` has the nodes that take tasks, in order.
     """
 
     def __init__(self) -> None:
@@ -87,6 +87,7 @@ class ClusterState:
         self.tasks_in: dict[str, set[str]] = {}  # by network, only those that have not ended
         self.versions_used: dict[str, dict[int, set[str]]] = {}  # by stack uid, version
         self.unbound: dict[str, set[str]] = {}
+        self.noted: dict[str, set[str]] = {}
         self.load: dict[str, int] = {}
         self.nodes: dict[str, Node] = {}
         self.drained: set[str] = set()  # the nodes that are to give up their tasks
@@ -419,6 +420,8 @@ class ClusterState:
             return
         _toggle(self.tasks_on, task.node, task.id, by)
         self.roster.touch(task.node)
+        if live and task.reason:
+            _toggle(self.noted, task.service_uid, task.id, by)
         if live:
             self.load[task.node] = self.load.get(task.node, 0) + by
             if not self.load[task.node]:

@@ -37,7 +37,10 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Write the names of what failed to where `scripts/test` reads them."""
+    """Tell how far histories went, and write the names of what failed to where `scripts/test` reads them."""
+    told = (told for report in terminalreporter.getreports("passed") for told in report.user_properties)
+    if steps := sum(int(str(value)) for name, value in told if name == "steps"):
+        terminalreporter.write_line(f"{steps} steps of random histories kept the invariants")
     path = os.environ.get("STACKYARD_FAILED_TESTS")
     if path and "PYTEST_XDIST_WORKER" not in os.environ:  # one process has what all of them found
         reports = [*terminalreporter.getreports("failed"), *terminalreporter.getreports("error")]

@@ -189,7 +189,8 @@ class ServiceSpec:
     def needs_new_tasks(self, other: ServiceSpec) -> bool:
         """Tell whether tasks made for `other` must be replaced to run this spec.
 
-        Replicas, service labels, placement and the published side of ingress ports apply to running tasks as they are.
+        Replicas, service labels and the published side of ingress ports apply to running tasks as they are; so does
+        placement, by which those tasks move whose nodes fit no longer.
         """
         return (
             self.container != other.container

@@ -146,12 +146,14 @@ class Agenda:
             case Node() | NodeState():
                 node = record.id if isinstance(record, Node) else record.node
                 self.mark(About.NODE, node)
-                self.mark(About.SERVICE, *{state.tasks[t].service_uid for t in state.tasks_on.get(node, ())})
+                self._on(node)
                 self.mark(About.STACK, *{state.volumes[v].stack_uid for v in state.volumes_leaving.get(node, ())})
                 self._waiting()
             case Session():
                 self.mark(About.NODE, record.node)
                 self.mark(About.SERVICE, *{name.partition("/")[0] for name in record.images} & state.services.keys())
+                if _is_another(change):
+                    self._on(record.node)
                 self._waiting()
             case Manager():
                 self.mark(About.NODE, *state.sessions_at.get(record.id, ()))
@@ -194,6 +196,11 @@ class Agenda:
             if stack is not None and stack.removing:
                 self.mark(About.SERVICE, *depended_on(self._state, service))
 
+    def _on(self, node: str) -> None:
+        """Mark the services with tasks on a node."""
+        tasks = self._state.tasks
+        self.mark(About.SERVICE, *{tasks[task].service_uid for task in self._state.tasks_on.get(node, ())})
+
     def _everywhere(self) -> None:
         """Mark the services that have a task on each node."""
         for uid, service in self._state.services.items():
@@ -233,11 +240,11 @@ class Agenda:
     def _waiting(self) -> None:
         """Mark the services with tasks that wait for a node, and their stacks, which may lack a network.
 
-        Tasks on drained nodes wait too: for a place to go to.
+        Tasks on drained nodes wait too, and others that are to leave theirs: for a place to go to.
         """
         state = self._state
         drained = (task for node in state.drained for task in state.tasks_on.get(node, ()))
-        self.mark(About.SERVICE, *{state.tasks[task].service_uid for task in drained}, *state.unbound)
+        self.mark(About.SERVICE, *{state.tasks[task].service_uid for task in drained}, *state.unbound, *state.noted)
         unbound = filter(None, map(state.services.get, state.unbound))
         self.mark(About.STACK, *{service.stack_uid for service in unbound})
 
@@ -251,3 +258,11 @@ class Agenda:
             if head is not None and any(n.external and n.name == network.name for n in head.spec.networks.values()):
                 attached |= state.services_of.get(uid, set())
         return attached | set(state.unbound) | state.services_of.get(network.stack_uid, set())
+
+
+def _is_another(change: Change) -> bool:
+    """Tell whether an agent says something else of its node, which may no longer be one that its services ask for."""
+    old, new = change.old, change.new
+    if not isinstance(old, Session) or not isinstance(new, Session):
+        return False
+    return (old.description, old.conditions) != (new.description, new.conditions)

@@ -118,7 +118,7 @@ def general_filters(state: ClusterState) -> list[Filter]:
 def lasting_filters(state: ClusterState, head: StackRevision, spec: ServiceSpec) -> list[Filter]:
     """Give the filters for the kind of node that a service asks for: what it runs now makes no difference to them."""
     platform, image = spec.container.platform, head.image_platforms.get(spec.name)
-    found = [_constraint(state, constraint) for constraint in spec.constraints]
+    found = [constraint_filter(state, constraint) for constraint in spec.constraints]
     if platform:
         found.append(_platform(state, platform))
     if image:
@@ -147,7 +147,8 @@ def room_filters(state: ClusterState, spec: ServiceSpec, use: Use) -> list[Filte
 # What a service can ask for
 
 
-def _constraint(state: ClusterState, constraint: str) -> Filter:
+def constraint_filter(state: ClusterState, constraint: str) -> Filter:
+    """Ask for a node that meets a constraint."""
     meets = test_for(constraint)
 
     def passes(node: Node) -> bool:
@@ -306,6 +307,12 @@ def _host_port(state: ClusterState, port: PortSpec, use: Use) -> Filter:
 def host_port_claim(port: PortSpec, node: str, task: str) -> Claim:
     """Give the claim of a task on a port of its own node."""
     return Claim("host-port", f"{node}/{port.protocol}/{port.published}", task)
+
+
+def is_described(state: ClusterState, node: Node) -> bool:
+    """Tell whether it is known what a node is; of one whose engine does not answer, its labels are not."""
+    session = state.sessions.get(node.id)
+    return session is not None and ENGINE not in session.conditions
 
 
 def _description(state: ClusterState, node: Node) -> NodeDescription | None:

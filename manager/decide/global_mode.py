@@ -13,7 +13,7 @@ from cluster.model.node import Availability, Node
 from cluster.model.service import ServiceSpec
 from cluster.model.stack import StackRevision
 from cluster.model.task import Task
-from manager.decide.filters import lasting_filters
+from manager.decide.filters import is_described, lasting_filters
 from manager.decide.slots import Act, Fate, Opening, ServicePicture, Slot, Wanted
 from manager.picture import ClusterState
 
@@ -62,7 +62,7 @@ def misfit(state: ClusterState, slot: Slot, suits: Callable[[Node], bool]) -> st
         return "its node is no longer in the cluster"
     if node.availability is Availability.DRAIN:
         return f"node {node.name} is drained"
-    if not suits(node):
+    if not suits(node) and is_described(state, node):
         return f"node {node.name} is no longer one that the service asks for"
     if task.node is None and state.is_lost(node.id):
         return f"node {node.name} is down"

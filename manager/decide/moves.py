@@ -1,19 +1,24 @@
-"""Which tasks are to leave their nodes though these are fine: the node is drained, or the spread is to become better.
+"""Which tasks are to leave their nodes though these are fine: the node is drained, is no longer one that the service
+asks for, or the spread is to become better.
 
 A task that serves leaves only for a place that there is; until then it stays and says why. When the deadline of a drain
 has come, what is left goes at once, wherever that leaves its service. A task that is marked for a better spread and has
-no better place any more loses its mark.
+no better place any more loses its mark. A node fits no longer when constraints or labels have changed, or when it has
+more of the service than max_replicas_per_node allows by now; jobs end where they are.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from cluster.model.node import Availability, Node
 from cluster.model.task import Task
 from manager.decide.allocator import NoRoom
+from manager.decide.filters import constraint_filter, is_described
 from manager.decide.liveness import DOWN_AFTER
 from manager.decide.scheduler import Scheduler
 from manager.decide.slots import ServicePicture, Slot
@@ -30,24 +35,37 @@ class Moves:
     wake_at: float | None = None
 
 
+class _Leaving(NamedTuple):
+    """`why` its node is to be left (`is drained`), "" for a better spread."""
+
+    slot: Slot
+    node: Node
+    why: str
+
+
 def moves(picture: ServicePicture, slots: Sequence[Slot]) -> Moves:
     """Choose among occupied slots those whose task is to go somewhere else."""
     found = Moves()
-    leaving: list[tuple[Slot, Node]] = []
+    leaving: list[_Leaving] = []
+    kept = Counter[str]()
     for slot in slots:
         task = slot.tasks[0]
         node = _node_of(picture, task)
         if node is None:
             continue
         if node.availability is not Availability.DRAIN:
-            if task.moving:
-                leaving.append((slot, node))
+            kept[node.id] += 1
+            why = misfit(picture, node) or _one_too_many(picture, kept[node.id])
+            if why and not picture.state.is_ready(task):
+                found.due[slot.number] = Due(False, f"node {node.name} {why}")
+            elif why or task.moving:
+                leaving.append(_Leaving(slot, node, why))
         elif node.drain_until is not None and node.drain_until <= picture.now:
             found.due[slot.number] = Due(False, f"node {node.name} is drained, and its deadline has come", at_once=True)
         elif picture.spec.mode.is_job or not picture.state.is_ready(task):
             found.due[slot.number] = Due(False, f"node {node.name} is drained")
         else:
-            leaving.append((slot, node))
+            leaving.append(_Leaving(slot, node, "is drained"))
             if node.drain_until is not None:
                 found.wake_at = min(node.drain_until, found.wake_at or node.drain_until)
     if leaving:
@@ -63,22 +81,36 @@ def _node_of(picture: ServicePicture, task: Task) -> Node | None:
     return state.nodes[task.node]
 
 
-def _find_places(picture: ServicePicture, leaving: list[tuple[Slot, Node]], found: Moves) -> None:
+def misfit(picture: ServicePicture, node: Node) -> str:
+    """Tell why tasks that have run on a node should no longer, "" while it is one that the service asks for."""
+    if picture.spec.mode.is_job or picture.spec.mode.is_global or not is_described(picture.state, node):
+        return ""
+    filters = (constraint_filter(picture.state, constraint) for constraint in picture.spec.constraints)
+    return next((test.say([node]) for test in filters if not test.passes(node)), "")
+
+
+def _one_too_many(picture: ServicePicture, count: int) -> str:
+    most = picture.spec.max_replicas_per_node
+    if not most or count <= most or picture.spec.mode.is_job:
+        return ""
+    return f"has more tasks of the service than it may (max_replicas_per_node: {most})"
+
+
+def _find_places(picture: ServicePicture, leaving: list[_Leaving], found: Moves) -> None:
     """Let those leave for whom there is room elsewhere, in the order of their slots."""
     tasks = list(itertools.chain.from_iterable(slot.tasks for slot in picture.slots))
     scheduler = Scheduler(picture.state, picture.head, picture.spec, tasks, picture.now, picture.version)
-    for slot, node in leaving:
-        drained = node.availability is Availability.DRAIN
+    for slot, node, why in leaving:
         try:
             place = scheduler.pick(slot.number)
         except NoRoom as problem:
-            if drained:
-                found.notes[slot.number] = f"node {node.name} is drained; it stays until there is room: {problem}"
+            if why:
+                found.notes[slot.number] = f"node {node.name} {why}; it stays until there is room: {problem}"
             else:
                 found.settled.add(slot.number)
             continue
-        if drained:
-            found.due[slot.number] = Due(False, f"node {node.name} is drained")
+        if why:
+            found.due[slot.number] = Due(False, f"node {node.name} {why}")
         elif place != node.id:
             found.due[slot.number] = Due(False, f"moved from node {node.name} for a better spread")
         else:

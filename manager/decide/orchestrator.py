@@ -8,6 +8,7 @@ files of those names.
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from cluster.codec import key_of
@@ -93,6 +94,9 @@ class _Reconciler:
         self.dropped: list[Task] = []
         self.new: list[NewTask] = []
         self._calm: dict[str, bool] = {}
+        most = picture.spec.max_replicas_per_node
+        own = Counter(slot.tasks[0].node for slot in picture.slots if most and slot.occupant is not None)
+        self._overfull = {node for node, count in own.items() if count > most}
 
     def run(self) -> None:
         problem = ports.settle(self.picture, self.draft)
@@ -159,8 +163,9 @@ class _Reconciler:
         """Tell whether tasks on a node may stay as they are."""
         calm = self._calm.get(node_id)
         if calm is None:
-            calm = not self.state.is_lost(node_id)
+            calm = not self.state.is_lost(node_id) and node_id not in self._overfull
             calm = calm and self.state.nodes[node_id].availability is not Availability.DRAIN
+            calm = calm and not moves.misfit(self.picture, self.state.nodes[node_id])
             self._calm[node_id] = calm
         return calm
 

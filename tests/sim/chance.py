@@ -32,6 +32,7 @@ def happenings(world: World) -> list[tuple[float, Act]]:
         (2, people.deploy),
         (8, people.change),
         (5, people.roll_out),
+        (2, people.place),
         (2, chance.a_node_is_maintained),
         (1, chance.a_node_is_out_of_reach_for_long),
         (2, people.roll_back),

@@ -140,6 +140,18 @@ class People:
             services = {**spec.services, service.name: _with_image(service, f"{name}{self.rng.randrange(10, 99)}")}
             self._write(dataclasses.replace(spec, services=services), atomic=self.rng.random() < 0.2)
 
+    def place(self) -> None:
+        """Have a service run elsewhere, and change nothing else of it."""
+        found = [(spec, one) for spec in self._specs() for one in spec.services.values() if one.replicas > 1]
+        if found:
+            spec, service = self.rng.choice(found)
+            placed = dataclasses.replace(
+                service,
+                constraints=self.rng.choice([(), ("node.hostname != n1",), ("node.hostname != n2",)]),
+                max_replicas_per_node=self.rng.choice([0, 0, 2]),
+            )
+            self._write(dataclasses.replace(spec, services={**spec.services, service.name: placed}))
+
     def _specs(self) -> list[StackSpec]:
         """Give what people want now."""
         stacks = sorted((s for s in self.world.truth.stacks.values() if not s.removing), key=lambda s: s.name)

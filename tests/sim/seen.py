@@ -33,6 +33,7 @@ EXPECTED = (
     "a task was moved for a better spread",
     "a task failed and was restarted",
     "a task waited for room",
+    "a task left a node that its service no longer asks for",
     "a volume was bound by the name of a slot",
 )
 
@@ -91,6 +92,8 @@ def _task(truth: ClusterState, old: Task | None, new: Task) -> Iterator[str]:
     if old is None and new.failures:
         yield "a task failed and was restarted"
     if new.reason and (old is None or old.reason != new.reason):
+        if new.leaving_at is not None and " does not match " in new.reason:
+            yield "a task left a node that its service no longer asks for"
         if new.desired is not Desired.RUNNING and new.reason.endswith(" is down"):
             yield "a task of a lost node was replaced"
         yield from (told for words, told in _REASONS.items() if words in new.reason)

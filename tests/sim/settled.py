@@ -7,6 +7,7 @@ from cluster.model.service import ServiceSpec
 from cluster.model.stack import StackRevision
 from cluster.model.task import Desired, Task
 from manager.decide import dependencies, jobs
+from manager.decide.moves import misfit
 from manager.decide.restarts import Rests, after_end, policy_for
 from manager.decide.slots import ServicePicture, Slot, slots_of
 from manager.decide.tally import tally
@@ -67,6 +68,9 @@ def _service(truth: ClusterState, uid: str, now: float) -> str:
             return f"slot {slot.number} runs version {slot.tasks[0].version}, not {version.version}"
         if why := _task(truth, head, spec, slot.tasks[0], now, held=wait is not None):
             return f"slot {slot.number} {why}"
+        node = truth.nodes.get(slot.tasks[0].node or "")
+        if node is not None and not slot.tasks[0].reason and not outdated and (why := misfit(picture, node)):
+            return f"slot {slot.number} is on {node.name}, which {why}"
     return ""
 
 

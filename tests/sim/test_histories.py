@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 
@@ -55,12 +56,15 @@ def live(seed: int) -> World:
 @pytest.mark.long
 @pytest.mark.timeout(5400)
 @pytest.mark.parametrize("group", range(GROUPS))
-def test_every_history_keeps_the_invariants_and_ends_well(group: int) -> None:
+def test_every_history_keeps_the_invariants_and_ends_well(
+    group: int, record_property: Callable[[str, object], None]
+) -> None:
     steps, seen = 0, Counter[str]()
     for seed in range(FIRST_SEED + group, FIRST_SEED + HISTORIES, GROUPS):
         world = live(seed)
         steps += world.steps
         seen += world.seen.counts
+    record_property("steps", steps)
     if HISTORIES >= 840:
         assert steps >= ALL_STEPS / GROUPS
         assert not [what for what in EXPECTED if not seen[what]], seen

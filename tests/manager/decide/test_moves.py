@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from cluster.model.node import Availability
-from cluster.model.service import OnDisconnect, Reservations, ServiceSpec, UpdateConfig
+from cluster.model.service import OnDisconnect, Reservations, ServiceMode, ServiceSpec, UpdateConfig
 from cluster.model.task import Desired, Task, TaskState
 from manager.decide.liveness import DOWN_AFTER, MISSED_BEATS
-from tests.manager.decide.builders import Lab, a_service, a_stack
+from manager.roster import ENGINE
+from tests.manager.decide.builders import Lab, a_description, a_service, a_stack
 from tests.manager.decide.test_filters import GIB, a_lab, asking
 
 
@@ -100,6 +101,110 @@ def test_a_drain_that_is_taken_back_leaves_the_rest_where_it_is() -> None:
     lab.wait(120.0)
     lab.run_all()
     assert sum(lab.places().values()) == 6 and lab.places()["n1"] >= 2
+
+
+# Nodes that are no longer what the service asks for
+
+
+def stepwise(lab: Lab, replicas: int) -> int:
+    """Let agents obey, a few tasks at a time; give the least number of tasks that were ready."""
+    least = replicas
+    for _ in range(20):
+        lab.settle()
+        least = min(least, len(ready(lab)))
+        lab.run_all(until=lambda task: task.n % 2 == 0)
+        lab.run_all()
+        lab.wait(1.0)
+    return least
+
+
+def constrained(*constraints: str, parallelism: int = 1, **fields: Any) -> ServiceSpec:
+    made = asking(replicas=6, constraints=constraints, **fields)
+    return dataclasses.replace(made, update=UpdateConfig(parallelism=parallelism))
+
+
+@pytest.mark.parametrize("parallelism", [1, 2])
+def test_tasks_leave_nodes_that_changed_constraints_rule_out_in_turn_and_others_stay(parallelism: int) -> None:
+    lab = Lab("n1", "n2", "n3")
+    lab.deploy(a_stack("app", constrained(parallelism=parallelism)))
+    lab.run_all()
+    stay = {task.id for task in lab.tasks() if task.node != "id-n1"}
+    lab.deploy(a_stack("app", constrained("node.hostname != n1", parallelism=parallelism)))
+    assert stepwise(lab, 6) == 6 - parallelism
+    assert lab.places() == {"n2": 3, "n3": 3}
+    assert stay < {task.id for task in lab.tasks()} and {task.version for task in lab.tasks()} == {1}
+    reasons = {task.reason for task in lab.tasks(live=False) if task.node == "id-n1"}
+    assert reasons == {"node n1 does not match node.hostname != n1"}
+
+
+def test_tasks_leave_a_node_whose_label_was_taken_away() -> None:
+    lab = Lab("n1", "n2")
+    for name in ("n1", "n2"):
+        lab.node(name, labels={"disk": "ssd"})
+    lab.deploy(a_stack("app", constrained("node.labels.disk == ssd")))
+    lab.run_all()
+    lab.node("n2", labels={})
+    assert stepwise(lab, 6) == 5
+    assert lab.places() == {"n1": 6}
+
+
+@pytest.mark.parametrize("mode", [ServiceMode.REPLICATED, ServiceMode.GLOBAL])
+def test_labels_of_an_engine_count_when_it_answers(mode: ServiceMode) -> None:
+    lab = a_lab("n1", "n2", engine_labels={"rack": "r1"})
+    lab.deploy(a_stack("app", asking(replicas=2, mode=mode, constraints=("engine.labels.rack == r1",))))
+    lab.run_all()
+    before = [task.id for task in lab.tasks()]
+    unknown = a_description("n1")
+    lab.session("n1", description=unknown, conditions={ENGINE: "the engine does not answer"})
+    lab.run_all()
+    assert [task.id for task in lab.tasks()] == before, "an engine that is away has not lost its labels"
+    lab.session("n1", description=unknown, conditions={})
+    lab.run_all()
+    assert lab.places() == ({"n2": 1} if mode.is_global else {"n2": 2})
+
+
+def test_a_task_stays_where_constraints_rule_it_out_until_there_is_another_place() -> None:
+    lab = a_lab("n1", "n2", memory=GIB)
+    lab.node("n2", labels={"zone": "b"})
+    lab.deploy(a_stack("app", filling()))
+    lab.run_all()
+    lab.deploy(a_stack("app", filling(constraints=("node.labels.zone == b",))))
+    lab.run_all()
+    assert len(ready(lab)) == 2 and lab.places() == {"n1": 1, "n2": 1}
+    [stays] = [task.reason for task in lab.tasks() if task.node == "id-n1"]
+    why = "node n1 does not match node.labels.zone == b; it stays until there is room: no node fits: 1 of 2"
+    assert stays.startswith(why)
+    lab.join("n3")
+    lab.session("n3", description=lab.state.sessions["id-n2"].description)
+    lab.node("n3", labels={"zone": "b"})
+    lab.run_all()
+    assert lab.places() == {"n2": 1, "n3": 1}
+
+
+def test_a_node_keeps_no_more_than_a_lowered_bound_allows() -> None:
+    lab = Lab("n1", "n2")
+    lab.deploy(a_stack("app", constrained()))
+    lab.run_all()
+    lab.join("n3")
+    lab.deploy(a_stack("app", constrained(max_replicas_per_node=2)))
+    assert stepwise(lab, 6) == 5
+    assert lab.places() == {"n1": 2, "n2": 2, "n3": 2}
+    lab.deploy(a_stack("app", constrained(max_replicas_per_node=1)))
+    assert stepwise(lab, 6) == 6, "there is no place for more, so they stay"
+    reasons = sorted(task.reason for task in lab.tasks() if task.reason)
+    told = "has more tasks of the service than it may (max_replicas_per_node: 1); it stays until there is room"
+    assert len(reasons) == 3 and reasons[0].startswith(f"node n1 {told}")
+
+
+def test_a_job_ends_where_it_is() -> None:
+    lab = Lab("n1", "n2")
+    job = asking(replicas=2, mode=ServiceMode.REPLICATED_JOB)
+    lab.deploy(a_stack("app", job))
+    lab.run_all()
+    before = [(task.id, task.node) for task in lab.tasks()]
+    lab.deploy(a_stack("app", dataclasses.replace(job, constraints=("node.hostname == n2",))))
+    lab.run_all()
+    assert [(task.id, task.node) for task in lab.tasks()] == before
 
 
 # x-on-disconnect

@@ -124,7 +124,8 @@ def test_a_volume_outlives_its_stack_and_is_found_again() -> None:
     assert lab.places() == {"n2": 1}
     lab.deploy(a_stack("app", a_service("db", volumes=("app_data",), constraints=("node.hostname == n1",))))
     lab.run_all()
-    assert lab.places() == {"n2": 1}, "constraints alone do not move what runs"
+    assert lab.places() == {"n2": 1}, "its data is there"
+    assert "volume app_data is on node n2, which does not match node.hostname == n1" in lab.task().reason
 
 
 @pytest.mark.parametrize(
