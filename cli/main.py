@@ -47,6 +47,7 @@ COMMANDS = {
     "backup": ("cli.commands.backup", "backup", "Write all that the cluster knows into a file."),
     "restore": ("cli.commands.backup", "restore", "Make this host the first of a cluster that is in a backup."),
     "rebalance": ("cli.commands.rebalance", "rebalance", "Move tasks for a better spread over the nodes."),
+    "upgrade": ("cli.commands.upgrade", "upgrade", "Show how far an upgrade of the cluster is, or finish it."),
     "context": ("cli.commands.context", "context", "The clusters that this command can talk to."),
     "lab": ("cli.commands.lab", "lab", "A cluster of several hosts on this machine."),
     "completion": ("cli.commands.completion", "completion", "Print what makes a shell complete words of `stack`."),

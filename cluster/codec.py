@@ -25,6 +25,7 @@ from cluster.model.task import Task, TaskStatus
 from cluster.model.update import Withdrawn
 from cluster.model.user import User
 from cluster.model.volume import Volume
+from cluster.protocol import USERS, VERSION
 
 SCHEMA = 1
 PREFIX = "/stackyard/state/"
@@ -58,11 +59,16 @@ Record = (
 
 
 class Kind(NamedTuple):
-    """How one type of record is stored: `name` is the first part of its key below PREFIX, `ident` gives the rest."""
+    """How one type of record is stored: `name` is the first part of its key below PREFIX, `ident` gives the rest.
+
+    Managers know it from the version `since` on; the picture of an older one stops at its first record. So none is
+    written before the cluster's version (Cluster.version) is that far.
+    """
 
     name: str
     type: type[Any]
     ident: Callable[[Any], str]
+    since: int = 1
 
 
 KINDS: tuple[Kind, ...] = (
@@ -85,7 +91,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("content", Content, lambda r: f"{r.owner}/{r.digest}"),
     Kind("external", External, lambda r: f"{r.kind}/{r.name}"),
     Kind("withdrawn", Withdrawn, lambda r: r.manager),
-    Kind("user", User, lambda r: r.name),
+    Kind("user", User, lambda r: r.name, since=USERS),
 )
 _BY_TYPE = {kind.type: kind for kind in KINDS}
 _BY_NAME = {kind.name: kind for kind in KINDS}
@@ -109,6 +115,11 @@ def key_for(record_type: type[Any], ident: str) -> str:
 def key_of(record: Record) -> str:
     """Give the etcd key of a record."""
     return key_for(type(record), _BY_TYPE[type(record)].ident(record))
+
+
+def since(record_type: type[Any]) -> int:
+    """Tell from which version on managers know this type of record."""
+    return _BY_TYPE[record_type].since
 
 
 def type_of(key: str) -> type[Any]:
@@ -147,6 +158,12 @@ def decode(key: str, value: bytes) -> Record:
                 f"the record at {key} has schema {schema}, this program reads up to {SCHEMA}",
                 hint="Upgrade this manager; it changed nothing.",
             )
-        return _decoder(record_type).decode(value).record  # type: ignore[no-any-return]
+        record = _decoder(record_type).decode(value).record
     except msgspec.MsgspecError as error:
         raise Inconsistent(f"the record at {key} cannot be read: {error}") from error
+    if isinstance(record, Cluster) and record.version > VERSION:
+        raise Inconsistent(
+            f"the cluster is of version {record.version}, this program knows up to {VERSION}",
+            hint="Upgrade it; it changed nothing.",
+        )
+    return record  # type: ignore[no-any-return]

@@ -46,6 +46,11 @@ GENERATIONS = 4
 EXAMINES = 4
 """From this version on an agent knows Examine."""
 
+USERS = 4
+"""From this version on a manager knows records of users."""
+NETWORK_OPTIONS = 4
+"""From this version on a manager knows networks that are encrypted, have IPv6 or a gateway that was asked for."""
+
 MAX_FRAME = 64 * 1024
 MOST_ROUTES = 128
 """Routes of a node's host that are told and kept."""

@@ -21,6 +21,7 @@ from cluster.errors import Failed, Inconsistent
 from cluster.membership import CertificateReply, JoinReply
 from cluster.model.cluster import Cluster
 from cluster.model.node import Node, Role
+from cluster.protocol import VERSION
 from manager.etcd import Etcd, KeyValue, UnknownOutcome, absent, get, put
 
 log = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ class Authority:
 
 async def found(etcd: Etcd, *, now: float) -> Authority:
     """Read the cluster and its CA; make both if this is the first start of the first manager."""
-    cluster = Cluster(id=secrets.token_hex(16), created_at=now)
+    cluster = Cluster(id=secrets.token_hex(16), created_at=now, version=VERSION)
     ca = pki.new_authority(cluster.id, now=now)
     cluster_key = codec.key_of(cluster)
     puts = [put(cluster_key, codec.encode(cluster)), put(CA_KEY, written(_CaRecord(ca.certificate, ca.key)))]

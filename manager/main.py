@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version as release
 from pathlib import Path
 from socket import gethostname as host_name
 
@@ -25,6 +26,7 @@ from cluster import backup, pki
 from cluster.errors import StackyardError, UserError
 from cluster.model.cluster import ClockMark
 from cluster.model.node import Manager
+from cluster.protocol import VERSION
 from manager import etcd_server, membership
 from manager.api.app import create_app
 from manager.api.callers import Caller, of_certificate
@@ -132,7 +134,9 @@ async def managing(settings: Settings) -> AsyncIterator[Core]:
         follower = Follower(etcd)
         clock = stack.enter_context(_cluster_time(follower))
         # A new id at each start: sessions of the one before are nobody's, whatever became of it.
-        manager = Manager(secrets.token_hex(8), settings.name, _url(settings.advertise), clock())
+        manager = Manager(
+            secrets.token_hex(8), settings.name, _url(settings.advertise), clock(), VERSION, release("stackyard")
+        )
         certificate, key = own_certificate(authority, manager, settings)
         peers = pki.client_context(authority.ca.certificate, str(certificate), str(key))
         others = aiohttp.ClientSession(

@@ -54,6 +54,14 @@ class Client:
     def cluster(self) -> views.ClusterView:
         return self._get(views.ClusterView, "/cluster")
 
+    def upgrade(self) -> views.UpgradeView:
+        """Tell which release each manager and agent runs, and which version of records the cluster writes."""
+        return self._get(views.UpgradeView, "/upgrade")
+
+    def finish_upgrade(self) -> views.UpgradeView:
+        """Let the cluster write what its older release does not know. Raises Conflict while somebody runs that."""
+        return self._ask(views.UpgradeView, "POST", "/upgrade/finish")
+
     def stacks(self) -> list[views.StackView]:
         return self._get(list[views.StackView], "/stacks")
 

@@ -124,9 +124,15 @@ class NodeState:
 
 @dataclass(frozen=True, slots=True)
 class Manager:
-    """A manager that is alive: the record is bound to its lease. `url` is where agents and people reach it."""
+    """A manager that is alive: the record is bound to its lease. `url` is where agents and people reach it.
+
+    `version` is the newest of records and messages that it knows (see cluster/protocol.py), `release` its program's.
+    One that says neither is of a release from before they were told.
+    """
 
     id: str
     name: str
     url: str
     started_at: float
+    version: int = 1
+    release: str = ""

@@ -29,6 +29,7 @@ from manager.api import (
     services,
     stacks,
     system,
+    upgrade,
     users,
     volumes,
 )
@@ -65,7 +66,7 @@ def create_app(core: Core) -> FastAPI:
     )
     app.state.core = core
     app.add_middleware(Audited, core=core)
-    about_all = (backup, system, members, users, audit_routes, nodes, doctor)
+    about_all = (backup, system, upgrade, members, users, audit_routes, nodes, doctor)
     about_stacks = (stacks, plans, volumes, secrets, services, reach, explain, rebalance)
     for module in (*about_all, *about_stacks, agents):
         app.include_router(module.router)

@@ -24,6 +24,7 @@ from manager.presence import Presence
 from manager.secrets import Vault
 from manager.sessions.registry import Sessions
 from manager.tries import Tries
+from manager.versions import check_records
 
 CATCH_UP = 2.0
 """Seconds that a request waits for the picture to show what it wrote."""
@@ -70,8 +71,10 @@ class Core:
 
         Returns False, with the picture caught up, when they are not and when the outcome is unknown: look again, then
         decide again. Since each write changes a key that guards it, of two that are the same only one gets through.
-        With the records goes the entry in the audit log of the request that asks for this.
+        With the records goes the entry in the audit log of the request that asks for this. Raises Conflict for records
+        that not all managers need to know yet.
         """
+        check_records(self.state, records)
         puts = [put(key_of(record), _encoded(record)) for record in records]
         compares = [unchanged(key, revision) for key, revision in guards.items()]
         stored: Sequence[Any]

@@ -24,6 +24,7 @@ from manager.decide.allocator import NetworkAllocator
 from manager.decide.dependencies import circle
 from manager.decide.revisions import Resolved, revised, with_services_of
 from manager.picture import ClusterState, claim_key
+from manager.versions import check_networks
 
 MOST_REPLICAS = 10_000
 MOST_CLAIMS = 64
@@ -242,6 +243,8 @@ def _revise(
     )
     if stack is not None and head is not None and _same_as(head, new) and not (forced or proceed):
         return RevisionReply(spec.name, stack.uid, stack.head, changed=False)
+    before = {} if head is None else head.spec.networks
+    check_networks(state, (network for key, network in spec.networks.items() if network != before.get(key)))
     _refuse_taken(state, uid, spec)
     networks = dict(_external_networks(state, spec)) | dict(_contents(state, spec, head))
     on = {name: version for name, version in new.services.items() if name in proceed}

@@ -64,6 +64,8 @@ RULES: dict[tuple[str, str], Rule] = {
     ("GET", "/v1/cluster"): _VIEWER,
     ("GET", "/v1/networks"): _OWN,
     ("GET", "/v1/networks/convergence"): _VIEWER,
+    ("GET", "/v1/upgrade"): Rule(Least.OPERATOR),
+    ("POST", "/v1/upgrade/finish"): Rule(Least.ADMIN, does="upgrade finish"),
     ("GET", "/v1/backup"): Rule(Least.ROOT, does="backup"),
     # Stacks
     ("GET", "/v1/stacks"): _OWN,

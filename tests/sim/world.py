@@ -97,7 +97,7 @@ class World:
         self._made = 0
         small = self.rng.random() < 0.25
         pool = {"address_pool": "10.128.0.0/26", "subnet_prefix": 29} if small else {}
-        self.write(Cluster("c1", EPOCH, **pool))  # type: ignore[arg-type]
+        self.write(Cluster("c1", EPOCH, version=VERSION, **pool))  # type: ignore[arg-type]
         self.agents = [Agent(f"id-n{i}", f"n{i}") for i in range(1, self.rng.randint(2, 5))]
         older = self.rng.random() < 0.15
         for agent in self.agents:

@@ -19,6 +19,7 @@ from cluster.model.service import NetworkAttachment, PortSpec, ServiceSpec, Serv
 from cluster.model.stack import StackRevision, StackSpec
 from cluster.model.update import UpdateState, UpdateStatus
 from cluster.model.volume import VolumeSpec
+from cluster.protocol import VERSION
 from cluster.views import DeployRequest, RevisionReply, RollbackRequest, ScaleRequest, UpdateRequest
 from manager.api import revise
 from manager.picture import ClusterState, Event
@@ -67,7 +68,11 @@ def test_an_external_network_must_stay_until_the_deploy_is_written() -> None:
 def test_a_subnet_that_a_node_routes_elsewhere_is_refused_with_node_and_route() -> None:
     network = NetworkSpec("default", "shop_default", subnets=("10.9.0.0/16",))
     session = Session("n1", 1, "m1", SessionState.OPEN, 0.0, NodeDescription("h", "10.0.0.1", "1", "b"))
-    records = (Cluster("c1", 0.0), Node("n1", "alpha", "worker", 0.0), replace(session, routes={"10.9.8.0/24": "eth1"}))
+    records = (
+        Cluster("c1", 0.0, version=VERSION),
+        Node("n1", "alpha", "worker", 0.0),
+        replace(session, routes={"10.9.8.0/24": "eth1"}),
+    )
     told = r"^networks\.default: .* overlaps with the route 10\.9\.8\.0/24 \(eth1\) of node alpha"
     with pytest.raises(Conflict, match=told):
         deployed(shop(networks={"default": network}), picture(*records))
@@ -79,7 +84,7 @@ def test_a_subnet_that_a_node_routes_elsewhere_is_refused_with_node_and_route() 
 def test_a_network_in_use_is_not_made_anew_with_its_subnet() -> None:
     before = NetworkSpec("default", "shop_default", subnets=("10.9.0.0/16",))
     there = Network(network_id("u0", before), "shop_default", "u0", "default", 4097, before.subnets)
-    records = (Cluster("c1", 0.0), *deployed(shop(networks={"default": before})).records, there)
+    records = (Cluster("c1", 0.0, version=VERSION), *deployed(shop(networks={"default": before})).records, there)
     changed = shop(networks={"default": replace(before, gateways=("10.9.255.1",))})
     deployed(changed, picture(*records), "op2")
     with pytest.raises(Conflict, match="it is in use, and cannot be made anew with its subnet"):

@@ -117,7 +117,7 @@ class Lab:
         self.plans: list[tuple[Question, Plan]] = []
         self.hands_over = True
         self.fetches = True
-        self.write(Cluster("c1", NOW, **cluster), Manager("m1", "m1", "https://m1", NOW))
+        self.write(Cluster("c1", NOW, version=VERSION, **cluster), Manager("m1", "m1", "https://m1", NOW))
         for node in nodes:
             self.join(node)
         self.leader = Leader(self.state, self.now)
