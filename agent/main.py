@@ -170,13 +170,13 @@ async def run(settings: Settings, store: FdStore) -> None:
         return
     engine = Engine(settings.engine)
     keys = TunnelKeys(settings.data_dir / "tunnel-keys.json")
-    wiring = Wiring(who.identity.name, settings.advertise, keys=keys.keys)
-    resolver = Resolver(wiring, store=store)
-    networks = Networks(wiring, resolver)
 
     def managers() -> set[str]:
         return {*settings.managers, *runner.managers}
 
+    wiring = Wiring(who.identity.name, settings.advertise, keys=keys.keys, managers=managers)
+    resolver = Resolver(wiring, store=store)
+    networks = Networks(wiring, resolver)
     outbox, journal = Outbox(), Journal(settings.data_dir / "journal.json", who.life)
     runner = Runner(
         engine,
@@ -199,7 +199,7 @@ async def run(settings: Settings, store: FdStore) -> None:
     describe = _describer(settings, runner, wiring, keys)
     session = Session(
         who, settings.managers, runner, outbox, streams, images, examiner, checkup, describe,
-        elsewhere=lambda: wiring.elsewhere,
+        elsewhere=lambda: wiring.elsewhere, listening=lambda: wiring.listening,
     )  # fmt: skip
     await networks.open()
     try:

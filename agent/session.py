@@ -90,12 +90,14 @@ class Session:
         checkup: Checkup,
         describe: Callable[[], NodeDescription],
         elsewhere: Callable[[], dict[str, str]] = dict,
+        listening: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
         self._identity, self._life = credentials.identity, credentials.life
         self._context = credentials.context()
         self._configured = managers
         self._runner, self._outbox, self._streams, self._describe = runner, outbox, streams, describe
         self._images, self._examiner, self._checkup, self._elsewhere = images, examiner, checkup, elsewhere
+        self._listening = listening
         self._described: NodeDescription | None = None
         self._epoch = 0
         self._failures = 0
@@ -272,15 +274,17 @@ class Session:
         loop = asyncio.get_running_loop()
         at = loop.time()
         told: dict[str, str] | None = None
+        listened: tuple[str, ...] | None = None
         while True:
             if self._describe() != self._described:
                 await self._send(socket, Goodbye(LONGEST_PAUSE))
                 raise Unavailable("the host is not what it was when the session opened: it opens a new one")
             troubles = {**self._runner.conditions, **self._checkup.troubles}
             conditions = {name: text[:LONGEST_CONDITION] for name, text in troubles.items()}
-            routes = self._elsewhere()
-            await self._send(socket, Beat(conditions, None if routes == told else routes))
-            told = routes
+            routes, listening = self._elsewhere(), self._listening()
+            beat = Beat(conditions, None if routes == told else routes, None if listening == listened else listening)
+            await self._send(socket, beat)
+            told, listened = routes, listening
             # Instants and not pauses, so that beats do not drift apart; those that were slept through are left out.
             at = max(at + interval, loop.time())
             await asyncio.sleep(at - loop.time())

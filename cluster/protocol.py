@@ -54,6 +54,8 @@ NETWORK_OPTIONS = 4
 MAX_FRAME = 64 * 1024
 MOST_ROUTES = 128
 """Routes of a node's host that are told and kept."""
+MOST_LISTENING = 256
+"""Ports that programs of a node's host listen on that are told and kept."""
 
 
 # What an agent is given. Each item has an identity within its type; a set is a mapping from it to the item.
@@ -269,11 +271,13 @@ class Beat(msgspec.Struct, tag="beat", frozen=True):
     """The agent lives. `conditions` are its node's troubles by name, such as {"engine": "engine down since ..."}.
 
     `routes` are the subnets that its host reaches otherwise than by our networks, with the link that leads there; None
-    where they are as the session's last beat said.
+    where they are as the session's last beat said. So with `listening`, the ports that programs of the host listen on
+    (`tcp/22`).
     """
 
     conditions: dict[str, str] = {}
     routes: dict[str, str] | None = None
+    listening: tuple[str, ...] | None = None
 
 
 class Statuses(msgspec.Struct, tag="statuses", frozen=True):

@@ -3,20 +3,42 @@
 The node's links into networks lead outside, and nowhere else: not to another network, not to the node's own ports. Nor
 does anybody come in by them, not even from the node itself, but through a published port. Docker's rules stand beside
 these and decide for its own networks. Packets of overlays are for nodes alone to send: those of a container would leave
-as its node's, and put frames into any network of the node that they reach.
+as its node's, and put frames into any network of the node that they reach. For the same reason it is on the container's
+own node that the doors of managers elsewhere are shut to it, as those of its own node are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import ipaddress
+from collections.abc import Collection, Iterable
+from urllib.parse import urlsplit
 
 TABLE = "inet stackyard-egress"
 LINKS = "sy-*"
 """All links of the node into networks, by name: one rule for all of them."""
+ETCD_PORTS = (2379, 2380, 23790, 23791)
+"""Where managers' etcd may be: the usual ports, and those of the one that a manager runs by itself."""
+
+Door = tuple[str, int]
 
 
-def whole(subnets: Iterable[str], vxlan_port: int) -> str:
-    """The table from nothing, for networks of these subnets that lead outside."""
+def doors(managers: Iterable[str]) -> frozenset[Door]:
+    """The addresses and TCP ports of managers and their etcd, from the managers' URLs; one that is a name is passed
+    over.
+    """
+    found: set[Door] = set()
+    for url in managers:
+        parts = urlsplit(url)
+        try:
+            address = str(ipaddress.ip_address(parts.hostname or ""))
+        except ValueError:
+            continue
+        found.update((address, port) for port in (parts.port or 443, *ETCD_PORTS))
+    return frozenset(found)
+
+
+def whole(subnets: Iterable[str], vxlan_port: int, shut: Collection[Door] = ()) -> str:
+    """The table from nothing, for networks of these subnets that lead outside, but not to the `shut` doors."""
     found = sorted(subnets)
     ours, link = f'iifname "{LINKS}"', f'oifname "{LINKS}"'
     lines = [f"table {TABLE}", f"delete table {TABLE}", f"table {TABLE} {{"]
@@ -24,6 +46,10 @@ def whole(subnets: Iterable[str], vxlan_port: int) -> str:
         held = [subnet for subnet in found if (":" in subnet) == colon]
         elements = f" elements = {{ {', '.join(held)} }};" if held else ""
         lines.append(f"set {name} {{ type {kind}; flags interval;{elements} }}")
+    for name, colon, kind in (("shut4", False, "ipv4_addr"), ("shut6", True, "ipv6_addr")):
+        keys = [f"{address} . {port}" for address, port in sorted(shut) if (":" in address) == colon]
+        elements = f" elements = {{ {', '.join(keys)} }};" if keys else ""
+        lines.append(f"set {name} {{ type {kind} . inet_service;{elements} }}")
     lines += [
         *_chain("guard", "type filter hook prerouting priority -310", f"{ours} ip daddr 127.0.0.0/8 drop"),
         *_chain(
@@ -32,7 +58,9 @@ def whole(subnets: Iterable[str], vxlan_port: int) -> str:
         ),
         *_chain(
             "forward", "type filter hook forward priority -10",
-            f"{ours} udp dport {vxlan_port} reject", f"{link} ct state new ct status & dnat == 0 reject",
+            f"{ours} udp dport {vxlan_port} reject", f"{ours} ip daddr . tcp dport @shut4 reject with tcp reset",
+            f"{ours} ip6 daddr . tcp dport @shut6 reject with tcp reset",
+            f"{link} ct state new ct status & dnat == 0 reject",
         ),
         *_chain(
             "output", "type filter hook output priority 10",

@@ -31,25 +31,26 @@ class NodeTables:
         self._rules: Rules | None = None
         self._listings: dict[str, str] = {}  # as they were after they had been loaded
         self._outward: frozenset[str] | None = None  # None: what an earlier process left
+        self._shut: frozenset[egress.Door] = frozenset()
 
     def probe(self) -> None:
         """Raise Failed where the kernel cannot keep the address of clients of published ports."""
         self._nft.run(PROBE)
 
-    def lead_out(self, overlays: Iterable[Overlay], *, prune: bool) -> None:
-        """Let networks that are not internal lead outside, by the node's own links into them."""
+    def lead_out(self, overlays: Iterable[Overlay], shut: frozenset[egress.Door], *, prune: bool) -> None:
+        """Let networks that are not internal lead outside, by the node's own links into them, but to no `shut` door."""
         subnets = frozenset(s for overlay in overlays if overlay.gateways for s in overlay.subnets)
         if not prune:
             subnets |= self._outward or frozenset()
-        if subnets == self._outward or not (prune or subnets):
+        if (subnets, shut) == (self._outward, self._shut) or not (prune or subnets):
             return
         if subnets:
-            self._load(egress.TABLE, egress.whole(subnets, VXLAN_PORT))
+            self._load(egress.TABLE, egress.whole(subnets, VXLAN_PORT, shut))
             self.firewall.let_through(egress.LINKS)
         else:
             self._nft.run(egress.forget())
             self.firewall.stop(egress.LINKS)
-        self._outward = subnets
+        self._outward, self._shut = subnets, shut
 
     def publish(self, wanted: Rules | None, *, prune: bool) -> None:
         """Lead published ports to where they should lead."""
@@ -83,7 +84,7 @@ class NodeTables:
             if firewall:
                 self.firewall.let_through(self._rules.link)
         if self._outward:
-            self._mend(egress.TABLE, partial(egress.whole, self._outward, VXLAN_PORT))
+            self._mend(egress.TABLE, partial(egress.whole, self._outward, VXLAN_PORT, self._shut))
             if firewall:
                 self.firewall.let_through(egress.LINKS)
 

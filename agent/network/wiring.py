@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from agent.network.egress import doors
 from agent.network.kernel import (
     NETWORKS,
     SANDBOXES,
@@ -30,6 +31,7 @@ from agent.network.kernel import (
     underlay_mtu,
     wire_node,
 )  # fmt: skip
+from agent.network.listening import NETLINK_SOCK_DIAG, listening
 from agent.network.namespaces import Namespaces, namespace_of, read_sysctl
 from agent.network.netlink_socket import NETLINK_NETFILTER, Netlink
 from agent.network.nft import Nftables
@@ -58,7 +60,10 @@ two looks.
 
 
 class Wiring:
-    """Networks, sandboxes and published ports of one node. `vtep` is its address towards the other nodes."""
+    """Networks, sandboxes and published ports of one node. `vtep` is its address towards the other nodes.
+
+    `managers` gives the URLs of the cluster's managers, whose ports are kept from containers.
+    """
 
     def __init__(
         self,
@@ -69,7 +74,9 @@ class Wiring:
         links: Path = LINKS_DIRECTORY,
         home: Path | None = None,
         keys: Sequence[OwnKey] = (),
+        managers: Callable[[], Iterable[str]] = tuple,
     ) -> None:
+        self._managers = managers
         self._node, self._vtep, self._links = node, vtep, links
         self._namespaces = Namespaces(netns, home)
         self.tunnels = Tunnels(self._namespaces, node, keys)
@@ -83,6 +90,7 @@ class Wiring:
         self._lock = asyncio.Lock()
         self._opened = ExitStack()
         self._home: Netlink
+        self._sockets: Netlink
         self._tables: NodeTables
         self._links_here: socket.socket
         self._rules_here: socket.socket
@@ -93,6 +101,8 @@ class Wiring:
         """Whether tasks here see the address of clients of published ports; known once opened."""
         self.elsewhere: dict[str, str] = {}
         """The subnets that this host reaches otherwise, and by which link; looked at anew every few seconds."""
+        self.listening: tuple[str, ...] = ()
+        """The ports that programs of this host listen on; looked at as often."""
 
     async def open(self) -> None:
         """Make ready to work; touches nothing that is wired already."""
@@ -108,6 +118,7 @@ class Wiring:
             ) from error
         self._links.mkdir(parents=True, exist_ok=True)
         self._home = self._opened.enter_context(closing(Netlink()))
+        self._sockets = self._opened.enter_context(closing(Netlink(NETLINK_SOCK_DIAG)))
         flows = self._opened.enter_context(closing(Netlink(NETLINK_NETFILTER)))
         nft = self._opened.enter_context(closing(Nftables()))
         self._tables = NodeTables(nft, self._home, flows)
@@ -115,7 +126,7 @@ class Wiring:
         self._rules_here = self._opened.enter_context(listener(NETLINK_NETFILTER, RULES))
         self._mtu = underlay_mtu(self._home, self._vtep)
         self.tunnels.open(self._home)
-        self.elsewhere = look_elsewhere(self._home)
+        self._look_around()
         self._ipv6 = bool(read_sysctl("ipv6/conf/all/forwarding"))
         if not self._ipv6:
             log.warning("this kernel knows no IPv6: containers here have no such addresses, and reach none")
@@ -335,13 +346,16 @@ class Wiring:
             self._laid.setdefault(task, wanted.sandboxes[task])
         self._plan = replace(wanted, overlays=done)
         self._guard(prune)
-        self._tables.lead_out(self._plan.overlays.values(), prune=prune)
+        self._lead_out(prune=prune)
         if prune:
             self._translation.want(wanted.services)
             self._adopt(here & wanted.sandboxes.keys())
         self._tables.publish(wanted.ports, prune=prune)
         if refused:
             raise refused[0]
+
+    def _lead_out(self, *, prune: bool) -> None:
+        self._tables.lead_out(self._plan.overlays.values(), doors(self._managers()), prune=prune)
 
     def _under(self, overlay: Overlay) -> Callable[[], Netlink]:
         return self.tunnels.underlay if overlay.encrypted else lambda: self._home
@@ -379,7 +393,7 @@ class Wiring:
 
     def _audit(self, busy: frozenset[str], firewall: bool) -> dict[str, tuple[Wire, ...]]:
         """Mend all that is the network's own; returns the links that sandboxes lack."""
-        self.elsewhere = look_elsewhere(self._home)
+        self._look_around()
         self.tunnels.mend()
         self._follow_underlay()
         here = self.sandboxes()
@@ -420,11 +434,16 @@ class Wiring:
                 self._laid[task] = fitting
         return fitting
 
+    def _look_around(self) -> None:
+        self.elsewhere, self.listening = look_elsewhere(self._home), listening(self._sockets)
+
     def _glance(self) -> None:
         """Look at what the kernel tells nobody of: rules in sandboxes and networks, names of namespaces, routes."""
-        self.elsewhere = look_elsewhere(self._home)
+        self._look_around()
         self.tunnels.glance()
         self._translation.audit()
+        if self._wanted is not None:
+            self._lead_out(prune=False)  # managers come and go, too
         for overlay in tuple(self._plan.overlays.values()):
             network = self._networks[overlay.network]
             network.audit_guard()

@@ -82,6 +82,7 @@ class Session:
     which the two speak. `routes` are the subnets that the host reaches otherwise than by our networks, and by which
     link: those that the agent told last, in this session or an earlier one. `images` names the versions of services
     (`uid/version`) that tasks of the node are about to be updated to, and of which the image is there, or why not.
+    `listening` are the ports that programs of the host listen on (`tcp/22`), told and kept as the routes are.
     """
 
     node: str
@@ -96,6 +97,7 @@ class Session:
     version: int = 1
     routes: dict[str, str] = field(default_factory=dict)
     images: dict[str, str] = field(default_factory=dict)
+    listening: tuple[str, ...] = ()
 
 
 class NodeStatus(StrEnum):

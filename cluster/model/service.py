@@ -36,6 +36,17 @@ class Resources:
     pids: int | None = None
 
 
+CLUSTER_PORTS = {
+    "tcp/2377": "its managers", "tcp/23790": "the etcd of its managers", "tcp/23791": "the etcd of its managers",
+    "udp/4789": "its networks", "udp/24789": "its encrypted networks", "udp/24790": "its encrypted networks",
+}  # fmt: skip
+"""What the cluster itself needs ports of its hosts for: a service that published one would cut it off."""
+STICKY, CLIENT_IP = "com.stackyard.sticky", "client-ip"
+"""Label of a service, and its value with which the VIP leads each client to one endpoint."""
+INGRESS_ROUTING, LOCAL_FIRST = "com.stackyard.ingress", "local-first"
+"""Label of a service, and its value with which a node that has ready tasks leads its published ports to those."""
+
+
 class RestartCondition(StrEnum):
     """When a task that ended is replaced."""
 

@@ -16,7 +16,7 @@ from cluster.errors import Conflict, NotFound, Unavailable, UserError
 from cluster.model.cluster import Claim
 from cluster.model.network import INGRESS, NetworkSpec, network_id
 from cluster.model.secret import Content, stack_owner
-from cluster.model.service import PortSpec, ServiceSpec
+from cluster.model.service import CLUSTER_PORTS, PortSpec, ServiceSpec
 from cluster.model.stack import ServiceVersion, Stack, StackRevision, StackSpec
 from cluster.views import DeployRequest, RevisionReply, RollbackRequest, ScaleRequest, UpdateRequest
 from manager.api.images import services_to_resolve
@@ -326,12 +326,31 @@ def _claims(
             what = f"{port.protocol}/{port.published}"
             holder = state.claims.get(claim_key("port", what))
             if holder is None:
+                _refuse_listened(state, f"services.{name}", port)
                 yield Claim("port", what, services[name].uid)
             elif holder.owner not in ours:
                 raise Conflict(
                     f"services.{name}: port {port.published}/{port.protocol} is published by {_holder(state, holder)}",
                     hint="Publish another port, or remove the other one first.",
                 )
+
+
+def _refuse_listened(state: ClusterState, where: str, port: PortSpec) -> None:
+    """Raise Conflict for a port that would be taken from a program of a host."""
+    what = f"{port.protocol}/{port.published}"
+    holders = sorted(
+        state.nodes[ident].name
+        for ident, session in state.sessions.items()
+        if ident in state.nodes and what in session.listening
+    )
+    if holders:
+        more = f" and {len(holders) - 1} more" if len(holders) > 1 else ""
+        kind = "t" if port.protocol == "tcp" else "u"
+        raise Conflict(
+            f"{where}: port {port.published}/{port.protocol} is held by a program of node {holders[0]}{more}",
+            hint=f"There, `ss -l{kind}np sport = :{port.published}` names it. Publish another port, or stop it: "
+            "some seconds later the port is free.",
+        )
 
 
 def _holder(state: ClusterState, claim: Claim) -> str:
@@ -374,6 +393,11 @@ def check(spec: StackSpec) -> None:
                 raise UserError(f"services.{name}.ports: {port.published}:{port.target} is out of range")
             if not port.published:
                 continue
+            if (use := CLUSTER_PORTS.get(f"{port.protocol}/{port.published}")) is not None:
+                raise UserError(
+                    f"services.{name}.ports: the cluster reaches {use} by port {port.published}/{port.protocol}",
+                    hint="Publish another port.",
+                )
             holder = published.setdefault((port.protocol, port.published), name)
             if holder != name or list(_same(service, port)) != [port]:
                 raise UserError(

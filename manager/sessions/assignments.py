@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from cluster.model.network import INGRESS
-from cluster.model.service import ServiceMode
+from cluster.model.service import CLIENT_IP, INGRESS_ROUTING, LOCAL_FIRST, STICKY, ServiceMode
 from cluster.model.stack import StackRevision
 from cluster.model.task import Desired, Task
 from cluster.protocol import (
@@ -31,13 +31,6 @@ from manager.decide.allocator import find_network
 from manager.decide.ports import published
 from manager.decide.restarts import policy_for
 from manager.picture import ClusterState
-
-STICKY = "com.stackyard.sticky"
-"""Label of a service (`deploy.labels`): with the value `client-ip` its VIP leads each client to one endpoint."""
-
-
-INGRESS_ROUTING = "com.stackyard.ingress"
-"""Label of a service: with the value `local-first` a node with ready tasks of it leads its published ports to those."""
 
 
 def assignments(state: ClusterState, node: str) -> dict[str, Item]:
@@ -197,7 +190,7 @@ def vip(state: ClusterState, network: str, service_uid: str) -> VipItem | None:
     sticky = False
     wanted, head = state.wanted(service), state.head(service.stack_uid)
     if wanted is not None and head is not None:
-        sticky = wanted[0].labels.get(STICKY) == "client-ip"
+        sticky = wanted[0].labels.get(STICKY) == CLIENT_IP
         for attachment in wanted[0].networks:
             meant = head.spec.networks.get(attachment.network)
             found = find_network(state, service.stack_uid, meant) if meant is not None else None
@@ -216,7 +209,7 @@ def ports(state: ClusterState, stack_name: str) -> Iterator[PortItem]:
         uid = head.services[name].uid
         for port in published(state, uid, spec):
             if port.mode == "ingress" and port.published:
-                yield PortItem(uid, port, spec.labels.get(INGRESS_ROUTING) == "local-first")
+                yield PortItem(uid, port, spec.labels.get(INGRESS_ROUTING) == LOCAL_FIRST)
 
 
 def _node_peer(state: ClusterState, node: str) -> PeerItem | None:

@@ -157,8 +157,9 @@ async def open_session(
         stored = await etcd.get(key)
         before: Any = None if stored is None else codec.decode(key, stored.value)
         epoch = 1 if before is None else before.epoch + 1
-        routes = {} if before is None else before.routes
-        record = Session(node, epoch, manager, SessionState.OPEN, clock(), description, version=version, routes=routes)
+        record = Session(node, epoch, manager, SessionState.OPEN, clock(), description, version=version)
+        if before is not None:
+            record = replace(record, routes=before.routes, listening=before.listening)
         guards = [unchanged(key, 0 if stored is None else stored.mod_revision), exists(node_key)]
         try:
             result = await etcd.txn(guards, [put(key, codec.encode(record))], [get(node_key)])

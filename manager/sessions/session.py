@@ -22,6 +22,7 @@ from cluster.protocol import (
     CHANNELS,
     EXAMINES,
     MANAGERS,
+    MOST_LISTENING,
     MOST_ROUTES,
     RESOLVES_IMAGES,
     Beat,
@@ -208,12 +209,15 @@ class AgentSession:
 
     def _take(self, message: ToManager) -> bool:
         match message:
-            case Beat(conditions, routes):
+            case Beat(conditions, routes, listening):
                 if conditions != self._want.conditions:
                     self._want = replace(self._want, conditions=conditions)
                     self._to_record.set()
                 if routes is not None and routes != self._want.routes:
                     self._want = replace(self._want, routes=dict(itertools.islice(routes.items(), MOST_ROUTES)))
+                    self._to_record.set()
+                if listening is not None and listening != self._want.listening:
+                    self._want = replace(self._want, listening=listening[:MOST_LISTENING])
                     self._to_record.set()
             case Statuses(sequence, statuses):
                 self._sequence = max(self._sequence, sequence)

@@ -113,6 +113,7 @@ class Agent:
     def __init__(self, credentials: Credentials, *managers: str) -> None:
         self.description = DESCRIPTION
         self.elsewhere: dict[str, str] = {}
+        self.listening: tuple[str, ...] = ()
         self.outbox = Outbox()
         engine, folder = Engine(credentials.directory / "docker.sock"), credentials.directory
         self.journal = Journal(folder / "journal.json")
@@ -134,6 +135,7 @@ class Agent:
         self.session = Session(
             credentials, managers, self.runner, self.outbox, self._streams, self._images, self._examiner,
             self.checkup, lambda: self.description, elsewhere=lambda: self.elsewhere,
+            listening=lambda: self.listening,
         )  # fmt: skip
 
     @asynccontextmanager
@@ -349,6 +351,15 @@ async def test_where_the_host_leads_is_told_when_that_changes(agent: Agent, mana
     await session.hear(Beat, lambda beat: beat.routes is None)
     agent.elsewhere = {}
     await session.hear(Beat, lambda beat: beat.routes == {})
+
+
+async def test_what_the_host_listens_on_is_told_when_that_changes(agent: Agent, manager: ToyManager) -> None:
+    agent.listening = ("tcp/22",)
+    session = await manager.welcomed()
+    assert (await session.hear(Beat)).listening == ("tcp/22",)
+    await session.hear(Beat, lambda beat: beat.listening is None)
+    agent.listening = ()
+    await session.hear(Beat, lambda beat: beat.listening == ())
 
 
 def later_than(sequence: int) -> Callable[[Statuses], bool]:

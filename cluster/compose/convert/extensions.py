@@ -1,13 +1,14 @@
-"""Our own keys, which Docker passes over: `x-on-disconnect` and `x-max-concurrent` of a service."""
+"""Our own keys of a service, which Docker passes over, such as `x-on-disconnect`."""
 
 from __future__ import annotations
 
 from cluster.compose.convert import deploy
 from cluster.compose.convert.field import Field
-from cluster.model.service import OnDisconnect
+from cluster.model.service import CLIENT_IP, INGRESS_ROUTING, LOCAL_FIRST, STICKY, OnDisconnect
 
 ON_DISCONNECT = "x-on-disconnect"
 MAX_CONCURRENT = "x-max-concurrent"
+_ROUTING = {"x-ingress": (INGRESS_ROUTING, LOCAL_FIRST), "x-sticky": (STICKY, CLIENT_IP)}
 
 
 def on_disconnect(service: Field) -> OnDisconnect:
@@ -29,3 +30,8 @@ def max_concurrent(service: Field) -> int | None:
     if field.given and not deploy.mode(service["deploy"]).is_job:
         raise field.error("only a job has a bound on what runs at a time", hint="Set deploy.mode: replicated-job.")
     return field.integer(least=1, most=deploy.MOST_REPLICAS)
+
+
+def routing(service: Field) -> dict[str, str]:
+    """Read which tasks answer whom, as the labels that say so; none for all ready tasks alike."""
+    return {label: word for key, (label, word) in _ROUTING.items() if service[key].one_of("", "", word)}

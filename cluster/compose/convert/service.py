@@ -62,7 +62,7 @@ def convert(key: str, field: Field, written: Field, around: Surroundings) -> Ser
         resources=limits,
         restart=deploy.restart_policy(field),
         constraints=placement.constraints(told["placement"]["constraints"]),
-        labels=labels(told["labels"]),
+        labels=labels(told["labels"]) | extensions.routing(written),
         mode=deploy.mode(told),
         update=deploy.update_config(told["update_config"]),
         rollback=deploy.update_config(told["rollback_config"]),

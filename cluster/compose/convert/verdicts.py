@@ -225,6 +225,8 @@ TABLE: dict[str, dict[str, Rule]] = {
         "scale": Honoured("as deploy.replicas"),
         "x-on-disconnect": Honoured("`replace_after`, `replace` and `stop_after` for a node that falls silent"),
         "x-max-concurrent": Honoured("how many tasks of a job run at a time, if not all"),
+        "x-ingress": Honoured("`local-first`: a host leads published ports to its own ready tasks, if it has some"),
+        "x-sticky": Honoured("`client-ip`: the virtual address leads a client to the same task each time"),
         "build": Depends("translated beside `image`: the nodes pull it; refused alone", _build),
         "container_name": Translated("a name on the service's networks; containers are called after their task"),
         "expose": Translated("nothing to do: within a network every port can be reached"),

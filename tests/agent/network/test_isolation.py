@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from agent.network.egress import doors
 from agent.network.wiring import Wiring
 from cluster.model.network import Network
+from tests.agent.network.test_watch import watching
 from tests.agent.network.test_wiring import ask, serving
 from tests.agent.network.underlay import (
     BACK,
@@ -25,6 +27,7 @@ from tests.agent.network.underlay import (
     namespace,
     reaches,
     run,
+    wiring,
 )
 
 pytestmark = pytest.mark.root
@@ -145,6 +148,36 @@ async def test_a_container_reaches_no_port_of_its_node(wirings: Wirings) -> None
         inside(path, "ip", "route", "add", "127.0.0.2/32", "via", "10.101.0.1", "dev", "eth0", check=False)
         inside(path, "sysctl", "-qw", "net.ipv4.conf.all.route_localnet=1")
         assert ask(path, "127.0.0.2", 2377, within=2) in ("nothing", "refused")
+
+
+def test_the_doors_of_managers() -> None:
+    assert doors(["https://10.0.0.1:2377", "https://[fd00::1]:443", "https://manager.example.org:2377"]) == {
+        (address, port)
+        for address, own in (("10.0.0.1", 2377), ("fd00::1", 443))
+        for port in (own, 2379, 2380, 23790, 23791)
+    }
+
+
+async def test_a_container_reaches_no_manager_on_any_node_also_one_that_comes_later(hosts: None) -> None:
+    managers = [f"https://{SUBNET}.3:2377"]
+    here = wiring("h1", managers=managers)
+    cluster = Cluster()
+    task = cluster.task(1, "h1", FRONT)
+    try:
+        await here.open()
+        await cluster.start({"h1": here})
+        path = here.namespace(task)
+        with serving(host("h3"), 2377, "api"), serving(host("h3"), 23790, "etcd"), serving(host("h3"), 80, "other"):
+            assert ask(host("h1"), f"{SUBNET}.3", 2377).startswith("api"), "its node does"
+            assert [ask(path, f"{SUBNET}.3", port) for port in (2377, 23790)] == ["refused"] * 2
+            assert ask(path, f"{SUBNET}.3", 80).startswith("other")
+        with serving(host("h2"), 2377, "api"):
+            assert ask(path, f"{SUBNET}.2", 2377).startswith("api"), "it is none"
+            managers.append(f"https://{SUBNET}.2:2377")
+            async with watching(here):
+                await eventually(lambda: ask(path, f"{SUBNET}.2", 2377) == "refused", "now it is")
+    finally:
+        await here.close()
 
 
 async def test_the_nodes_neighbours_do_not_reach_containers(wirings: Wirings) -> None:

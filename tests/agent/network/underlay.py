@@ -80,8 +80,9 @@ def address_of(name: str) -> str:
     return f"{SUBNET}.{NAMES.index(name) + 1}"
 
 
-def wiring(name: str, keys: Sequence[OwnKey] = ()) -> Wiring:
-    return Wiring(name, address_of(name), netns=ROOT / name, links=ROOT / f"{name}-links", home=host(name), keys=keys)
+def wiring(name: str, keys: Sequence[OwnKey] = (), managers: Sequence[str] = ()) -> Wiring:
+    place = {"netns": ROOT / name, "links": ROOT / f"{name}-links", "home": host(name)}
+    return Wiring(name, address_of(name), **place, keys=keys, managers=lambda: managers)
 
 
 class Cluster:

@@ -111,6 +111,18 @@ def test_a_port_of_a_stack_that_is_going_is_told_as_such() -> None:
         revise.deploy(state, "other", DeployRequest(spec, "op2"), "ann", 9.0, lambda: "u9")
 
 
+def test_a_port_that_a_program_of_a_host_listens_on_is_refused_until_it_is_published() -> None:
+    session = Session("n1", 1, "m1", SessionState.OPEN, 0.0, NodeDescription("h", "10.0.0.1", "1", "b"))
+    nodes = [Node(f"n{n}", name, "worker", 0.0) for n, name in enumerate(("beta", "alpha", "gamma"), 1)]
+    listening = [replace(session, node=node.id, listening=("tcp/8080", "udp/53")) for node in nodes[:2]]
+    spec = shop(replace(WEB, ports=(PORT,)))
+    with pytest.raises(Conflict, match=r"^services\.web: port 8080/tcp is held by a program of node alpha and 1 more"):
+        deployed(spec, picture(*nodes, *listening))
+    deployed(shop(replace(WEB, ports=(replace(PORT, protocol="udp"),))), picture(*nodes, *listening))
+    again = shop(replace(WEB, ports=(PORT,), replicas=3))
+    deployed(again, picture(*nodes, *listening, *deployed(spec).records), "op2")
+
+
 def test_scaling_keeps_all_else_and_says_what_it_did() -> None:
     state = picture(*deployed(shop()).records)
     write = revise.change(state, "shop", ScaleRequest({"web": 4}, "op2"), "bob", 9.0, lambda: "x")
@@ -156,6 +168,14 @@ REFUSED: dict[str, tuple[StackSpec, str]] = {
     "a network under another key": (shop(networks={"a": NetworkSpec("b", "shop_b")}), "networks.a"),
     "a volume under another key": (shop(volumes={"a": VolumeSpec("b", "shop_b")}), "volumes.a"),
     "a port out of range": (ports(PortSpec(80, 70000)), "out of range"),
+    "the port of managers": (
+        ports(PortSpec(80, 2377)),
+        "the cluster reaches its managers by port 2377/tcp",
+    ),
+    "the port of networks, on a node": (
+        ports(PortSpec(80, 4789, "udp", "host")),
+        "reaches its networks by port 4789",
+    ),
     "port 0": (ports(PortSpec(0, 8080)), "out of range"),
     "a node's own port without a number": (ports(PortSpec(80, 0, mode="host")), "out of range"),
     "a port twice in a service": (ports(PORT, PortSpec(81, 8080)), "published twice"),

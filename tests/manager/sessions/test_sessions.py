@@ -21,6 +21,7 @@ from cluster.model.task import TaskState, TaskStatus
 from cluster.model.volume import Volume
 from cluster.protocol import (
     MAX_FRAME,
+    MOST_LISTENING,
     MOST_ROUTES,
     STDOUT,
     STREAM_END,
@@ -369,6 +370,22 @@ async def test_routes_are_kept_until_others_are_told_also_by_the_next_session(st
     await stage.shows("n1", routes={f"10.9.{n}.0/24": "eth1" for n in range(MOST_ROUTES)})
     await again.say(Beat({}, {}))
     await stage.shows("n1", routes={})
+
+
+async def test_ports_of_the_host_are_kept_like_its_routes(stage: Stage) -> None:
+    await stage.write(node("n1"))
+    agent = await stage.agent("n1")
+    await agent.say(Beat(listening=("tcp/22",)))
+    await stage.shows("n1", listening=("tcp/22",))
+    await agent.say(Beat({"disk": "full"}))
+    await stage.shows("n1", listening=("tcp/22",), conditions={"disk": "full"})
+    again = await stage.agent("n1")
+    await stage.shows("n1", epoch=2, listening=("tcp/22",))
+    many = tuple(f"tcp/{port}" for port in range(1, MOST_LISTENING + 2))
+    await again.say(Beat(listening=many))
+    await stage.shows("n1", listening=many[:-1])
+    await again.say(Beat(listening=()))
+    await stage.shows("n1", listening=())
 
 
 async def test_a_manager_that_was_held_up_blames_nobody(stage: Stage) -> None:

@@ -7,6 +7,10 @@ from typing import Any
 import pytest
 
 from cluster.model.service import (
+    CLIENT_IP,
+    INGRESS_ROUTING,
+    LOCAL_FIRST,
+    STICKY,
     Dependency,
     FailureAction,
     OnDisconnect,
@@ -144,6 +148,12 @@ def test_what_becomes_of_tasks_on_a_lost_node() -> None:
     assert service({"x-on-disconnect": {"replace": False}}).on_disconnect == OnDisconnect(replace=False)
 
 
+def test_which_tasks_answer_whom() -> None:
+    assert service({}).labels == {}
+    told = {"x-ingress": "local-first", "x-sticky": "client-ip", "deploy": {"labels": {"tier": "web"}}}
+    assert service(told).labels == {INGRESS_ROUTING: LOCAL_FIRST, STICKY: CLIENT_IP, "tier": "web"}
+
+
 @pytest.mark.parametrize(
     ("port", "expected"),
     [
@@ -202,6 +212,8 @@ def test_a_port_leads_to_one_place() -> None:
         ({"memswap_limit": "104857600"}, "memswap_limit"),
         ({"x-on-disconnect": {"replace_afer": "1s"}}, "x-on-disconnect.replace_afer"),
         ({"x-max-concurrent": 2}, "x-max-concurrent"),
+        ({"x-ingress": "local"}, "x-ingress"),
+        ({"x-sticky": "cookie"}, "x-sticky"),
         ({"x-max-concurrent": 0, "deploy": {"mode": "replicated-job"}}, "x-max-concurrent"),
         ({"x-on-disconnect": {"replace_after": "1s", "replace": False}}, "x-on-disconnect.replace_after"),
         ({"depends_on": {"a": {"condition": "service_ready"}}}, "depends_on.a.condition"),
