@@ -20,6 +20,7 @@ COMMANDS = {
     "ps": ("cli.commands.services", "ps", "List the tasks."),
     "inspect": ("cli.commands.inspect", "inspect", "Show all that is known of anything that has a name, as JSON."),
     "explain": ("cli.commands.explain", "explain", "Tell why a service or task does not run, and what would mend it."),
+    "events": ("cli.commands.events", "events", "Show what happens in the cluster, in order, and why."),
     "doctor": ("cli.commands.doctor", "doctor", "Examine the network of all nodes, and tell what is wrong with it."),
     "history": ("cli.commands.revisions", "history", "List the revisions of a stack and what each changed."),
     "diff": ("cli.commands.plan", "diff", "Show how a revision of a stack differs from an earlier one."),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from typing import Literal
@@ -30,6 +32,15 @@ def age(instant: float, now: float | None = None) -> str:
         if seconds >= 2 * length or (unit != "m" and seconds >= length):
             return f"{seconds // length}{unit}"
     return f"{seconds}s"
+
+
+def terminal_width() -> int:
+    """Give the columns that there are for a line: those of the terminal, or COLUMNS; 0 where neither sets a bound."""
+    if not sys.stdout.isatty() and not os.environ.get("COLUMNS"):
+        return 0
+    import shutil
+
+    return shutil.get_terminal_size().columns
 
 
 def local_time(instant: float) -> str:

@@ -28,12 +28,15 @@ Listener = Callable[[list[Change]], None]
 class Follower:
     """The one picture of this manager. `state` is changed only between two awaits, and listeners are told at once.
 
+    What happened up to `listed_at` was read as a whole, when it was over; later changes are told one by one.
+
     A listener must be quick and must not fail: it marks what is to be done, and does it elsewhere.
     """
 
     def __init__(self, etcd: Etcd) -> None:
         self.state = ClusterState()
         self.loaded = asyncio.Event()
+        self.listed_at = 0
         self._etcd = etcd
         self._listeners: list[Listener] = []
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
@@ -44,7 +47,9 @@ class Follower:
             async for news in following:
                 if isinstance(news, Snapshot):
                     listing = ((item.key, item.value, item.mod_revision) for item in news.items)
-                    self._tell(self.state.replace(listing, news.revision))
+                    changes = self.state.replace(listing, news.revision)
+                    self.listed_at = news.revision
+                    self._tell(changes)
                 else:
                     await self._take_in(news)
                 if not self.loaded.is_set():

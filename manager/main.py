@@ -37,6 +37,7 @@ from manager.authority import Authority, found
 from manager.backup import restore
 from manager.clock import ClusterClock
 from manager.etcd import Etcd
+from manager.events import EventLog
 from manager.files import write_private
 from manager.follow import Follower
 from manager.picture import Change
@@ -133,6 +134,8 @@ async def managing(settings: Settings) -> AsyncIterator[Core]:
         authority = await found(etcd, now=time.time())
         follower = Follower(etcd)
         clock = stack.enter_context(_cluster_time(follower))
+        events = EventLog(follower, clock, settings.name)
+        stack.enter_context(follower.listening(events.note))
         # A new id at each start: sessions of the one before are nobody's, whatever became of it.
         manager = Manager(
             secrets.token_hex(8), settings.name, _url(settings.advertise), clock(), VERSION, release("stackyard")
@@ -164,6 +167,7 @@ async def managing(settings: Settings) -> AsyncIterator[Core]:
             vault=Vault(settings.data, etcd, others, lambda: _others(follower, manager)),
             own_etcd=own,
             audit=Audit(etcd, clock, lambda: presence.leading),
+            events=events,
         )
         app = create_app(core)  # which takes a while, and nothing else goes on yet
         tls = pki.server_context(str(certificate), str(key), authority.ca.certificate)

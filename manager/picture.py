@@ -36,11 +36,12 @@ class Event(NamedTuple):
 
 
 class Change(NamedTuple):
-    """What an event did to a record; `old` None is a new one, `new` None a deleted one."""
+    """What an event did to a record; `old` None is a new one, `new` None a deleted one. `revision` is the event's."""
 
     key: str
     old: Record | None
     new: Record | None
+    revision: int = 0
 
 
 class Snapshot(NamedTuple):
@@ -175,7 +176,7 @@ class ClusterState:
             self._records[key] = new
             self._revisions[key] = event.revision
         self._index[type(old if new is None else new)](old, new)
-        changes.append(Change(key, old, new))
+        changes.append(Change(key, old, new, event.revision))
 
     # Copying
 

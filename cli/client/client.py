@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
-from cli.client import logs
+from cli.client import events, logs
 from cli.client.contexts import Context
 from cli.client.transport import PATIENCE, Transport
 from cluster import membership, people, plans, views
 from cluster.errors import Failed, NotFound, Unavailable
+from cluster.events import ClusterEvent
 from cluster.examination import Diagnosis
 from cluster.model.node import Role
 from cluster.model.secret import FileKind
@@ -312,6 +313,22 @@ class Client:
         return logs.read(
             self._transport, service, lambda text: _read(views.LogLine, text), follow=follow, tail=tail, since=since
         )
+
+    def events(
+        self,
+        *,
+        follow: bool = False,
+        since: float | None = None,
+        until: float | None = None,
+        tail: int | None = None,
+        filters: tuple[str, ...] = (),
+    ) -> Iterator[ClusterEvent]:
+        """Read the cluster's events (`KEY=VALUE` filters them), each once and in order, over restarts of managers.
+
+        One of the type `stream` says that some are lost at its place.
+        """
+        query = {"follow": str(follow).lower(), "since": since, "until": until, "tail": tail, "filter": filters}
+        return events.read(self._transport, lambda text: _read(ClusterEvent, text), query)
 
     def channel(self, task: str, purpose: Purpose) -> Channel:
         """Open a channel to a task, `stack_service.slot`: the stack may be left out, and the slot where any will do."""

@@ -15,7 +15,7 @@ from cluster.views import LogLine
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-def _instant(text: str) -> float:
+def instant(text: str) -> float:
     """Read 10m (ago), an ISO date, or seconds since the epoch."""
     from datetime import datetime
 
@@ -39,7 +39,7 @@ def _instant(text: str) -> float:
 @click.option("--timestamps", "-t", is_flag=True, help="Show when each line was printed.")
 def logs(service: str, following: bool, tail: int | None, since: str | None, timestamps: bool) -> None:
     """Show what all tasks of a service print."""
-    start = None if since is None else _instant(since)
+    start = None if since is None else instant(since)
     with connect() as client:
         name = find_service(client, service).name
         newest = ""

@@ -18,6 +18,7 @@ from manager.api.show import TaskRows
 from manager.authority import Authority
 from manager.etcd import Etcd, KeyValue, Operation, UnknownOutcome, get, put, unchanged
 from manager.etcd_server import Own
+from manager.events import EventLog
 from manager.follow import Follower
 from manager.picture import ClusterState
 from manager.presence import Presence
@@ -50,6 +51,7 @@ class Core:
     others: aiohttp.ClientSession
     vault: Vault
     audit: audit.Audit
+    events: EventLog
     own_etcd: Own | None = None
     rows: TaskRows = field(default_factory=TaskRows)
     tries: Tries = field(default_factory=Tries)

@@ -62,6 +62,7 @@ RULES: dict[tuple[str, str], Rule] = {
     ("GET", "/v1/life"): _ANYONE,
     ("GET", "/v1/version"): _VIEWER,
     ("GET", "/v1/cluster"): _VIEWER,
+    ("GET", "/v1/events"): _OWN,
     ("GET", "/v1/networks"): _OWN,
     ("GET", "/v1/networks/convergence"): _VIEWER,
     ("GET", "/v1/upgrade"): Rule(Least.OPERATOR),

@@ -41,6 +41,7 @@ from manager.api.server import serving_tls
 from manager.audit import Audit
 from manager.authority import Authority, found
 from manager.etcd import Etcd, delete, put
+from manager.events import EventLog
 from manager.follow import Follower
 from manager.presence import Presence
 from manager.secrets import Vault
@@ -228,9 +229,19 @@ async def staged(servers: Servers, directory: Path, manager: str = "m1") -> Asyn
             presence = Presence(etcd, follower, nobody, time.time)  # not run: only agents are served
             async with aiohttp.ClientSession() as others:
                 vault = Vault(directory, etcd, others, list)
-                log = Audit(etcd, time.time, lambda: False)
+                log, events = Audit(etcd, time.time, lambda: False), EventLog(follower, time.time, manager)
                 core = Core(
-                    etcd, follower, sessions, authority, presence, time.time, asyncio.Event(), others, vault, log
+                    etcd,
+                    follower,
+                    sessions,
+                    authority,
+                    presence,
+                    time.time,
+                    asyncio.Event(),
+                    others,
+                    vault,
+                    log,
+                    events,
                 )
                 async with _serving(core, host, directory):
                     stage = Stage(etcd, follower, sessions, authority, f"https://{host}:{PORT}", directory)

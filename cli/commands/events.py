@@ -1,0 +1,70 @@
+"""`stack events`: what happens in the cluster, and why."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from cli.commands.logs import instant
+from cli.commands.session import connect
+from cli.output import Form, joined, local_time, terminal_width
+from cluster.events import ClusterEvent
+
+_TAIL = 100
+
+
+@click.command()
+@click.option("--follow", "-f", "following", is_flag=True, help="Go on with what happens from now on, until Ctrl-C.")
+@click.option("--since", metavar="10m|DATE", help="What happened since then, as far as managers remember.")
+@click.option("--until", metavar="10m|DATE", help="Nothing after that.")
+@click.option("--tail", "-n", type=click.IntRange(0), metavar="N", help="Only the last N before now.")
+@click.option(
+    "--filter", "filters", multiple=True, metavar="KEY=VALUE",
+    help="Only these: of a type, an event, a stack, service, task, node, network, volume, secret, config or manager.",
+)  # fmt: skip
+@click.option("--no-trunc", "whole", is_flag=True, help="Whole reasons, however wide.")
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", help="json: one a line.")
+def events(
+    following: bool,
+    since: str | None,
+    until: str | None,
+    tail: int | None,
+    filters: tuple[str, ...],
+    whole: bool,
+    form: Form,
+) -> None:
+    """Show what happens in the cluster, in order, and the reason of each decision.
+
+    Without --since: the last 100, or with -f only what comes. Managers remember the last 10,000 since they started; a
+    line says so where something is missing.
+
+    \b
+    stack events -f
+    stack events --since 10m --filter stack=shop --filter event=failed
+    stack events -f --filter type=node --format json
+    """
+    begin, end = (None if text is None else instant(text) for text in (since, until))
+    if tail is None and begin is None:
+        tail = 0 if following else _TAIL
+    width = 0 if whole else terminal_width()
+    with connect() as client:
+        for event in client.events(follow=following, since=begin, until=end, tail=tail, filters=filters):
+            if form == "json":
+                import msgspec
+
+                click.echo(msgspec.json.encode(event))
+            elif event.type == "stream":
+                click.echo(f"({event.message})", err=True)
+            else:
+                click.echo(line(event, width))
+
+
+def line(event: ClusterEvent, width: int) -> str:
+    """Write an event in so many columns (0: any number); narrow ones have the time without the day."""
+    at = local_time(event.at) if not 0 < width < 120 else time.strftime("%H:%M:%S", time.localtime(event.at))
+    where = f"@{event.node}" if event.node and event.type not in ("node", "manager") else ""
+    code = f"exit code {event.exit_code}" if event.exit_code else ""
+    why = joined((event.message, "" if code in event.message else code), "; ")
+    text = f"{at}  {event.type:7}  {event.action:10}  {event.name + where:20}  {why}".rstrip()
+    return text if not width or len(text) <= width else text[: width - 1] + "…"

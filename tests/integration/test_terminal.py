@@ -1,0 +1,53 @@
+"""One terminal for a cluster of which a part is down: what is told is true, and says what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import Cluster, eventually
+
+pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.timeout(1200)]
+
+WEB = """
+services:
+  web:
+    image: "stackyard-probe:1"
+    stop_grace_period: 1s
+    deploy: {mode: global}
+"""
+
+
+@contextmanager
+def dead(cluster: Cluster, node: str) -> Iterator[None]:
+    """A node whose power is cut for the block; the cluster has noticed."""
+    cluster.lab.kill(node)
+    try:
+        eventually(lambda: status(cluster, node) == "down", f"{node} is called down")
+        yield
+    finally:
+        cluster.lab.up()
+        eventually(lambda: status(cluster, node) == "ready", f"{node} is back")
+
+
+def status(cluster: Cluster, node: str) -> str:
+    return next(str(one["status"]) for one in cluster.listing("node", "ls") if one["name"] == node)
+
+
+def events(cluster: Cluster, *filters: str) -> str:
+    words = [word for one in filters for word in ("--filter", one)]
+    return cluster.stack("events", "--since", "30m", "--no-trunc", *words).stdout
+
+
+def test_a_node_that_dies_is_told_with_what_becomes_of_its_tasks(cluster: Cluster, probe: str, tmp_path: Path) -> None:
+    (tmp_path / "web.yml").write_text(WEB)
+    cluster.deploy(tmp_path / "web.yml", probe)
+    deployed = events(cluster, f"stack={probe}")
+    assert "revision 1 by" in deployed and deployed.count("running") == 3
+    with dead(cluster, "n3"):
+        eventually(lambda: " down " in events(cluster, "node=n3", "type=node"), "that it is down is told")
+        assert "n3" in events(cluster, "node=n3", "event=down")
+    eventually(lambda: " ready " in events(cluster, "node=n3", "type=node").rpartition(" down ")[2], "it is back")
