@@ -46,7 +46,7 @@ async def test_each_command_has_help(person: Terminal, name: str) -> None:
         (("depoly",), "No such command 'depoly'. Did you mean deploy?"),
         (("down", "shop"), "No such command 'down'. Did you mean rm?"),
         (("xyzzy",), "No such command 'xyzzy'.\n"),
-        (("ls", "--format", "xml"), "'xml' is not one of"),
+        (("ls", "--format", "xml"), "'xml' is neither table"),
         (("rm",), "Missing argument 'STACK...'"),
         (("scale", "web"), "web does not say how many"),
         (("scale", "web=-1"), "web=-1 does not say how many"),
