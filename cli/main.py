@@ -27,7 +27,7 @@ COMMANDS = {
     "rollback": ("cli.commands.revisions", "rollback", "Bring a stack or service back to what it was."),
     "update": ("cli.commands.revisions", "update", "Go on with a paused update, or replace tasks."),
     "scale": ("cli.commands.services", "scale", "Run another number of tasks of services."),
-    "logs": ("cli.commands.logs", "logs", "Show what the tasks of a service print."),
+    "logs": ("cli.commands.logs", "logs", "Show what the tasks of stacks and services print."),
     "wait": ("cli.commands.stacks", "wait", "Wait until a stack has come to its newest revision, or is gone."),
     "exec": ("cli.commands.exec", "exec_command", "Run a command in a task's container, with a terminal or a pipe."),
     "port-forward": ("cli.commands.port_forward", "port_forward", "Lead local ports to ports of a task."),
@@ -101,6 +101,8 @@ def stack(context: click.Context, context_name: str | None) -> None:
     Exit codes: 0 done, 1 tried and failed, 2 the request is wrong, 3 something is out of reach.
     """
     context.obj = context_name
+    if os.environ.get("NO_COLOR"):  # https://no-color.org
+        context.color = False
 
 
 def main() -> None:

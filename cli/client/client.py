@@ -7,7 +7,8 @@ import math
 import os
 import time
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -303,16 +304,16 @@ class Client:
 
     def logs(
         self,
-        service: str,
+        names: Sequence[str],
         *,
         follow: bool = False,
         tail: int | None = None,
         since: float | None = None,
+        until: float | None = None,
     ) -> Iterator[views.LogLine]:
-        """Read the logs of all tasks of a service, merged as they come; each line once, over restarts of managers."""
-        return logs.read(
-            self._transport, service, lambda text: _read(views.LogLine, text), follow=follow, tail=tail, since=since
-        )
+        """Read what stacks, services and tasks print, merged as it comes; each line once, over restarts of managers."""
+        decode = partial(_read, views.LogLine)
+        return logs.read(self._transport, names, decode, follow=follow, tail=tail, since=since, until=until)
 
     def events(
         self,

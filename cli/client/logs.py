@@ -1,9 +1,9 @@
-"""Reads the logs of a service to their end, over whatever happens to managers meanwhile."""
+"""Reads logs to their end, over whatever happens to managers meanwhile."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from cli.client.transport import Transport
@@ -18,22 +18,23 @@ _SILENCE = 30.0  # a stream has an empty line every ten seconds
 
 def read(
     transport: Transport,
-    service: str,
+    names: Sequence[str],
     decode: Callable[[bytes], LogLine],
     *,
     follow: bool,
     tail: int | None,
     since: float | None,
+    until: float | None = None,
 ) -> Iterator[LogLine]:
     """Give each line once, and each note once in a row. Raises Unavailable when no manager answers for a minute."""
     began, heard = time.time(), time.monotonic()
-    query: dict[str, Any] = {"follow": str(follow).lower(), "tail": tail, "since": since}
+    query: dict[str, Any] = {"follow": str(follow).lower(), "tail": tail, "since": since, "until": until, "of": names}
     positions: dict[str, Position] = {}
     noted: dict[str, str] = {}
     connected = False
     while True:
         try:
-            for text in transport.lines(f"/v1/services/{service}/logs", query, silence=lambda: _SILENCE):
+            for text in transport.lines("/v1/logs", query, silence=lambda: _SILENCE):
                 connected, heard = True, time.monotonic()
                 if not text.strip():
                     continue

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
+from zlib import crc32
 
 import click
 
 from cli.commands import completion
-from cli.commands.session import connect, find_service
+from cli.commands.session import connect
 from cluster.errors import Unavailable, UserError
 from cluster.views import LogLine
+
+_COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "bright_cyan", "bright_yellow", "bright_magenta")
+"""By which the lines of tasks are told apart on a terminal."""
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -32,33 +37,68 @@ def instant(text: str) -> float:
 
 
 @click.command()
-@click.argument("service", shell_complete=completion.services)
+@click.argument(
+    "names", nargs=-1, required=True, metavar="STACK|SERVICE|TASK...", shell_complete=completion.stacks_and_services
+)
 @click.option("--follow", "-f", "following", is_flag=True, help="Go on with what is printed from now on.")
-@click.option("--tail", "-n", type=int, metavar="N", help="Only the last N lines of each task.")
+@click.option("--tail", "-n", type=click.IntRange(0), metavar="N", help="Only the last N lines of each task.")
 @click.option("--since", metavar="10m|DATE", help="Only lines since then.")
+@click.option("--until", metavar="10m|DATE", help="Only lines until then.")
+@click.option("--grep", "pattern", metavar="PATTERN", help="Only lines in which this regular expression is found.")
 @click.option("--timestamps", "-t", is_flag=True, help="Show when each line was printed.")
-def logs(service: str, following: bool, tail: int | None, since: str | None, timestamps: bool) -> None:
-    """Show what all tasks of a service print."""
+@click.option("--no-task-prefix", "bare", is_flag=True, help="Do not put the task before each line.")
+def logs(
+    names: tuple[str, ...],
+    following: bool,
+    tail: int | None,
+    since: str | None,
+    until: str | None,
+    pattern: str | None,
+    timestamps: bool,
+    bare: bool,
+) -> None:
+    """Show what tasks print: all of a stack or of a service, or one; also those that have ended and are still there.
+
+    What cannot be had, as a node is down, is told among the lines on the error output.
+
+    \b
+    stack logs -f shop
+    stack logs --since 1h --grep 'error|timeout' web worker
+    stack logs -n 100 web.2
+    """
     start = None if since is None else instant(since)
+    end = None if until is None else instant(until)
+    if following and until:
+        raise UserError("--follow and --until do not go together")
+    found = _search(pattern)
+    newest = ""
     with connect() as client:
-        name = find_service(client, service).name
-        newest = ""
         try:
-            for line in client.logs(name, follow=following, tail=tail, since=start):
+            for line in client.logs(names, follow=following, tail=tail, since=start, until=end):
                 newest = max(newest, line.at)
-                _show(line, timestamps=timestamps)
+                if line.note or found(line.line):
+                    _show(line, timestamps=timestamps, bare=bare)
         except Unavailable as error:
             if not newest:
                 raise
             raise Unavailable(
-                f"the log of {name} was cut: {error.message}", hint=f"The same with --since {newest} goes on."
+                f"the log of {', '.join(names)} was cut: {error.message}",
+                hint=f"The same with --since {newest} goes on.",
             ) from error
 
 
-def _show(line: LogLine, *, timestamps: bool) -> None:
+def _search(pattern: str | None) -> Callable[[str], object]:
+    try:
+        return re.compile(pattern or "").search
+    except re.error as error:
+        raise UserError(f"--grep {pattern}: {error}", hint="It is a regular expression, as Python has them.") from None
+
+
+def _show(line: LogLine, *, timestamps: bool, bare: bool) -> None:
     where = f"{line.task}.{line.id[:12]}@{line.node}" if line.node else line.task
     if line.note:
         click.echo(f"{where} | {line.note}", err=True)
-    else:
-        at = f"{line.at} " if timestamps and line.at else ""
-        click.echo(f"{where} | {at}{line.line}", err=line.stream == "stderr")
+        return
+    at = f"{line.at} " if timestamps and line.at else ""
+    before = "" if bare else click.style(where, fg=_COLOURS[crc32(where.encode()) % len(_COLOURS)]) + " | "
+    click.echo(f"{before}{at}{line.line}", err=line.stream == "stderr")

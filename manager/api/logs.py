@@ -1,4 +1,4 @@
-"""The logs of a service: a stream from each of its tasks' agents, merged line by line as they come.
+"""Logs: a stream from the agent of each task that is meant, merged line by line as they come.
 
 One buffer of a few lines lies between the agents and the client: a client that reads slowly slows the agents down. The
 agents of another manager's side are asked through that manager, task by task. Whoever follows a log does so over
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -21,7 +21,6 @@ from anyio.streams.memory import MemoryObjectSendStream
 
 from cluster.errors import Unavailable
 from cluster.logs import Position, since_when
-from cluster.model.service import ServiceState
 from cluster.model.task import Task, TaskState, TaskStatus
 from cluster.protocol import STDERR, LogsRequest
 from cluster.views import ErrorBody, LogLine
@@ -29,7 +28,9 @@ from manager.api.bodies import line
 from manager.api.callers import Caller
 from manager.api.core import Core
 from manager.api.lasting import lasting
-from manager.picture import Change
+from manager.api.meant import Meant, meant
+from manager.api.show import Sees
+from manager.picture import Change, ClusterState
 
 BUFFER = 256
 AT_ONCE = 16
@@ -52,6 +53,7 @@ class Wanted:
     follow: bool = False
     tail: int | None = None
     since: float | None = None
+    until: float | None = None
     timestamps: bool = False
     after: Mapping[str, float] = field(default_factory=dict)
 
@@ -60,14 +62,40 @@ class Wanted:
 
     def query(self) -> dict[str, str]:
         """Ask for the same of another manager."""
-        numbers = {"tail": self.tail, "since": self.since}
+        numbers = {"tail": self.tail, "since": self.since, "until": self.until}
         query = {name: str(number) for name, number in numbers.items() if number is not None}
         return query | {"follow": str(self.follow).lower()}
 
 
-async def service_logs(core: Core, caller: Caller, service: ServiceState, wanted: Wanted) -> AsyncIterator[bytes]:
-    """Give the log lines of a service's tasks; when following, also those of tasks that come later."""
-    async for one in _until_ended(core, caller, lambda lines: _read_all(core, service, wanted, lines)):
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Whose logs: all services of these stacks, by their uids, and these services and tasks."""
+
+    stacks: frozenset[str]
+    parts: tuple[Meant, ...]
+
+    def tasks(self, state: ClusterState) -> list[Task]:
+        """Give the tasks that are chosen now, each once, in the order of their services and ids."""
+        services = sorted(uid for stack in self.stacks for uid in state.services_of.get(stack, ()))
+        found = [task for uid in services for task in state.all_of(uid)]
+        found += [task for part in self.parts for task in part.tasks(state)]
+        return list({task.id: task for task in found}.values())
+
+    def is_gone(self, state: ClusterState) -> bool:
+        """Tell whether nothing can come any more, as all that was chosen is removed or has ended."""
+        known = {stack.uid for stack in state.stacks.values()}
+        return not self.stacks & known and not any(part.may_come(state) for part in self.parts)
+
+
+def choose(state: ClusterState, names: Sequence[str], sees: Sees) -> Chosen:
+    """Find whose logs are meant by names of stacks, and by all that `meant` knows. Raises as it does."""
+    stacks = {name: state.stacks[name].uid for name in names if name in state.stacks and sees(name)}
+    return Chosen(frozenset(stacks.values()), tuple(meant(state, name, sees) for name in names if name not in stacks))
+
+
+async def logs_of(core: Core, caller: Caller, chosen: Chosen, wanted: Wanted) -> AsyncIterator[bytes]:
+    """Give the log lines of the chosen tasks; when following, also those of tasks that come later."""
+    async for one in _until_ended(core, caller, lambda lines: _read_all(core, chosen, wanted, lines)):
         yield one
 
 
@@ -127,7 +155,7 @@ async def _until_set(end: asyncio.Event, read: Callable[[Lines], Coroutine[Any, 
         await asyncio.gather(reading, stopping, return_exceptions=True)
 
 
-async def _read_all(core: Core, service: ServiceState, wanted: Wanted, lines: Lines) -> None:
+async def _read_all(core: Core, chosen: Chosen, wanted: Wanted, lines: Lines) -> None:
     news = asyncio.Event()
     known: set[str] = set()
     room = asyncio.Semaphore(10_000 if wanted.follow else AT_ONCE)
@@ -144,22 +172,22 @@ async def _read_all(core: Core, service: ServiceState, wanted: Wanted, lines: Li
         async with asyncio.TaskGroup() as group:
             while True:
                 news.clear()
-                for task in _with_log(core, service):
+                for task in _with_log(core, chosen):
                     if task.id not in known:
                         known.add(task.id)
                         group.create_task(read(task, wanted.of(task.id)))
-                if not wanted.follow or service.uid not in core.state.services:
+                if not wanted.follow or chosen.is_gone(core.state):
                     break
                 wanted = replace(wanted, tail=None)  # what begins later is shown from its beginning
                 await news.wait()
 
 
-def _with_log(core: Core, service: ServiceState) -> Iterator[Task]:
+def _with_log(core: Core, chosen: Chosen) -> Iterator[Task]:
     """Give the tasks that have a container, and with it a log."""
-    for ident in sorted(core.state.tasks_of.get(service.uid, ())):
-        status = core.state.statuses.get(ident)
+    for task in chosen.tasks(core.state):
+        status = core.state.statuses.get(task.id)
         if status is not None and status.container and status.state.rank >= TaskState.STARTING.rank:
-            yield core.state.tasks[ident]
+            yield task
 
 
 async def _read_task(core: Core, task: Task, wanted: Wanted) -> AsyncIterator[LogLine]:
@@ -218,7 +246,7 @@ async def task_log(core: Core, task: Task, wanted: Wanted) -> AsyncGenerator[Log
     """Read the log of a task whose agent is connected to this manager. Raises Unavailable when it is not."""
     assert task.node is not None
     name, node = _names(core, task)
-    request = LogsRequest(task.id, wanted.follow, wanted.tail, wanted.since, timestamps=True)
+    request = LogsRequest(task.id, wanted.follow, wanted.tail, wanted.since, wanted.until, timestamps=True)
     cut: dict[Source, Cutter] = {"stdout": Cutter(), "stderr": Cutter()}
     async with core.sessions.open_stream(task.node, request) as stream, aclosing(stream.frames()) as frames:
         async for frame in frames:

@@ -17,14 +17,14 @@ from fastapi import APIRouter
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from cluster.channel import Purpose, failure_frame
-from cluster.errors import Forbidden, NotFound, StackyardError, Unavailable, UserError
-from cluster.model.service import ServiceState
+from cluster.errors import Forbidden, NotFound, StackyardError, Unavailable
 from cluster.model.task import Task, TaskState
 from manager import audit
 from manager.api import show
 from manager.api.callers import Caller
 from manager.api.core import Core, ReadyCore
 from manager.api.lasting import lasting
+from manager.api.meant import meant
 from manager.api.privileges import check_channel
 from manager.api.rules import Permitted
 from manager.api.show import Sees, everything
@@ -128,9 +128,9 @@ def find_task(state: ClusterState, name: str, purpose: Purpose, sees: Sees = eve
 
     Raises NotFound, UserError, and Unavailable when the task is not in a state for that purpose.
     """
-    found = sorted(_meant(state, name, sees), key=lambda task: (not _runs(state, task), task.slot, -task.n))
+    found = sorted(meant(state, name, sees).tasks(state), key=lambda task: (not _runs(state, task), task.slot, -task.n))
     if not found:
-        raise NotFound(f"there is no task or service {name}", hint="`stack ps` lists the tasks.")
+        raise NotFound(f"{name} has no tasks", hint="`stack ps` lists the tasks.")
     task = found[0]
     status = state.statuses.get(task.id)
     has_container = task.node is not None and status is not None and bool(status.container)
@@ -147,33 +147,6 @@ def find_task(state: ClusterState, name: str, purpose: Purpose, sees: Sees = eve
 
 def _runs(state: ClusterState, task: Task) -> bool:
     return task.node is not None and state.state_of(task) in (TaskState.STARTING, TaskState.RUNNING)
-
-
-def _meant(state: ClusterState, name: str, sees: Sees) -> list[Task]:
-    services = _services(state, name, sees)
-    if services:
-        return _tasks(state, services, name)
-    before, dot, slot = name.rpartition(".")
-    if dot and (services := _services(state, before, sees)):
-        return [task for task in _tasks(state, services, before) if str(task.slot) == slot]
-    begun = [task for ident, task in state.tasks.items() if ident.startswith(name)] if len(name) > 2 else []
-    alike = [task for task in begun if sees(state.stack_names.get(task.stack_uid, ""))]
-    if len(alike) > 1:
-        raise UserError(f"{name} is the beginning of {len(alike)} tasks' ids", hint="Give more of it.")
-    return alike
-
-
-def _services(state: ClusterState, name: str, sees: Sees) -> list[ServiceState]:
-    seen = [service for service in state.services.values() if sees(service.stack)]
-    exact = [service for service in seen if service.full_name == name]
-    return exact or [service for service in seen if service.name == name]
-
-
-def _tasks(state: ClusterState, services: list[ServiceState], name: str) -> list[Task]:
-    if len(services) > 1:
-        known = ", ".join(sorted(service.full_name for service in services))
-        raise UserError(f"{name} can mean several services: {known}", hint="Give the whole name.")
-    return state.all_of(services[0].uid)
 
 
 def names(state: ClusterState, task: Task) -> tuple[str, str]:

@@ -86,7 +86,7 @@ RULES: dict[tuple[str, str], Rule] = {
     ("GET", "/v1/services"): _OWN,
     ("GET", "/v1/tasks"): _OWN,
     ("GET", "/v1/explain/{name}"): _OWN,
-    ("GET", "/v1/services/{name}/logs"): Rule(Least.DEPLOYER, OWN),
+    ("GET", "/v1/logs"): Rule(Least.DEPLOYER, OWN),
     ("GET", "/v1/tasks/{ident}/log"): _MANAGER,
     ("WEBSOCKET", "/v1/tasks/{name}/channels/{purpose}"): Rule(Least.DEPLOYER, OWN, "open"),
     ("WEBSOCKET", "/v1/tasks/{ident}/relayed-channels/{purpose}"): _MANAGER,

@@ -15,7 +15,7 @@ from cluster.views import ServiceView, TaskView
 from manager.api import show
 from manager.api.bodies import listed
 from manager.api.core import ReadyCore
-from manager.api.logs import Wanted, one_log, service_logs
+from manager.api.logs import Wanted, choose, logs_of, one_log
 from manager.api.rules import Permitted
 
 router = APIRouter(prefix="/v1", tags=["services"])
@@ -49,24 +49,25 @@ async def _array(rows: Iterator[bytes]) -> AsyncIterator[bytes]:
     yield b"]" if before == b"," else b"[]"
 
 
-@router.get("/services/{name}/logs", response_class=StreamingResponse)
+@router.get("/logs", response_class=StreamingResponse)
 async def logs(
     caller: Permitted,
     core: ReadyCore,
-    name: str,
+    of: Annotated[list[str], Query(min_length=1)],
     follow: bool = False,
     tail: Annotated[int | None, Query(ge=0)] = None,
     since: float | None = None,
+    until: float | None = None,
     timestamps: bool = False,
     after: Annotated[list[str] | None, Query()] = None,
 ) -> StreamingResponse:
-    """What all tasks of a service print, as it comes; a line with a note tells what is missing.
+    """What tasks print, as it comes: those `of` stacks, services and tasks; a line with a note tells what is missing.
 
     `timestamps` puts the instant before each line. `after` is TASK@SECONDS: go on with that task's log from then on.
     """
-    service = show.find_service(core.state, name, caller.sees)
-    wanted = Wanted(follow, tail, since, timestamps, dict(map(_position, after or ())))
-    return StreamingResponse(service_logs(core, caller, service, wanted), media_type="application/x-ndjson")
+    chosen = choose(core.state, of, caller.sees)
+    wanted = Wanted(follow, tail, since, until, timestamps, dict(map(_position, after or ())))
+    return StreamingResponse(logs_of(core, caller, chosen, wanted), media_type="application/x-ndjson")
 
 
 @router.get("/tasks/{ident}/log", response_class=StreamingResponse, include_in_schema=False)
@@ -77,13 +78,14 @@ async def log_for_another_manager(
     follow: bool = False,
     tail: Annotated[int | None, Query(ge=0)] = None,
     since: float | None = None,
+    until: float | None = None,
 ) -> StreamingResponse:
     """What one task prints whose agent is connected here."""
     task = core.state.tasks.get(ident)
     if task is None or task.node is None or not core.sessions.holds(task.node):
         raise Unavailable("its agent is not connected to this manager any more")
     return StreamingResponse(
-        one_log(core, caller, task, Wanted(follow, tail, since)), media_type="application/x-ndjson"
+        one_log(core, caller, task, Wanted(follow, tail, since, until)), media_type="application/x-ndjson"
     )
 
 

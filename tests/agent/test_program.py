@@ -132,7 +132,7 @@ def test_the_way_of_an_agent_from_its_joining_to_its_end(site: Site) -> None:
     eventually(lambda: len(site.running()) == 3, "the tasks do not run")
     containers = {task["container"] for task in site.running()}
 
-    lines = site.ask("GET", "/v1/services/shop_web/logs?tail=10")
+    lines = site.ask("GET", "/v1/logs?of=shop_web&tail=10")
     assert (
         sorted((line["stream"], line["line"]) for line in lines if not line["end"])
         == [("stderr", "trouble")] * 3 + [("stdout", "hello")] * 3

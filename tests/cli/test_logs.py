@@ -55,6 +55,12 @@ async def test_instants_notes_and_what_is_no_instant(person: Terminal, manager: 
         said = await person.stack("logs", "--since", "soon", "web")
         assert (said.code, said.out) == (2, "")
         assert "'soon' is no instant" in said.err
+        agent.log += stamped(8, "eight") + stamped(9, "nine")
+        assert (await person.stack("logs", "shop", "--grep", "^[n-s]", "--no-task-prefix")).out == "seven\nnine\n"
+        said = await person.stack("logs", "web", "--grep", "(")
+        assert (said.code, said.out) == (2, "") and "--grep (: missing )" in said.err
+        said = await person.stack("logs", "web", "-f", "--until", "5m")
+        assert (said.code, said.out) == (2, "") and "do not go together" in said.err
     said = await person.stack("logs", "web")
     assert (said.code, said.out) == (0, "")
     assert "@n1 | no log of shop_web.1 on n1: " in said.err

@@ -27,7 +27,7 @@ ROUTES = {
     "stacks": ("GET", "/stacks"),
     "deploy": ("PUT", "/stacks/shop"),
     "remove": ("DELETE", "/stacks/shop"),
-    "logs": ("GET", "/services/shop_web/logs"),
+    "logs": ("GET", "/logs?of=shop_web"),
     "tokens": ("GET", "/join-tokens"),
     "certificates": ("POST", "/certificates"),
     "list tokens": ("GET", "/tokens"),

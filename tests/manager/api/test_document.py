@@ -41,7 +41,7 @@ Operation = APIOperation[Any, Any, Any, Any]
 CHECKS: Any = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 TIMEOUT = 60.0
 
-ENDLESS = {"GET /v1/stacks/{name}/progress", "GET /v1/services/{name}/logs"}
+ENDLESS = {"GET /v1/stacks/{name}/progress", "GET /v1/logs"}
 """Streams: they are asked for what is not there."""
 
 SLOW = {"POST /v1/doctor"}

@@ -92,7 +92,7 @@ async def deployed(manager: RunningManager, root: Client, replicas: int = 1) -> 
 
 async def read(client: Client) -> list[Any]:
     """The lines of a log that is not followed, but for the one that says that it was all."""
-    *lines, last = [line async for line in client.lines("/services/shop_web/logs")]
+    *lines, last = [line async for line in client.lines("/logs?of=shop_web")]
     assert last["end"]
     return lines
 
@@ -113,6 +113,37 @@ async def test_logs_of_all_tasks_come_merged_line_by_line(manager: RunningManage
 
 
 @pytest.mark.etcd
+async def test_logs_of_several_are_one_stream_that_ends_with_the_last_of_them(
+    manager: RunningManager, root: Client
+) -> None:
+    async with obedient(manager):
+        task = await deployed(manager, root, 2)
+        spec = StackSpec("blog", {name: ServiceSpec(name, ContainerSpec("b:1")) for name in ("front", "back")})
+        await root.ask("PUT", "/stacks/blog", {"spec": spec, "operation": "op2"})
+        await until(lambda: sum(s.state is TaskState.RUNNING for s in manager.core.state.statuses.values()) == 4)
+
+        async def told(query: str) -> list[str]:
+            lines = [line async for line in root.lines(f"/logs?{query}")]
+            return sorted({line["task"] for line in lines[:-1]})
+
+        slot = manager.core.state.tasks[task].slot
+        assert await told("of=blog") == ["blog_back.1", "blog_front.1"]
+        assert await told(f"of=front&of={task[:9]}&of=front.1") == ["blog_front.1", f"shop_web.{slot}"]
+        assert await told("of=shop_web.2&of=blog") == ["blog_back.1", "blog_front.1", "shop_web.2"]
+        for wrong, code in (("of=moon", 404), ("of=blog&of=web.9", 404), ("", 400)):
+            async with root.http.get(f"{root.base}/v1/logs?{wrong}") as answer:
+                assert answer.status == code
+        reader = Reader(root, "/logs?of=blog&of=web.1&follow=true")
+        await until(lambda: len(reader.text) == 6)
+        await root.ask("DELETE", "/stacks/blog")
+        await until(lambda: "blog" not in manager.core.state.stacks)
+        assert not any(line["end"] for line in reader.lines)
+        await root.ask("DELETE", "/stacks/shop")
+        await until(lambda: any(line["end"] for line in reader.lines))
+        await reader.close()
+
+
+@pytest.mark.etcd
 async def test_a_log_longer_than_any_buffer_is_whole(manager: RunningManager, root: Client) -> None:
     async with obedient(manager) as agent:
         agent.log = b"".join(b"line %d\n" % number for number in range(2000)) + b"the end"
@@ -125,7 +156,7 @@ async def test_a_log_longer_than_any_buffer_is_whole(manager: RunningManager, ro
 async def test_followed_logs_go_on_with_tasks_that_come_later(manager: RunningManager, root: Client) -> None:
     async with obedient(manager):
         await deployed(manager, root)
-        lines = root.lines("/services/shop_web/logs?follow=true")
+        lines = root.lines("/logs?of=shop_web&follow=true")
         async with asyncio.timeout(PATIENCE):
             assert {(await anext(lines))["slot"] for _ in range(2)} == {1}
             await root.ask("POST", "/stacks/shop/scale", {"replicas": {"web": 2}, "operation": "op2"})
@@ -174,7 +205,7 @@ async def test_following_goes_on_when_an_agent_comes_back(manager: RunningManage
     async with obedient(manager, joined=joined) as agent:
         say(agent, 1, 2)
         await deployed(manager, root)
-        reader = Reader(root, "/services/shop_web/logs?follow=true")
+        reader = Reader(root, "/logs?of=shop_web&follow=true")
         await until(lambda: reader.text == ["line 1", "line 2"])
     await until(lambda: len(reader.notes) == 1)
     assert "no log of shop_web.1 on n1" in reader.notes[0]
@@ -194,7 +225,7 @@ async def test_following_goes_on_with_a_container_that_was_restarted_in_place(
         say(agent, 1)
         agent.follows = False  # a container that ends ends its log
         task = await deployed(manager, root)
-        reader = Reader(root, "/services/shop_web/logs?follow=true")
+        reader = Reader(root, "/logs?of=shop_web&follow=true")
         await until(lambda: reader.text == ["line 1"])
         say(agent, 1, 2)
         await agent.say(Statuses(100, (TaskStatus(task, TaskState.RUNNING, 6.0, "", "c-1", restarts=1),)))
@@ -208,7 +239,7 @@ async def test_the_last_line_tells_that_it_was_all(manager: RunningManager, root
     async with obedient(manager) as agent:
         say(agent, 1)
         await deployed(manager, root)
-        lines = [line async for line in root.lines("/services/shop_web/logs")]
+        lines = [line async for line in root.lines("/logs?of=shop_web")]
     assert [(line["line"], line["end"]) for line in lines] == [("line 1", False), ("", True)]
     assert lines[0]["at"] == "2026-01-31T12:00:01.123456789Z"
 
@@ -222,7 +253,7 @@ async def test_a_manager_that_stops_does_not_say_that_it_was_all(
         await deployed(manager, root)
         async with running_manager(servers, tmp_path, "m2") as second:
             client = second.local()
-            async with client.http.get(f"{client.base}/v1/services/shop_web/logs?follow=true") as answer:
+            async with client.http.get(f"{client.base}/v1/logs?of=shop_web&follow=true") as answer:
                 assert b"line 1" in await answer.content.readline(), "by the other manager, which has the agent"
                 second.core.stopping.set()
                 assert await answer.content.read() == b""
@@ -233,7 +264,7 @@ async def test_positions_go_before_what_else_was_asked(manager: RunningManager, 
     async with obedient(manager) as agent:
         say(agent, 1, 2, 3)
         task = await deployed(manager, root)
-        base = "/services/shop_web/logs?timestamps=true"
+        base = "/logs?of=shop_web&timestamps=true"
         since = 1769860802.0  # 12:00:02
         lines = [line["line"] async for line in root.lines(f"{base}&after={task}@{since}&after=other@1")]
         assert lines == ["2026-01-31T12:00:02.123456789Z line 2", "2026-01-31T12:00:03.123456789Z line 3", ""]

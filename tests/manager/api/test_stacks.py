@@ -260,7 +260,7 @@ async def test_a_stack_that_is_being_removed_takes_no_deploy(manager: RunningMan
         ("GET", "/services?stack=shop", None),
         ("GET", "/tasks?service=shop_web", None),
         ("GET", "/tasks?node=n9", None),
-        ("GET", "/services/shop_web/logs", None),
+        ("GET", "/logs?of=shop_web", None),
         ("PATCH", "/nodes/n9", {"availability": "drain"}),
         ("GET", "/nonsense", None),
     ],

@@ -62,7 +62,7 @@ async def test_a_deployer_sees_and_touches_its_stacks_alone(manager: RunningMana
             ("GET", "/services?stack=billing"),
             ("GET", "/tasks?stack=billing"),
             ("GET", "/tasks?service=billing_web"),
-            ("GET", "/services/billing_web/logs"),
+            ("GET", "/logs?of=billing_web"),
             ("GET", "/explain/billing_web"),
             ("GET", f"/explain/{theirs['id']}"),
         ]
@@ -103,7 +103,7 @@ async def test_a_viewer_reads(manager: RunningManager, root: Client) -> None:
     assert await deploy(root, "shop") == 200
     assert [one["name"] for one in await vic.get("/stacks")] == ["shop"]
     assert await deploy(vic, "shop", "op2") == 403
-    assert await status(vic, "GET", "/services/shop_web/logs") == 403
+    assert await status(vic, "GET", "/logs?of=shop_web") == 403
     assert await status(vic, "GET", "/audit") == 403
 
 
@@ -165,7 +165,7 @@ async def test_a_revoked_token_ends_at_once_with_what_is_open(manager: RunningMa
         await until(lambda: manager.core.state.statuses)
         async with ann.http.ws_connect(f"{ann.base}/v1/tasks/shop_web/channels/exec") as socket:
             await socket.receive()
-            async with ann.http.get(f"{ann.base}/v1/services/shop_web/logs?follow=true") as logs:
+            async with ann.http.get(f"{ann.base}/v1/logs?of=shop_web&follow=true") as logs:
                 (credential,) = (await root.get("/users/ann"))["credentials"]
                 path = f"/users/ann/credentials/{credential['id']}"
                 assert await status(root, "DELETE", path) == 200
