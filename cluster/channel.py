@@ -18,6 +18,7 @@ import msgspec
 
 from cluster import errors
 from cluster.errors import Failed, StackyardError
+from cluster.reading import untrusted
 
 WINDOW = 512 * 1024
 """Bytes of data each way that may be under way or lie unread."""
@@ -175,7 +176,7 @@ def read_frame(message: bytes) -> tuple[Kind, bytes]:
 
 def read_request(content: bytes) -> Request:
     try:
-        return _request.decode(content)
+        return untrusted(_request, content)
     except msgspec.MsgspecError as error:
         raise BrokenChannel(f"the request cannot be read: {error}", hint="Bring all parts to one release.") from error
 
@@ -197,7 +198,7 @@ def read_number(content: bytes) -> int:
 
 def read_failure(content: bytes) -> StackyardError:
     try:
-        told = _error.decode(content)
+        told = untrusted(_error, content)
     except msgspec.MsgspecError as error:
         return BrokenChannel(f"a failure cannot be read: {error}")
     kind = getattr(errors, told.kind, Failed)

@@ -24,6 +24,7 @@ from cluster.model.node import NodeDescription
 from cluster.model.service import PortSpec, ServiceSpec
 from cluster.model.task import Task, TaskStatus
 from cluster.model.volume import VolumeSpec
+from cluster.reading import untrusted
 
 VERSION = 4
 OLDEST_VERSION = 1
@@ -404,12 +405,12 @@ def encode(message: ToManager | ToAgent) -> bytes:
 
 def decode_to_manager(frame: bytes | str) -> ToManager:
     """Read what an agent sent. Raises msgspec.MsgspecError when it is no message of this protocol."""
-    return _to_manager.decode(frame)
+    return untrusted(_to_manager, frame)
 
 
 def decode_to_agent(frame: bytes | str) -> ToAgent:
     """Read what a manager sent. Raises msgspec.MsgspecError when it is no message of this protocol."""
-    return _to_agent.decode(frame)
+    return untrusted(_to_agent, frame)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from cluster.channel import Purpose
 from cluster.errors import StackyardError, Unavailable, UserError
 from cluster.examination import Target
-from cluster.model.node import Manager, Node, Session
+from cluster.model.node import Manager, Node, Session, SessionState
 from cluster.protocol import (
     OLDEST_VERSION,
     VERSION,
@@ -30,7 +30,7 @@ from cluster.protocol import (
 )
 from manager.etcd import Etcd
 from manager.follow import Follower
-from manager.picture import Change
+from manager.picture import Change, ClusterState
 from manager.sessions.board import Board
 from manager.sessions.examinations import Examinations
 from manager.sessions.generations import Generations
@@ -169,6 +169,7 @@ class Sessions:
         hello = await _hello(socket)
         version = self._check(hello)
         state = self._follower.state
+        _check_address(state, node, hello.description.address)
         ledger = await open_session(self._etcd, state, node, self._manager, hello.description, self._clock, version)
         try:
             # Before the picture shows our own txn, it may be older than what another manager has sent already.
@@ -234,6 +235,19 @@ class Sessions:
             ending = asyncio.create_task(session.end(code, reason, final=final))
             self._ending.add(ending)
             ending.add_done_callback(self._ending.discard)
+
+
+def _check_address(state: ClusterState, node: str, address: str) -> None:
+    """Let no node pass for another one, which would be sent what is for that. Raises Unavailable."""
+    if ipaddress.ip_address(address).is_loopback:
+        return  # of agents that all run on one host
+    for session in state.sessions.values():
+        same = session.node != node and session.description.address == address
+        if same and session.state is not SessionState.CLOSED and session.node in state.nodes:
+            raise Unavailable(
+                f"{address} is the address of the node {state.nodes[session.node].name}, whose session is not over",
+                hint="Give each agent the address of its own host with --advertise.",
+            )
 
 
 async def _hello(socket: WebSocket) -> Hello:

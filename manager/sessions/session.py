@@ -44,6 +44,7 @@ from cluster.protocol import (
 )
 from manager.etcd import Refused
 from manager.picture import ClusterState
+from manager.sessions import bounds
 from manager.sessions.board import Reader
 from manager.sessions.generations import Generations
 from manager.sessions.ledger import BATCH, Fenced, Ledger, merge
@@ -209,7 +210,8 @@ class AgentSession:
 
     def _take(self, message: ToManager) -> bool:
         match message:
-            case Beat(conditions, routes, listening):
+            case Beat(told, routes, listening):
+                conditions = bounds.conditions(told)
                 if conditions != self._want.conditions:
                     self._want = replace(self._want, conditions=conditions)
                     self._to_record.set()
@@ -232,7 +234,7 @@ class AgentSession:
                 self._withdrawals.programmed(self.node, self.epoch, revision)
                 self._generations.programmed(self.node, revision)
             case Fetched(images):
-                self._want = replace(self._want, images=images)
+                self._want = replace(self._want, images=bounds.images(images))
                 self._to_record.set()
             case (ImagesResolved() | Examined()) as answer:
                 self._answered(self.node, answer)
@@ -250,7 +252,7 @@ class AgentSession:
             log.debug("node %s reports on task %s, which is not its own", self.node, status.task)
             return
         # An agent's clock may run ahead of the cluster's; restarts must not wait for it.
-        merged = merge(self._pending.get(task.id), replace(status, at=min(status.at, self._clock())))
+        merged = merge(self._pending.get(task.id), replace(bounds.status(status), at=min(status.at, self._clock())))
         if merged is not None:
             self._pending[task.id] = merged
             self._generations.heard(task.id)
