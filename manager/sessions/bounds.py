@@ -44,6 +44,10 @@ def images(told: Mapping[str, str]) -> dict[str, str]:
     return {text(name, LONGEST_NAME): text(problem, LONGEST_PROBLEM) for name, problem in some}
 
 
+def names(told: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(text(name, LONGEST_NAME) for name in told)
+
+
 def text(told: str, longest: int = LONGEST_TEXT) -> str:
     """The beginning of a text, and nothing that a terminal would obey."""
     return "".join(letter if letter.isprintable() else " " for letter in told[:longest])

@@ -219,7 +219,7 @@ class AgentSession:
                     self._want = replace(self._want, routes=dict(itertools.islice(routes.items(), MOST_ROUTES)))
                     self._to_record.set()
                 if listening is not None and listening != self._want.listening:
-                    self._want = replace(self._want, listening=listening[:MOST_LISTENING])
+                    self._want = replace(self._want, listening=bounds.names(listening[:MOST_LISTENING]))
                     self._to_record.set()
             case Statuses(sequence, statuses):
                 self._sequence = max(self._sequence, sequence)
