@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import importlib
 import math
 import os
 import time
@@ -14,20 +15,34 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
-from cli.client import events, logs
+from cli.client import logs
 from cli.client.contexts import Context
 from cli.client.transport import PATIENCE, Transport
-from cluster import membership, people, plans, views
+from cluster import views
 from cluster.errors import Failed, NotFound, Unavailable
-from cluster.events import ClusterEvent
-from cluster.examination import Diagnosis
-from cluster.model.node import Role
-from cluster.model.secret import FileKind
-from cluster.model.stack import StackRevision, StackSpec
+
+
+class _Later:
+    """A module that is loaded when something of it is first asked for: each is for a few commands only."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> object:
+        return getattr(importlib.import_module(self._name), attribute)
+
 
 if TYPE_CHECKING:
     from cli.client.channel import Channel
+    from cluster import membership, people, plans
     from cluster.channel import Purpose
+    from cluster.events import ClusterEvent
+    from cluster.examination import Diagnosis
+    from cluster.model.node import Role
+    from cluster.model.secret import FileKind
+    from cluster.model.stack import StackRevision, StackSpec
+else:
+    membership, people, plans = map(_Later, ("cluster.membership", "cluster.people", "cluster.plans"))
 
 T = TypeVar("T")
 
@@ -81,6 +96,8 @@ class Client:
 
     def doctor(self) -> Diagnosis:
         """Have all nodes and the ways between them examined, which takes up to a minute where something is wrong."""
+        from cluster.examination import Diagnosis
+
         return _read(Diagnosis, self._transport.call("POST", "/v1/doctor", within=_EXAMINATION))
 
     def networks(self) -> list[views.NetworkView]:
@@ -244,6 +261,8 @@ class Client:
 
     def revision(self, stack: str, n: int | None = None) -> StackRevision:
         """Give a whole revision of a stack (None: the newest); secrets and configs are digests in it."""
+        from cluster.model.stack import StackRevision
+
         return self._get(StackRevision, f"/stacks/{stack}/revisions/{'head' if n is None else n}")
 
     def roll_back(
@@ -328,6 +347,9 @@ class Client:
 
         One of the type `stream` says that some are lost at its place.
         """
+        from cli.client import events
+        from cluster.events import ClusterEvent
+
         query = {"follow": str(follow).lower(), "since": since, "until": until, "tail": tail, "filter": filters}
         return events.read(self._transport, lambda text: _read(ClusterEvent, text), query)
 

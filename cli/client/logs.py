@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cli.client.transport import Transport
 from cluster.errors import NotFound, Unavailable
 from cluster.logs import Position, since_when
-from cluster.views import LogLine
+
+if TYPE_CHECKING:
+    from cluster.views import LogLine
 
 _PATIENCE = 60.0
 _PAUSE = 0.3

@@ -5,13 +5,16 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import click
 
 from cli.client import Client
 from cli.output import joined, table
 from cluster.errors import Failed, Unavailable
-from cluster.views import Progress, ServiceProgress
+
+if TYPE_CHECKING:
+    from cluster.views import Progress, ServiceProgress
 
 GIVE_UP_AFTER = 30.0
 """Seconds without any service getting further, while tasks keep failing, after which waiting is of no use."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 from zlib import crc32
 
 import click
@@ -12,7 +13,9 @@ import click
 from cli.commands import completion
 from cli.commands.session import connect
 from cluster.errors import Unavailable, UserError
-from cluster.views import LogLine
+
+if TYPE_CHECKING:
+    from cluster.views import LogLine
 
 _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "bright_cyan", "bright_yellow", "bright_magenta")
 """By which the lines of tasks are told apart on a terminal."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,9 +14,11 @@ from cli.commands.session import connect, find_service
 from cli.listing import Listing, list_options, show
 from cli.output import age, joined
 from cluster.errors import NotFound, UserError
-from cluster.model.service import PortSpec
 from cluster.model.task import Desired
-from cluster.views import ServiceView, TaskView
+
+if TYPE_CHECKING:
+    from cluster.model.service import PortSpec
+    from cluster.views import ServiceView, TaskView
 
 
 def _port(port: PortSpec) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import click
 
 from cli.client import Client
 from cli.client.contexts import DEFAULT_SOCKET, Context, chosen
 from cluster.errors import NotFound, UserError
-from cluster.views import ServiceView
+
+if TYPE_CHECKING:
+    from cluster.views import ServiceView
 
 
 def connect() -> Client:

@@ -1,0 +1,46 @@
+"""Networks, and how long it takes until their nodes know what changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkView:
+    """`endpoints` counts the tasks that hold an address in it; `stack` is "" for the network of published ports."""
+
+    id: str
+    name: str
+    stack: str
+    vni: int
+    subnets: tuple[str, ...]
+    internal: bool
+    endpoints: int
+    encrypted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DelayView:
+    """So many delays of late, in seconds; None where there was none."""
+
+    count: int
+    p50: float | None = None
+    p99: float | None = None
+    longest: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConvergenceView:
+    """How long changes take to be in force on every node, as one manager measured it on the nodes in session with it.
+
+    From the word that a task is healthy until names, virtual addresses and published ports lead to it everywhere, and
+    from the decision that it stops (or the word that it ended) until nothing does. `unconfirmed` changes were not
+    confirmed by some node within 30 s; `behind` names nodes that are being waited for, and for how many seconds.
+    """
+
+    manager: str
+    nodes: int
+    reachable: DelayView
+    unreachable: DelayView
+    unconfirmed: int
+    behind: dict[str, float]
