@@ -131,6 +131,8 @@ def _of_ways(probed: Iterable[Probed], needed: int) -> Iterator[tuple[str, str]]
             yield WAY + one.target.node, f"packets to UDP port 4789 of {address} are not answered"
         elif one.passed < needed:
             yield WAY + one.target.node, f"only packets of up to {one.passed} bytes pass to {address}, not {needed}"
+        elif one.spoilt:
+            yield WAY + one.target.node, f"packets with checksums of the network card do not arrive at {address}"
 
 
 def _of_clock(probed: Iterable[Probed]) -> str:

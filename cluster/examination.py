@@ -31,6 +31,7 @@ class Probed:
 
     `passed` is the largest that was answered, 0 if none. `refused` is what this node's own kernel said to sending,
     `answerer` the node that answered. Its clock is `ahead` of this node's by so many seconds, give or take `give`.
+    `spoilt` tells that what was answered no more are packets whose checksums were left to who sends them on.
     """
 
     target: Target
@@ -39,6 +40,7 @@ class Probed:
     answerer: str = ""
     ahead: float = 0.0
     give: float = 0.0
+    spoilt: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,7 @@ def diagnose(
         *(finding for node, report in sorted(reports.items()) for finding in _astray(state, node, report)),
         *_behind(state, behind or {}),
         *_ways([way for way in ways if way.target not in deaf], names),
+        *_spoilt(ways, reports),
         *_narrow([way for way in ways if narrow.isdisjoint((way.source, way.target))]),
         *_clocks(ways),
     )
@@ -211,6 +212,20 @@ def _narrow(ways: list[_Way]) -> Iterator[Finding]:
                 f"{way.probed.passed - (70 if ':' in way.probed.target.address else 50)}."
             )
             yield Finding("mtu", str(way), what, remedy)
+
+
+def _spoilt(ways: list[_Way], reports: Mapping[str, NodeReport]) -> Iterator[Finding]:
+    """Say whose packets come with wrong checksums, which is where the card that was to compute them does not."""
+    of: dict[str, list[str]] = {}
+    for way in ways:
+        if way.probed.spoilt:
+            of.setdefault(way.source, []).append(way.target)
+    for source, targets in of.items():
+        link = reports[source].link
+        what = f"packets to {', '.join(targets)} only arrive if their checksums are not left to {link} to compute"
+        yield Finding(
+            "checksum", source, what, f"Have the kernel compute them: `ethtool -K {link} tx off` on {source}."
+        )
 
 
 def _clocks(ways: list[_Way]) -> Iterator[Finding]:

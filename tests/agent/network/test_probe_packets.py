@@ -10,13 +10,16 @@ from agent.network.probe_packets import (
     SMALLEST,
     Answer,
     Ask,
+    mac_of,
     overhead,
     packet,
     read_answer,
     read_ask,
+    read_summed,
     sizes_between,
     write_answer,
     write_ask,
+    write_unsummed,
 )
 
 IDENTS = st.binary(min_size=8, max_size=8)
@@ -37,6 +40,7 @@ def test_a_probe_is_read_as_it_was_written_and_has_its_size(
 @given(st.binary(max_size=200))
 def test_what_is_no_probe_and_no_answer_is_passed_over(data: bytes) -> None:
     assert read_ask(data) is None
+    assert read_summed(data) is None
     assert read_answer(data) is None
 
 
@@ -49,8 +53,28 @@ def test_probes_that_are_no_larger_than_their_answers_are_not_answered() -> None
 
 @given(IDENTS, st.integers(0, 65535), st.text("abc0123", max_size=30), st.floats(0, 2e9))
 def test_an_answer_is_read_as_it_was_written(ident: bytes, size: int, node: str, at: float) -> None:
-    answer = Answer(ident, size, node, at, at + 1)
-    assert read_answer(write_answer(answer)) == answer
+    for checks in (False, True):
+        answer = Answer(ident, size, node, at, at + 1, checks)
+        assert read_answer(write_answer(answer)) == answer
+    assert read_answer(write_answer(answer)[:-1]) == Answer(ident, size, node, at, at + 1), "of an agent before that"
+
+
+@given(IDENTS, V4 | V6, PORTS, V4 | V6, st.integers(42, 42 + SMALLEST - 1), st.integers(1, 255))
+def test_a_probe_of_checksums_is_taken_if_they_are_right_or_never_were_computed(
+    ident: bytes, address: str, port: int, target: str, where: int, spoilt: int
+) -> None:
+    ask = Ask(ident, SMALLEST, address, port)
+    written = write_unsummed(ask, target)
+    assert written[10:16].hex(":") == mac_of(target)
+    assert read_summed(written) == ask, "it never left the machine"
+    udp = written[44:]
+    total = sum(struct.unpack(f"!{len(udp) // 2}H", udp))  # with that of the pseudo header, which it begins with
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    summed = bytes(10) + written[10:50] + (~total & 0xFFFF).to_bytes(2, "big") + written[52:]
+    assert read_summed(summed) == ask
+    assert read_summed(summed[: 10 + where] + bytes((summed[10 + where] ^ spoilt,)) + summed[11 + where :]) is None
+    assert read_ask(written[10:]) is None and read_summed(write_ask(ask, target)) is None
 
 
 @given(V4, V4, PORTS, st.binary(max_size=99))

@@ -104,6 +104,14 @@ def test_an_address_that_another_answers_from_is_had_by_two() -> None:
     assert found.what == "10.77.0.2 is answered by n3 instead"
 
 
+def test_a_card_that_spoils_checksums_is_told_once_with_all_whom_it_cuts_off() -> None:
+    spoilt = Probed(Target("", ""), 1500, answerer="id-n2", spoilt=True)
+    answers = reports(*NODES, n1_n2=spoilt, n1_n3=replace(spoilt, answerer="id-n3"))
+    [found] = diagnose(a_cluster(*NODES).state, answers).findings
+    assert (found.kind, found.about) == ("checksum", "n1")
+    assert found.what.startswith("packets to n2, n3 only arrive if") and f"-K {WELL.link} tx off` on n1" in found.remedy
+
+
 @pytest.mark.parametrize(("seconds", "words"), [(90.0, "90.0 s ahead of"), (-4.25, "4.2 s behind")])
 def test_the_clock_that_differs_from_the_most_is_the_wrong_one(seconds: float, words: str) -> None:
     [found] = diagnose(a_cluster(*NODES).state, reports(*NODES, ahead={"n2": seconds})).findings
