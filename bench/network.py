@@ -1,6 +1,6 @@
 """Throughput, round trips, connections and names between containers of two hosts: Stackyard, Docker Swarm, no overlay.
 
-    .venv/bin/python -m bench.network [--rounds 3] [--seconds 3]
+    .venv/bin/python -m bench.network [--rounds 3] [--seconds 3] [--partition 30]
 
 A lab of its own is made, with three engines; the systems have them in turn, as in `bench.deploy`. Needs the Debian
 packages iperf3, sockperf and dnsperf. The ways that are measured:
@@ -10,8 +10,9 @@ packages iperf3, sockperf and dnsperf. The ways that are measured:
 
 The two ends of a throughput are on a core each, those of a round trip on one and the same (the cost of the way, without
 wake-ups). Names are asked from a container. `reach` is the time from the start of a new task's process to the moment at
-which its service's name leads to it in containers on all three hosts. Swarm is measured with dnsrr and direct only: its
-VIP and its ingress need IPVS, which not every kernel has.
+which its service's name leads to it in containers on all three hosts; `heal` that from the end of a partition until a
+container on the host that was cut off for so many seconds has the names that changed meanwhile. Swarm is measured with
+dnsrr and direct only: its VIP and its ingress need IPVS, which not every kernel has.
 """
 
 from __future__ import annotations
@@ -199,6 +200,7 @@ class OfStackyard(Rival):
 
     def deploy(self, folder: Path) -> None:
         content = {"services": services(IMAGE, "vip"), "networks": {"a": {}}}
+        content["services"]["client"]["x-on-disconnect"] = {"replace": False}
         content["services"]["server"]["ports"] = [f"{PORTS}-{PORTS + 2}:{PORTS}-{PORTS + 2}"]
         file = folder / "net.yml"
         file.write_text(json.dumps(content))
@@ -267,7 +269,24 @@ def reach(rival: Rival, programs: Programs, clients: Sequence[Place], replicas: 
     return (seen - datetime.fromisoformat(started).timestamp()) * 1e3
 
 
-def measure(rival: Rival, lab: Lab, programs: Programs, folder: Path) -> Iterator[tuple[str, str, float]]:
+def heal(rival: Rival, lab: Lab, programs: Programs, client: Place, replicas: int, seconds: float) -> float:
+    """Cut a host off while a task is started elsewhere; gives the milliseconds from then on until a name leads there."""
+    with ThreadPoolExecutor(1) as pool:
+        lab.cut(EDGE)
+        try:
+            end = time.monotonic() + seconds
+            rival.scale(replicas)
+            time.sleep(max(0.0, end - time.monotonic()))
+            watching = pool.submit(programs.run, client, [*FLOWS, "watch", "tasks.server", str(replicas)])
+        finally:
+            healed = time.time()
+            lab.heal(EDGE)
+        return (float(watching.result()) - healed) * 1e3
+
+
+def measure(
+    rival: Rival, lab: Lab, programs: Programs, folder: Path, partition: float
+) -> Iterator[tuple[str, str, float]]:
     """Give (way, what, figure) of one system's turn."""
     rival.deploy(folder)
     clients = [rival.place(node, "client") for node in NODES]
@@ -285,6 +304,9 @@ def measure(rival: Rival, lab: Lab, programs: Programs, folder: Path) -> Iterato
         yield "names", what, figure
     for index in range(REACHES):
         yield "names", "reach ms", reach(rival, programs, clients, 2 + index)
+    if isinstance(rival, OfStackyard):
+        edge = clients[NODES.index(EDGE)]
+        yield "names", "heal ms", heal(rival, lab, programs, edge, 2 + REACHES, partition)
     rival.remove()
 
 
@@ -316,6 +338,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=3, help="of each measurement")
+    parser.add_argument("--partition", type=float, default=30.0, help="how many seconds a host is cut off")
     parser.add_argument("--systems", default="stackyard,swarm dnsrr")
     words = with_lab(parser).parse_args()
     if subprocess.run(["sh", "-c", "command -v iperf3 sockperf dnsperf"], capture_output=True).returncode:
@@ -329,7 +352,7 @@ def main() -> None:
         for turn in range(words.rounds):
             for rival in rivals if turn % 2 == 0 else rivals[::-1]:
                 with in_charge(rival):
-                    for way, what, figure in measure(rival, lab, programs, folder):
+                    for way, what, figure in measure(rival, lab, programs, folder, words.partition):
                         name = rival.system.name
                         figures.setdefault((name, way, what), []).append(figure)
                         load = os.getloadavg()[0]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import sysconfig
 import time
 from pathlib import Path
 from typing import Any
@@ -164,6 +166,34 @@ def test_traffic_goes_on_and_nothing_is_lost(
     assert task_ids(cluster, probe) == before, "no task was touched"
     cluster.stack("scale", f"{probe}_web=4")
     assert len(cluster.tasks(f"{probe}_web")) == 4
+    load.goes_on()
+
+
+def test_agents_of_a_newer_release_take_over_under_traffic(cluster: Cluster, probe: str, tmp_path: Path) -> None:
+    def releases() -> set[str]:
+        programs = json.loads(cluster.stack("upgrade", "--format", "json").stdout)["programs"]
+        return {program["release"] for program in programs if program["kind"] == "agent"}
+
+    load = Load(cluster, probe, tmp_path)
+    before, [now] = task_ids(cluster, probe), releases()
+    installed = Path(sysconfig.get_path("purelib")) / f"stackyard-{now}.dist-info" / "METADATA"
+    newer = tmp_path / "METADATA"
+    newer.write_text(installed.read_text().replace(f"\nVersion: {now}\n", "\nVersion: 99.0\n"))
+    try:
+        for node in ("n2", "n1", "n3"):
+            assert cluster.lab.exec(node, ["mount", "--bind", str(newer), str(installed)]).returncode == 0
+            cluster.lab.stop(node, "agent")
+            cluster.lab.start(node, "agent")
+            load.goes_on()
+        eventually(lambda: releases() == {"99.0"} and ready(cluster), "all have taken over")
+        assert task_ids(cluster, probe) == before, "no task was touched"
+        load.goes_on()
+    finally:
+        for node in ("n2", "n1", "n3"):
+            cluster.lab.exec(node, ["umount", str(installed)])
+            cluster.lab.stop(node, "agent")
+            cluster.lab.start(node, "agent")
+    eventually(lambda: releases() == {now} and ready(cluster), "and the older one again")
     load.goes_on()
 
 
