@@ -270,7 +270,7 @@ def reach(rival: Rival, programs: Programs, clients: Sequence[Place], replicas: 
 
 
 def heal(rival: Rival, lab: Lab, programs: Programs, client: Place, replicas: int, seconds: float) -> float:
-    """Cut a host off while a task is started elsewhere; gives the milliseconds from then on until a name leads there."""
+    """Cut a host off while a task is started elsewhere; gives the milliseconds until its name leads there."""
     with ThreadPoolExecutor(1) as pool:
         lab.cut(EDGE)
         try:

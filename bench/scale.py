@@ -9,6 +9,7 @@ them. `networks` is that many networks with two sandboxes in each. Needs root.
 
     set        from a full set of assignments to all of it programmed, while there is no sandbox yet
     sandbox    making one, complete with its table of virtual addresses
+    at once    making all of them anew, as many at a time as the agent makes
     change     one endpoint that becomes, or ceases to be, ready: in force in all sandboxes and names
     audit      comparing everything with the kernel, where nothing is wrong
     kernel     growth of the kernel's own memory (slab); other programs on the machine count in
@@ -155,6 +156,13 @@ async def measure(given: Assignments, name: str) -> None:
             say("set", f"{await timed(networks.apply(given.items.values())):.0f} ms")
             made = [await timed(networks.create_sandbox(task.id, task.endpoints)) for task in given.tasks]
             say(f"sandbox, median of {len(made)}", f"{statistics.median(made):.1f} ms (most {max(made):.1f})")
+            for task in given.tasks:
+                await networks.delete_sandbox(task.id)
+            making = (networks.create_sandbox(task.id, task.endpoints) for task in given.tasks)
+            work = time.process_time()
+            rate = len(given.tasks) / await timed(asyncio.gather(*making)) * 1e3
+            work = (time.process_time() - work) / len(given.tasks) * 1e3
+            say("at once", f"{rate:.0f} sandboxes a second (CPU {work:.1f} ms each)")
             changed, work = [], time.process_time()
             for number in range(CHANGES):
                 given.turn(number)
