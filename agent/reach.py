@@ -9,6 +9,7 @@ from functools import partial
 from typing import Protocol
 
 from agent.archive import pass_archive
+from agent.attach import attach, send_signal
 from agent.channel import Channel
 from agent.container import Observed, Phase
 from agent.engine import Engine
@@ -17,11 +18,13 @@ from agent.known import Known
 from agent.ports import pass_connection
 from cluster.channel import (
     PURPOSES,
+    AttachRequest,
     BrokenChannel,
     ExecRequest,
     OpenChannel,
     PortRequest,
     ReadArchive,
+    SignalRequest,
     StatArchive,
     WriteArchive,
 )
@@ -59,6 +62,10 @@ class Reach:
         match request:
             case ExecRequest():
                 await run_command(self._engine, self._running(wanted.task).id, channel, request)
+            case AttachRequest():
+                await attach(self._engine, self._running(wanted.task).id, channel, request)
+            case SignalRequest():
+                await send_signal(self._engine, self._running(wanted.task).id, channel, request)
             case ReadArchive() | WriteArchive() | StatArchive():
                 await pass_archive(self._engine, self._container(wanted.task).id, channel, request)
             case PortRequest():

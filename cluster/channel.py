@@ -29,7 +29,7 @@ LARGEST_DATA = 32 * 1024
 SIGNALS = ("HUP", "INT", "QUIT", "USR1", "USR2", "TERM", "KILL", "CONT", "STOP", "WINCH")
 """What may be sent to the program at the other end."""
 
-Purpose = Literal["exec", "port", "archive"]
+Purpose = Literal["exec", "port", "archive", "attach", "signal"]
 
 
 class Kind(IntEnum):
@@ -104,7 +104,27 @@ class ArchiveStat(msgspec.Struct, frozen=True):
     target: str = ""
 
 
-Request = ExecRequest | PortRequest | ReadArchive | WriteArchive | StatArchive
+class AttachRequest(msgspec.Struct, tag="attach", frozen=True, omit_defaults=True):
+    """Join the program of a task's container: what it prints from now on, its signals and, with `stdin`, its input.
+
+    The channel ends with the container and its exit code; when the person's end goes first, the program goes on.
+    START tells whether it has a terminal (`tty`).
+    """
+
+    stdin: bool = False
+    size: tuple[int, int] | None = None
+
+
+class SignalRequest(msgspec.Struct, tag="signal", frozen=True, omit_defaults=True):
+    """Send a signal (`TERM`, `SIGUSR1`, 9) to the first program of a task's container.
+
+    "" stops it: its own stop signal, and KILL after its grace period; END comes when it has stopped.
+    """
+
+    signal: str = ""
+
+
+Request = ExecRequest | PortRequest | ReadArchive | WriteArchive | StatArchive | AttachRequest | SignalRequest
 
 PURPOSES: dict[type[Request], Purpose] = {
     ExecRequest: "exec",
@@ -112,6 +132,8 @@ PURPOSES: dict[type[Request], Purpose] = {
     ReadArchive: "archive",
     WriteArchive: "archive",
     StatArchive: "archive",
+    AttachRequest: "attach",
+    SignalRequest: "signal",
 }
 
 

@@ -34,6 +34,8 @@ HOLDS = 3
 """From this version on an agent starts no task that is held."""
 CHANNELS = 3
 """From this version on an agent knows OpenChannel."""
+ATTACHES = 4
+"""From this version on an agent knows channels that attach to a task's program, or send it a signal."""
 FETCHES = 4
 """From this version on an agent pulls images of versions that it is to have tasks of, and says Fetched."""
 MANAGERS = 4
@@ -49,6 +51,8 @@ EXAMINES = 4
 
 USERS = 4
 """From this version on a manager knows records of users."""
+STOPPED_SERVICES = 4
+"""From this version on a manager knows services that are stopped; an older one would start them."""
 NETWORK_OPTIONS = 4
 """From this version on a manager knows networks that are encrypted, have IPv6 or a gateway that was asked for."""
 

@@ -13,8 +13,9 @@ from cluster.codec import Record, since
 from cluster.errors import Conflict
 from cluster.model.network import NetworkSpec
 from cluster.model.node import Node
+from cluster.model.service import ServiceSpec
 from cluster.model.user import User
-from cluster.protocol import NETWORK_OPTIONS, VERSION
+from cluster.protocol import NETWORK_OPTIONS, STOPPED_SERVICES, VERSION
 from cluster.views import ProgramView, UpgradeView
 from manager.picture import ClusterState
 
@@ -39,6 +40,12 @@ def check_networks(state: ClusterState, networks: Iterable[NetworkSpec]) -> None
         if (network.encrypted or network.ipv6 or network.gateways) and not allows(state, NETWORK_OPTIONS):
             asked = "encrypted" if network.encrypted else "with IPv6" if network.ipv6 else "with a gateway of their own"
             raise _too_early(f"networks ({network.key}) that are {asked}")
+
+
+def check_services(state: ClusterState, services: Iterable[ServiceSpec]) -> None:
+    """Raise Conflict for services that an older manager would start."""
+    if any(service.stopped for service in services) and not allows(state, STOPPED_SERVICES):
+        raise _too_early("services that are stopped")
 
 
 def upgrade(state: ClusterState) -> UpgradeView:

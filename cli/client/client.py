@@ -279,6 +279,13 @@ class Client:
         request = views.UpdateRequest(_operation(), services, proceed, force, reason)
         return self._ask(views.RevisionReply, "POST", f"/stacks/{stack}/update", body=request)
 
+    def switch(
+        self, stack: str, services: tuple[str, ...] = (), *, running: bool, reason: str = ""
+    ) -> views.RevisionReply:
+        """Start or stop all services of a stack or some."""
+        request = views.SwitchRequest(_operation(), running, services, reason)
+        return self._ask(views.RevisionReply, "POST", f"/stacks/{stack}/switch", body=request)
+
     def remove(self, stack: str, *, volumes: bool = False) -> views.RemoveReply:
         return self._ask(views.RemoveReply, "DELETE", f"/stacks/{stack}", {"volumes": str(volumes).lower()})
 

@@ -19,7 +19,8 @@ class Pump:
     """`source` is where input comes from (None: there is none), `sinks` where each kind of output goes.
 
     `started` is given what the other side says when it begins, `ended` is called when no more output comes; `signals`
-    is a descriptor that is read as soon as it can be, by `signalled`.
+    is a descriptor that is read as soon as it can be, by `signalled`. `read` is given what comes in, and gives what
+    of it is passed on.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class Pump:
         ended: Callable[[], None] | None = None,
         signals: int | None = None,
         signalled: Callable[[], None] | None = None,
+        read: Callable[[bytes], bytes] | None = None,
     ) -> None:
         self._channel, self._source = channel, source
         self._sinks = dict(sinks)
@@ -40,6 +42,7 @@ class Pump:
         self._started, self._ended = started, ended
         self._output_ended = False
         self._signals, self._signalled = signals, signalled
+        self._passed_on = read
         self._code: int | None = None
         self._failure: StackyardError | None = None
 
@@ -103,7 +106,8 @@ class Pump:
         except OSError:  # a terminal or peer that has gone
             data = b""
         if data:
-            self._channel.send(Kind.INPUT, data)
+            if passed := data if self._passed_on is None else self._passed_on(data):
+                self._channel.send(Kind.INPUT, passed)
         else:
             self._channel.send(Kind.INPUT_END)
             self._source = None

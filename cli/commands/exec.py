@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 
 import click
@@ -14,7 +15,7 @@ from cli.client.contexts import chosen
 from cli.client.pump import Pump
 from cli.client.terminal import caught, raw, size
 from cli.client.transport import Transport
-from cluster.channel import ExecRequest, Kind, size_frame
+from cluster.channel import ExecRequest, Kind, Request, size_frame
 from cluster.errors import StackyardError, UserError
 
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
@@ -73,12 +74,25 @@ def _variable(text: str) -> str:
 
 
 def _run(channel: Channel, request: ExecRequest) -> int:
-    output, typed = sys.stdout.fileno(), sys.stdin.fileno() if request.stdin else None
-    counted = 0
     with ExitStack() as stack:
+        typed = sys.stdin.fileno() if request.stdin else None
         if request.tty and typed is not None:
             stack.enter_context(raw(typed))
-        signals = stack.enter_context(caught((*PASSED_ON, signal.SIGWINCH) if request.tty else PASSED_ON))
+        return converse(channel, request, typed, resizes=request.tty)
+
+
+def converse(
+    channel: Channel, request: Request, typed: int | None, *, resizes: bool, passes_signals: bool = True,
+    started: Callable[[bytes], None] | None = None, read: Callable[[bytes], bytes] | None = None,
+) -> int:  # fmt: skip
+    """Carry a terminal or pipes, and signals, to a program elsewhere, and give its exit code.
+
+    `read` is given what is typed, and gives what of it is passed on.
+    """
+    output = sys.stdout.fileno()
+    counted = 0
+    caught_ones = (*(PASSED_ON if passes_signals else ()), *((signal.SIGWINCH,) if resizes else ()))
+    with caught(caught_ones) as signals:
 
         def signalled() -> None:
             nonlocal counted
@@ -95,6 +109,6 @@ def _run(channel: Channel, request: ExecRequest) -> int:
         channel.request(request)
         sinks = {Kind.OUTPUT: output, Kind.ERROR_OUTPUT: sys.stderr.fileno()}
         try:
-            return Pump(channel, typed, sinks, signals=signals, signalled=signalled).run()
+            return Pump(channel, typed, sinks, signals=signals, signalled=signalled, started=started, read=read).run()
         except StackyardError as error:
             raise type(error)(f"{channel.task} on {channel.node}: {error.message}", hint=error.hint) from error

@@ -53,7 +53,7 @@ def rollback(what: str, revision: int | None, reason: str, detach: bool, timeout
     `stack history STACK` lists them. How tasks are replaced says rollback_config.
     """
     with connect() as client:
-        stack, services = _meant(client, what)
+        stack, services = meant(client, what)
         reply = client.roll_back(stack, revision, services, reason)
         _finish(client, reply, detach, timeout, settle, f"{what} is back")
 
@@ -71,20 +71,23 @@ def update(what: str, proceed: bool, force: bool, reason: str, detach: bool, tim
     if proceed == force:
         raise UserError("what the update is to do is missing", hint="Give either --continue or --force.")
     with connect() as client:
-        stack, services = _meant(client, what)
+        stack, services = meant(client, what)
         reply = client.update(stack, services, proceed=proceed, force=force, reason=reason)
         _finish(client, reply, detach, timeout, settle, f"{what} is up to date")
 
 
-def _meant(client: Client, what: str) -> tuple[str, tuple[str, ...]]:
-    """Give the stack that is meant, and the one service of it unless it is all of them."""
+def meant(client: Client, what: str, *, also_gone: bool = True) -> tuple[str, tuple[str, ...]]:
+    """Give the stack that is meant, and the one service of it unless it is all of them.
+
+    A service that is `also_gone` may be meant where one is brought back.
+    """
     if what in {known.name for known in client.stacks()}:
         return what, ()
     try:
         service = find_service(client, what, "stack or service")
     except NotFound:
         stack, _, name = what.partition("_")  # a service that is gone may come back
-        if name and stack in {known.name for known in client.stacks()}:
+        if also_gone and name and stack in {known.name for known in client.stacks()}:
             return stack, (name,)
         raise
     return service.stack, (service.service,)

@@ -187,6 +187,8 @@ class ServiceSpec:
     endpoint_mode: Literal["vip", "dnsrr"] = "vip"
     depends_on: dict[str, Dependency] = field(default_factory=dict)
     on_disconnect: OnDisconnect = OnDisconnect()
+    stopped: bool = False
+    """It keeps its definition and runs nothing, until it is started or deployed."""
 
     @property
     def has_ingress(self) -> bool:

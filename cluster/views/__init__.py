@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from cluster.views.stacks import ScaleRequest as ScaleRequest
     from cluster.views.stacks import StackPhase as StackPhase
     from cluster.views.stacks import StackView as StackView
+    from cluster.views.stacks import SwitchRequest as SwitchRequest
     from cluster.views.stacks import UpdateRequest as UpdateRequest
     from cluster.views.system import ClusterView as ClusterView
     from cluster.views.system import ManagerView as ManagerView
@@ -61,6 +62,7 @@ _NOUNS = {
     "stacks": (
         "ScaleRequest",
         "RollbackRequest",
+        "SwitchRequest",
         "UpdateRequest",
         "RevisionReply",
         "RemoveReply",

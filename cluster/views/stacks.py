@@ -43,6 +43,16 @@ class UpdateRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class SwitchRequest:
+    """The body of POST /v1/stacks/{name}/switch: stop or start all services or some, which keep their definitions."""
+
+    operation: str
+    running: bool
+    services: tuple[str, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RevisionReply:
     """The answer to whatever makes a revision; `changed` is false when the stack was like that already.
 

@@ -12,7 +12,7 @@ from cluster.model.stack import StackRevision
 WORDS = {"update": "update_config", "rollback": "rollback_config", "restart": "restart_policy"}
 """Fields that Compose calls by another name."""
 
-_TOLD = {"replicas", "container", "name"}
+_TOLD = {"replicas", "container", "name", "stopped"}
 _PARTS = ("networks", "volumes", "secrets", "configs")
 
 
@@ -57,6 +57,8 @@ def _words(old: ServiceSpec, new: ServiceSpec) -> Iterator[str]:
         yield f"image {old.container.image} -> {new.container.image}"
     if old.replicas != new.replicas and new.mode is not ServiceMode.GLOBAL:
         yield f"replicas {old.replicas} -> {new.replicas}"
+    if old.stopped != new.stopped:
+        yield "stopped" if new.stopped else "started"
     yield from (name for name in _differing(old.container, new.container) if name != "image")
     yield from (WORDS.get(name, name) for name in _differing(old, new) if name not in _TOLD)
 

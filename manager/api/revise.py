@@ -18,13 +18,13 @@ from cluster.model.network import INGRESS, NetworkSpec, network_id
 from cluster.model.secret import Content, stack_owner
 from cluster.model.service import CLUSTER_PORTS, PortSpec, ServiceSpec
 from cluster.model.stack import ServiceVersion, Stack, StackRevision, StackSpec
-from cluster.views import DeployRequest, RevisionReply, RollbackRequest, ScaleRequest, UpdateRequest
+from cluster.views import DeployRequest, RevisionReply, RollbackRequest, ScaleRequest, SwitchRequest, UpdateRequest
 from manager.api.images import services_to_resolve
 from manager.decide.allocator import NetworkAllocator
 from manager.decide.dependencies import circle
 from manager.decide.revisions import Resolved, revised, with_services_of
 from manager.picture import ClusterState, claim_key
-from manager.versions import check_networks
+from manager.versions import check_networks, check_services
 
 MOST_REPLICAS = 10_000
 MOST_CLAIMS = 64
@@ -95,7 +95,7 @@ def deploy(
     )  # fmt: skip
 
 
-Change = ScaleRequest | RollbackRequest | UpdateRequest
+Change = ScaleRequest | RollbackRequest | UpdateRequest | SwitchRequest
 
 
 def change(
@@ -113,6 +113,8 @@ def change(
             return _roll_back(state, stack, request, by)
         case UpdateRequest():
             return _update(state, stack, request, by)
+        case SwitchRequest():
+            return _switch(state, stack, request, by)
 
 
 def _scale(state: ClusterState, stack: Stack, request: ScaleRequest, by: By) -> Write | RevisionReply:
@@ -162,6 +164,17 @@ def _update(state: ClusterState, stack: Stack, request: UpdateRequest, by: By) -
     if request.force:
         return _revise(state, stack, spec, by.or_because(f"force {' '.join(sorted(chosen))}"), forced=chosen)
     return _revise(state, stack, spec, by.or_because(f"go on with {' '.join(paused)}"), proceed=paused)
+
+
+def _switch(state: ClusterState, stack: Stack, request: SwitchRequest, by: By) -> Write | RevisionReply:
+    """Stop or start services."""
+    spec = state.revisions[stack.uid][stack.head].spec
+    chosen = request.services or tuple(spec.services)
+    if unknown := sorted(set(chosen) - spec.services.keys()):
+        raise NotFound(f"the stack {stack.name} has no service {', '.join(unknown)}")
+    changed = {name: replace(spec.services[name], stopped=not request.running) for name in chosen}
+    what = f"{'start' if request.running else 'stop'} {' '.join(sorted(chosen))}"
+    return _revise(state, stack, replace(spec, services=spec.services | changed), by.or_because(what))
 
 
 def _last_other(known: Mapping[int, StackRevision], head: StackRevision, services: Collection[str]) -> int:
@@ -244,6 +257,7 @@ def _revise(
     if stack is not None and head is not None and _same_as(head, new) and not (forced or proceed):
         return RevisionReply(spec.name, stack.uid, stack.head, changed=False)
     before = {} if head is None else head.spec.networks
+    check_services(state, spec.services.values())
     check_networks(state, (network for key, network in spec.networks.items() if network != before.get(key)))
     _refuse_taken(state, uid, spec)
     networks = dict(_external_networks(state, spec)) | dict(_contents(state, spec, head))

@@ -80,6 +80,7 @@ RULES: dict[tuple[str, str], Rule] = {
     ("POST", "/v1/stacks/{name}/scale"): Rule(Least.DEPLOYER, STACK, "scale"),
     ("POST", "/v1/stacks/{name}/rollback"): Rule(Least.DEPLOYER, STACK, "rollback"),
     ("POST", "/v1/stacks/{name}/update"): Rule(Least.DEPLOYER, STACK, "update"),
+    ("POST", "/v1/stacks/{name}/switch"): Rule(Least.DEPLOYER, STACK, "switch"),
     ("DELETE", "/v1/stacks/{name}"): Rule(Least.DEPLOYER, STACK, "remove"),
     ("GET", "/v1/volumes"): _OWN,
     ("GET", "/v1/volumes/{name}"): _OWN,

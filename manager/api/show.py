@@ -231,11 +231,19 @@ def _service(state: ClusterState, stack: Stack, head: StackRevision, spec: Servi
         running=sum(state.is_ready(task) for task in state.all_of(version.uid)),
         updated=count.ready,
         ports=published(state, version.uid, spec),
-        problem="" if stack.removing or count.done >= count.wanted else problem(state, version.uid),
+        problem=_trouble(state, stack, spec, version.uid, whole=count.done >= count.wanted),
         mode=spec.mode,
         completed=count.completed,
         update=state.services[version.uid].update if version.uid in state.services else None,
     )
+
+
+def _trouble(state: ClusterState, stack: Stack, spec: ServiceSpec, uid: str, *, whole: bool) -> str:
+    if stack.removing:
+        return ""
+    if spec.stopped:
+        return f"it was stopped: `stack start {stack.name}_{spec.name}` starts it"
+    return "" if whole else problem(state, uid)
 
 
 def _leaving(state: ClusterState, service: ServiceState) -> ServiceView:

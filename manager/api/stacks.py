@@ -27,6 +27,7 @@ from cluster.views import (
     RollbackRequest,
     ScaleRequest,
     StackView,
+    SwitchRequest,
     UpdateRequest,
 )
 from manager import audit
@@ -121,6 +122,14 @@ async def update(
     caller: Permitted, core: ReadyCore, name: str, request: Annotated[UpdateRequest, Depends(body(UpdateRequest))]
 ) -> Response:
     """Have paused updates go on, or tasks replaced though nothing has changed, as a new revision."""
+    return await _change(caller, core, name, request)
+
+
+@router.post("/{name}/switch", response_model=RevisionReply, openapi_extra=takes(SwitchRequest))
+async def switch(
+    caller: Permitted, core: ReadyCore, name: str, request: Annotated[SwitchRequest, Depends(body(SwitchRequest))]
+) -> Response:
+    """Stop services, which keep their definitions, volumes and logs, or start them again, as a new revision."""
     return await _change(caller, core, name, request)
 
 

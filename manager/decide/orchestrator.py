@@ -21,7 +21,7 @@ from manager.decide.placement import WAITS, NewTask, Placement
 from manager.decide.plan import Draft, Plan
 from manager.decide.reaper import ORPHANED_AFTER, is_forgotten
 from manager.decide.restarts import Rests, Successor, after_end, inherited, policy_for
-from manager.decide.slots import Act, Fate, Opening, ServicePicture, Slot, slots_in
+from manager.decide.slots import Act, Fate, Opening, ServicePicture, Slot, none_wanted, slots_in
 from manager.decide.updater import Due, Turn, let_go
 from manager.picture import ClusterState
 
@@ -101,7 +101,7 @@ class _Reconciler:
     def run(self) -> None:
         problem = ports.settle(self.picture, self.draft)
         self.placement.settle_virtual_addresses()
-        wanted = MODES[self.picture.spec.mode](self.picture)
+        wanted = (none_wanted if self.picture.spec.stopped else MODES[self.picture.spec.mode])(self.picture)
         kept = [slot for slot in self.picture.slots if wanted.fates[slot.number].act is Act.SETTLE]
         astir = [slot for slot in kept if not self._is_at_rest(slot)]
         self.moves = moves.moves(self.picture, astir)

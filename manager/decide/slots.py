@@ -89,3 +89,8 @@ class Wanted:
 
     fates: dict[int, Fate]
     openings: tuple[Opening, ...] = ()
+
+
+def none_wanted(picture: ServicePicture) -> Wanted:
+    """Have nothing of a stopped service run; what has ended stays, with its log, and so does what a job has done."""
+    return Wanted({slot.number: Fate(Act.REST, "its service was stopped") for slot in picture.slots})

@@ -44,6 +44,8 @@ def tally(state: ClusterState, head: StackRevision, spec: ServiceSpec, version: 
         nodes = {node.id for node in global_mode.fitting(state, global_mode.suitability(state, head, spec))}
         current = [task for task in current if global_mode.node_of(task) in nodes]
         wanted = len(nodes)
+    if spec.stopped:
+        wanted, current = 0, []
     policy = policy_for(head.spec, spec)
     ready = completed = 0
     failed = []

@@ -141,7 +141,7 @@ class Sessions:
         if not self.holds(node):
             raise Unavailable("its agent is not connected to this manager")
         session = self._held[node]
-        if not session.opens_channels:
+        if not session.opens_channels(purpose):
             raise Unavailable("the agent of its node is too old for that", hint="Bring the node to this release.")
         async with self.streams.open_channel(node, task, purpose, session.send) as socket:
             yield socket

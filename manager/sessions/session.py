@@ -14,11 +14,13 @@ import msgspec
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from cluster import codec, protocol
+from cluster.channel import Purpose
 from cluster.errors import Unavailable
 from cluster.model.node import SessionState
 from cluster.model.task import TaskStatus
 from cluster.model.volume import Volume
 from cluster.protocol import (
+    ATTACHES,
     CHANNELS,
     EXAMINES,
     MANAGERS,
@@ -142,9 +144,9 @@ class AgentSession:
         """Tell whether there is an agent that can examine its node."""
         return self.talks and self._version >= EXAMINES
 
-    @property
-    def opens_channels(self) -> bool:
-        return self._version >= CHANNELS
+    def opens_channels(self, purpose: Purpose) -> bool:
+        """Tell whether the agent is new enough for that."""
+        return self._version >= (ATTACHES if purpose in ("attach", "signal") else CHANNELS)
 
     def tell_managers(self, urls: tuple[str, ...]) -> None:
         """Have the agent know where else it can go."""

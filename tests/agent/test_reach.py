@@ -15,6 +15,7 @@ import pytest
 from aiohttp import web
 
 from agent.channel import Channel
+from agent.container import Phase
 from agent.engine import Engine
 from agent.known import Known
 from agent.reach import Reach
@@ -22,6 +23,7 @@ from cluster.channel import (
     LARGEST_DATA,
     PURPOSES,
     WINDOW,
+    AttachRequest,
     ExecRequest,
     Kind,
     OpenChannel,
@@ -29,6 +31,7 @@ from cluster.channel import (
     Purpose,
     ReadArchive,
     Request,
+    SignalRequest,
     StatArchive,
     WriteArchive,
     frame,
@@ -39,7 +42,8 @@ from cluster.channel import (
     request_frame,
     size_frame,
 )
-from cluster.errors import NotFound, StackyardError, Unavailable
+from cluster.errors import NotFound, StackyardError, Unavailable, UserError
+from cluster.protocol import LogsRequest
 from tests.engines import BOX, EngineHost
 from tests.patience import PATIENCE
 
@@ -275,4 +279,51 @@ async def test_a_connection_has_two_ends_of_its_own(engine: Engine, container: s
 async def test_only_what_the_channel_was_opened_for_is_done(engine: Engine, container: str) -> None:
     async with reaching(engine, container, ExecRequest(("true",)), purpose="port") as person:
         with pytest.raises(StackyardError, match="opened for port"):
+            await person.end()
+
+
+# The container's own program
+
+ECHO = "trap 'echo hup' HUP; trap 'exit 7' TERM; echo begun; while :; do sleep 0.05; done"
+
+
+@pytest.fixture
+async def program(engine: Engine) -> str:
+    labels = {"com.stackyard.cluster": "reach-test", "com.stackyard.task": TASK}
+    body = {"Image": BOX, "Cmd": ["sh", "-c", ECHO], "Labels": labels, "NetworkDisabled": True}
+    container = await engine.create("", body)
+    await engine.start(container)
+    async with engine.logs(container, LogsRequest(TASK, follow=True)) as frames:
+        async for _, data in frames:
+            if b"begun" in data:
+                break
+    return container
+
+
+async def test_attached_signals_reach_the_program_and_its_end_is_told(engine: Engine, program: str) -> None:
+    async with reaching(engine, program, AttachRequest()) as person:
+        await person.until(lambda: Kind.START in person.said)
+        await person.say(frame(Kind.SIGNAL, b"HUP"))
+        await person.until(lambda: b"hup" in person.out())
+        await person.say(frame(Kind.SIGNAL, b"TERM"))
+        assert await person.end() == 7
+
+
+async def test_a_program_goes_on_when_the_attached_person_has_gone(engine: Engine, program: str) -> None:
+    async with reaching(engine, program, AttachRequest()) as person:
+        await person.until(lambda: Kind.START in person.said)
+    assert (await engine.inspect(program)).phase is Phase.RUNNING
+
+
+@pytest.mark.parametrize(("signal", "code"), [("", 7), ("TERM", 7), ("KILL", 137)])
+async def test_a_signal_is_sent_or_the_container_stopped(engine: Engine, program: str, signal: str, code: int) -> None:
+    async with reaching(engine, program, SignalRequest(signal)) as person:
+        assert await person.end() == 0
+    ended = await engine.ask("wait", "POST", f"containers/{program}/wait")
+    assert ended["StatusCode"] == code
+
+
+async def test_a_signal_that_there_is_not(engine: Engine, program: str) -> None:
+    async with reaching(engine, program, SignalRequest("NONSENSE")) as person:
+        with pytest.raises(UserError, match="no signal was sent"):
             await person.end()

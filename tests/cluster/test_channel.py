@@ -11,12 +11,14 @@ from cluster.channel import (
     LARGEST_DATA,
     PURPOSES,
     WINDOW,
+    AttachRequest,
     BrokenChannel,
     ExecRequest,
     Kind,
     PortRequest,
     ReadArchive,
     Request,
+    SignalRequest,
     StatArchive,
     Window,
     WriteArchive,
@@ -50,6 +52,8 @@ REQUESTS: st.SearchStrategy[Request] = st.one_of(
     st.builds(ReadArchive, TEXTS),
     st.builds(StatArchive, TEXTS),
     st.builds(WriteArchive, TEXTS),
+    st.builds(AttachRequest, st.booleans(), st.none() | st.tuples(st.integers(1, 500), st.integers(1, 500))),
+    st.builds(SignalRequest, TEXTS),
 )
 
 
