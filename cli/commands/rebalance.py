@@ -53,10 +53,14 @@ def rebalance(
         while not detach and found.active:
             if found.moved != told:
                 told = found.moved
-                click.echo(f"{told} tasks moved", err=True)
+                click.echo(f"{_tasks(told)} moved", err=True)
             time.sleep(_PAUSE)
             found = client.rebalance_progress()
-        click.echo("tasks are being moved" if found.active else f"moved {found.moved} tasks")
+        click.echo("tasks are being moved" if found.active else f"moved {_tasks(found.moved)}")
+
+
+def _tasks(count: int) -> str:
+    return "1 task" if count == 1 else f"{count} tasks"
 
 
 def _cool_down(text: str) -> float | Literal["off"]:

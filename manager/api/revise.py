@@ -199,6 +199,15 @@ def _same_as(head: StackRevision, other: StackRevision) -> bool:
     return head.spec == other.spec and head.image_digests == other.image_digests
 
 
+def _going_on(state: ClusterState, version: ServiceVersion) -> ServiceVersion | None:
+    """Give a version whose paused update is to go on, None when another one overtakes that update."""
+    service = state.services.get(version.uid)
+    update = None if service is None else service.update
+    if update is None or update.version != version.version:
+        return None
+    return replace(version, attempt=max(version.attempt, update.attempt) + 1)
+
+
 def _paused(state: ClusterState, stack: Stack) -> frozenset[str]:
     """Name the services of a stack whose update waits for a person."""
     services = (state.services[uid] for uid in state.services_of.get(stack.uid, ()))
@@ -261,8 +270,8 @@ def _revise(
     check_networks(state, (network for key, network in spec.networks.items() if network != before.get(key)))
     _refuse_taken(state, uid, spec)
     networks = dict(_external_networks(state, spec)) | dict(_contents(state, spec, head))
-    on = {name: version for name, version in new.services.items() if name in proceed}
-    again = {name: replace(version, attempt=version.attempt + 1) for name, version in on.items()}
+    on = {name: _going_on(state, version) for name, version in new.services.items() if name in proceed}
+    again = {name: version for name, version in on.items() if version is not None}
     revision = replace(
         new,
         services=new.services | again,

@@ -272,20 +272,28 @@ def problem(state: ClusterState, service_uid: str) -> str:
     if service is not None and service.update is not None and service.update.state.paused:
         return f"its update is paused: {service.update.message}"
     told: list[tuple[float, str]] = []
-    for task_id in state.tasks_of.get(service_uid, ()):
-        task, status = state.tasks[task_id], state.statuses.get(task_id)
+    for task in state.all_of(service_uid):
+        status = state.statuses.get(task.id)
         if state.is_live(task) and task.reason:
             told.append((task.created_at, task.reason))
+        if not _is_newest(state, task):
+            continue  # how an older version failed is in its update's record
         if status is not None and status.state in (TaskState.FAILED, TaskState.REJECTED):
             told.append((status.at, status.message or f"task {task.slot} ended with exit code {status.exit_code}"))
     return max(told, default=(0.0, ""))[1]
 
 
 def last_words(state: ClusterState, service_uid: str) -> tuple[str, ...]:
-    """Give the last lines of the task of a service that failed last."""
-    ended = (state.statuses.get(task) for task in state.tasks_of.get(service_uid, ()))
+    """Give the last lines of the task of a service's newest version that failed last."""
+    ended = (state.statuses.get(task.id) for task in state.all_of(service_uid) if _is_newest(state, task))
     told = [(status.at, status.log) for status in ended if status is not None and status.log]
     return max(told, default=(0.0, ()))[1]
+
+
+def _is_newest(state: ClusterState, task: Task) -> bool:
+    """Tell whether a task is of the version that its service is to be at; of one that goes, all are."""
+    wanted = state.wanted(state.services[task.service_uid]) if task.service_uid in state.services else None
+    return wanted is None or task.version == wanted[1].version
 
 
 def find_tasks(

@@ -4,7 +4,8 @@ Before the first task of a version starts, each service that it depends on must 
 newest version as the condition asks. So a deploy that changes both changes the one depended on first. Once the service
 runs at its version, it takes only one such task of whatever version for a replacement or one more replica to start: a
 service that lost a node is not held back by another that lost it too, but does not start before it either. What runs is
-never stopped for the sake of what it depends on; `restart: true` is a matter of versions (`revisions`).
+never stopped for the sake of what it depends on; `restart: true` is a matter of versions (`revisions`). With
+`required: false`, what the stack does not have, or what has failed, is not waited for, as in Compose.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from manager.picture import ClusterState
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """`reason` tells people what is waited for; `in_vain` that it has failed for good."""
+    """`reason` tells people what is waited for, which is in `service`; `in_vain` that it has failed for good."""
 
     reason: str
+    service: str
     in_vain: bool = False
 
 
@@ -38,7 +40,7 @@ def wait_of(
     for name, dependency in sorted(spec.depends_on.items()):
         if name not in head.services:
             if dependency.required:
-                return Wait(f"waits for service {name}, which the stack does not have")
+                return Wait(f"waits for service {name}, which the stack does not have", name)
             continue
         wait = _wait_for(state, head, name, dependency, fresh, now)
         if wait is not None:
@@ -59,9 +61,11 @@ def _wait_for(
             return None
     if met >= count.wanted and head.services[name].uid in state.services:
         return None
+    if not dependency.required and (count.failed or any(task.failures for task in count.current)):
+        return None
     if _is_over(count):
-        return Wait(f"waits in vain for service {name}: {count.failed[0]}", in_vain=True)
-    return Wait(f"waits for service {name}: {met} of {count.wanted} {verb}")
+        return Wait(f"waits in vain for service {name}: {count.failed[0]}", name, in_vain=True)
+    return Wait(f"waits for service {name}: {met} of {count.wanted} {verb}", name)
 
 
 def _is_over(count: Tally) -> bool:

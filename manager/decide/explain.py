@@ -12,8 +12,9 @@ from cluster.model.service import ServiceSpec, ServiceState
 from cluster.model.stack import StackRevision
 from cluster.model.task import Task, TaskState, TaskStatus
 from cluster.views import Explanation, NodeFit, Trouble
-from manager.decide import failures, ports
+from manager.decide import dependencies, failures, ports
 from manager.decide.allocator import AddressAllocator, NoRoom, attachments
+from manager.decide.dependencies import Wait
 from manager.decide.ranking import LATELY
 from manager.decide.scheduler import Scheduler
 from manager.decide.slots import slots_of
@@ -35,9 +36,10 @@ def explain(state: ClusterState, service: ServiceState, now: float, only: Task |
     spec, version = wanted
     scheduler = Scheduler(state, head, spec, tasks, now, version.version)
     newest = [slot.tasks[0] for slot in slots_of(tasks)] if only is None else [only]
+    wait = dependencies.wait_of(state, head, spec, version, now)
     troubles = [
         *(_of_service(state, service, head, spec) if only is None or only.node is None else ()),
-        *(trouble for task in newest for trouble in _of_task(state, name, task, scheduler)),
+        *(trouble for task in newest for trouble in _of_task(state, service, task, scheduler, wait)),
     ]
     nodes = sorted(state.nodes.values(), key=lambda node: node.name)
     slot = 0 if only is None else only.slot
@@ -61,14 +63,18 @@ def _of_service(
         yield Trouble(name, str(problem), problem.remedy)
 
 
-def _of_task(state: ClusterState, service: str, task: Task, scheduler: Scheduler) -> Iterator[Trouble]:
+def _of_task(
+    state: ClusterState, of: ServiceState, task: Task, scheduler: Scheduler, wait: Wait | None
+) -> Iterator[Trouble]:
+    service = of.full_name
     about = f"{service}.{task.slot}"
     status = state.statuses.get(task.id)
     reported = state.reported_state(task)
     node = state.nodes.get(task.node or "")
     where = "" if node is None else f" on {node.name}"
     if task.node is None:
-        yield Trouble(about, task.reason or "it waits to be placed", _change_for(state, service, task, scheduler))
+        change = _change_for(state, of, task, scheduler, wait)
+        yield Trouble(about, task.reason or "it waits to be placed", change)
     elif status is not None and reported in _ENDED_BADLY:
         change = failures.change_for(status, service, "" if node is None else node.name)
         yield Trouble(about, f"{reported}{where}{_how(task, status)}", change)
@@ -84,12 +90,13 @@ def _of_task(state: ClusterState, service: str, task: Task, scheduler: Scheduler
 
 def _how(task: Task, status: TaskStatus) -> str:
     """Tell how a task ended."""
-    code = "" if status.exit_code is None else f" with exit code {status.exit_code}"
+    told = f"exited with code {status.exit_code}" in status.message
+    code = "" if status.exit_code is None or told else f" with exit code {status.exit_code}"
     words = f"; it said: {' | '.join(status.log)}" if status.log else ""
     return f"{code}: {status.message or task.reason or 'it failed'}{words}"
 
 
-def _change_for(state: ClusterState, service: str, task: Task, scheduler: Scheduler) -> str:
+def _change_for(state: ClusterState, service: ServiceState, task: Task, scheduler: Scheduler, wait: Wait | None) -> str:
     """Tell what would let a task go that waits; the nodes' own list says it for each of them."""
     if task.failures and task.not_before:
         before = [one for one in state.all_of(task.service_uid) if one.slot == task.slot and one.n < task.n]
@@ -97,7 +104,12 @@ def _change_for(state: ClusterState, service: str, task: Task, scheduler: Schedu
         status = None if last is None else state.statuses.get(last.id)
         if last is not None and status is not None and status.state in _ENDED_BADLY:
             node = state.nodes.get(last.node or "")
-            return failures.change_for(status, service, "the node" if node is None else node.name)
+            return failures.change_for(status, service.full_name, "the node" if node is None else node.name)
+    if wait is not None and task.reason == wait.reason:
+        head = state.head(service.stack_uid)
+        if head is None or wait.service not in head.services:
+            return f"add service {wait.service} to the file, or set `required: false` in depends_on"
+        return f"`stack explain {service.stack}_{wait.service}` tells what that one waits for"
     if task.reason != scheduler.no_room(task.slot):
         return ""
     return "any of the changes below would make a node fit"

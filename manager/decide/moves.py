@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from cluster.model.node import Availability, Node
+from cluster.model.service import ServiceSpec
 from cluster.model.task import Task
 from manager.decide.allocator import NoRoom
 from manager.decide.filters import constraint_filter, is_described
@@ -23,6 +24,7 @@ from manager.decide.liveness import DOWN_AFTER
 from manager.decide.scheduler import Scheduler
 from manager.decide.slots import ServicePicture, Slot
 from manager.decide.updater import Due
+from manager.picture import ClusterState
 
 
 @dataclass(slots=True)
@@ -55,7 +57,7 @@ def moves(picture: ServicePicture, slots: Sequence[Slot]) -> Moves:
             continue
         if node.availability is not Availability.DRAIN:
             kept[node.id] += 1
-            why = misfit(picture, node) or _one_too_many(picture, kept[node.id])
+            why = misfit(picture.state, picture.spec, node) or _one_too_many(picture, kept[node.id])
             if why and not picture.state.is_ready(task):
                 found.due[slot.number] = Due(False, f"node {node.name} {why}")
             elif why or task.moving:
@@ -81,11 +83,11 @@ def _node_of(picture: ServicePicture, task: Task) -> Node | None:
     return state.nodes[task.node]
 
 
-def misfit(picture: ServicePicture, node: Node) -> str:
+def misfit(state: ClusterState, spec: ServiceSpec, node: Node) -> str:
     """Tell why tasks that have run on a node should no longer, "" while it is one that the service asks for."""
-    if picture.spec.mode.is_job or picture.spec.mode.is_global or not is_described(picture.state, node):
+    if spec.mode.is_job or spec.mode.is_global or not is_described(state, node):
         return ""
-    filters = (constraint_filter(picture.state, constraint) for constraint in picture.spec.constraints)
+    filters = (constraint_filter(state, constraint) for constraint in spec.constraints)
     return next((test.say([node]) for test in filters if not test.passes(node)), "")
 
 

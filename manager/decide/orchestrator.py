@@ -165,7 +165,7 @@ class _Reconciler:
         if calm is None:
             calm = not self.state.is_lost(node_id) and node_id not in self._overfull
             calm = calm and self.state.nodes[node_id].availability is not Availability.DRAIN
-            calm = calm and not moves.misfit(self.picture, self.state.nodes[node_id])
+            calm = calm and not moves.misfit(self.state, self.picture.spec, self.state.nodes[node_id])
             self._calm[node_id] = calm
         return calm
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from cluster.model.service import FailureAction, RestartCondition, UpdateConfig
 from cluster.model.task import Task, TaskState, TaskStatus
 from cluster.model.update import UpdateState, UpdateStatus
+from manager.decide.restarts import ending
 from manager.decide.slots import ServicePicture, Slot
 
 
@@ -146,8 +147,7 @@ def _failures(picture: ServicePicture, update: UpdateStatus, config: UpdateConfi
             if status is None or not _has_failed(picture, status):
                 continue
             if status.running_at is None or status.at - status.running_at <= config.monitor:
-                code = "" if status.exit_code is None else f"exit code {status.exit_code}"
-                failures[slot.number] = status.message or code
+                failures[slot.number] = ending(status)
     return failures
 
 

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 from cluster.codec import Record, encode, key_of
 from cluster.model.task import Desired, Task, TaskState, TaskStatus
 from cluster.model.update import Withdrawn
-from manager.decide import handover, orchestrator, stacks
+from manager.decide import handover, moves, orchestrator, stacks
 from manager.decide.agenda import About, Agenda
 from manager.decide.plan import Plan
 from manager.picture import Change, ClusterState, Event
@@ -83,12 +83,19 @@ class _Rehearsal:
         for task in self._tasks():
             if self.state.has_ended(task):
                 continue
-            if task.desired is not Desired.RUNNING or task.version != versions.get(task.service_uid):
+            if task.desired is not Desired.RUNNING or task.leaving_at is not None:
+                return True
+            if task.version != versions.get(task.service_uid) or self._is_misplaced(task):
                 return True
             if task.node is not None and self.state.reported_state(task) is not TaskState.RUNNING:
                 return True
         wanted = (self.state.services.get(uid) for uid in versions)
         return any(one is None or (one.update is not None and one.update.state.at_work) for one in wanted)
+
+    def _is_misplaced(self, task: Task) -> bool:
+        """Tell whether a task is on a node on which it is not to be; where there is no other, nothing comes of it."""
+        node, wanted = self.state.nodes.get(task.node or ""), self.state.wanted(self.state.services[task.service_uid])
+        return node is not None and wanted is not None and moves.misfit(self.state, wanted[0], node) != ""
 
     # The leader
 

@@ -69,14 +69,18 @@ def after_end(task: Task, status: TaskStatus, policy: RestartPolicy, now: float)
             return Rests(f"not restarted: {before} restarts are used up (restart_policy.max_attempts)")
     failures = 1 if fresh else before + 1
     wait = _wait(1 if ran_well else failures, policy.delay, task.id)
-    why = status.message or (f"exit code {status.exit_code}" if status.exit_code is not None else str(status.state))
-    why += f", it said: {status.log[-1]}" if status.log else ""
     return Successor(
         failures=failures,
         first_failure_at=now if fresh or began is None else began,
         not_before=now + wait if wait else 0.0,
-        reason=f"waits {wait:.1f} s before restart {failures}: {why}" if wait else "",
+        reason=f"waits {wait:.1f} s before restart {failures}: {ending(status)}" if wait else "",
     )
+
+
+def ending(status: TaskStatus) -> str:
+    """Tell how a task ended by itself, with its last words: `exited with code 3, it said: no such table`."""
+    why = status.message or (f"exit code {status.exit_code}" if status.exit_code is not None else str(status.state))
+    return f"{why}, it said: {status.log[-1]}" if status.log else why
 
 
 def inherited(task: Task) -> Successor:

@@ -139,6 +139,7 @@ async def test_a_paused_update_is_told_and_goes_on(person: Terminal, manager: Ru
         await until(lambda: len(manager.core.state.statuses) == 3)
         said = await person.stack("deploy", "--resolve-image", "never", TAG="2")
         assert said.code == 1 and "web: its update is paused: " in said.err, said
+        assert "`stack update shop_web --continue` goes on with it, `stack rollback` goes back" in said.err
         agent.outcome = lambda task: TaskState.RUNNING
         said = await person.stack("update", "web", "--continue", "--detach")
         assert (said.code, said.out) == (0, "shop goes to revision 3\n"), said

@@ -96,7 +96,7 @@ def test_a_drain_under_requests_loses_none_and_a_rebalance_gives_the_node_its_sh
         planned = cluster.stack("rebalance", "--dry-run").stdout
         assert "n3" in planned
         done = cluster.stack("rebalance")
-        assert done.stdout == "moved 1 tasks\n", done.stdout
+        assert done.stdout == "moved 1 task\n", done.stdout
     assert where(cluster, probe)["n3"] == 1
     assert not requests.failed, requests.failed
 

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from tests.sim.world import World
 
 
+FAILURES = {TaskState.FAILED, TaskState.REJECTED, TaskState.COMPLETE}
+"""States by which a task of a service that is to run on has failed; it ends the wait for one that is not required."""
+
+
 class Rule(Protocol):
     def note(self, change: Change) -> None: ...
 
@@ -166,7 +170,7 @@ class DependedOnFirst:
                 "service_healthy": {TaskState.RUNNING},
                 "service_completed_successfully": {TaskState.COMPLETE},
             }[dependency.condition]
-            met = bool(reached & states)
+            met = bool(reached & states) or (not dependency.required and bool(reached & FAILURES))
             self._world.hold(met, f"{task.id} starts before {name}, which was only {sorted(reached)}")
 
 

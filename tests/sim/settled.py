@@ -69,7 +69,7 @@ def _service(truth: ClusterState, uid: str, now: float) -> str:
         if why := _task(truth, head, spec, slot.tasks[0], now, held=wait is not None):
             return f"slot {slot.number} {why}"
         node = truth.nodes.get(slot.tasks[0].node or "")
-        if node is not None and not slot.tasks[0].reason and not outdated and (why := misfit(picture, node)):
+        if node is not None and not slot.tasks[0].reason and not outdated and (why := misfit(truth, spec, node)):
             return f"slot {slot.number} is on {node.name}, which {why}"
     return ""
 

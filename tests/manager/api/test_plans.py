@@ -101,6 +101,17 @@ def test_what_needs_no_new_task_says_so() -> None:
     assert told.tasks == ()
 
 
+def test_tasks_that_new_constraints_move_are_told() -> None:
+    update = UpdateConfig(delay=10.0)
+    old, new = (
+        a_stack("app", a_service(replicas=4, constraints=constraints, update=update))
+        for constraints in ((), ("node.hostname == n1",))
+    )
+    told = planned(running("n1", "n2", spec=old), new)
+    assert [change.effect for change in told.changes] == ["2 tasks stop, 2 tasks start"] and not told.waiting
+    assert [(verb, node) for _, verb, _, node in acts(told)] == [("stop", "n2"), ("start", "n1")] * 2
+
+
 def test_scaling_touches_only_what_comes_and_goes() -> None:
     lab = running("n1", "n2", spec=a_stack("app", a_service(replicas=2), a_service("db", replicas=3)))
     told = planned(lab, a_stack("app", a_service(replicas=3), a_service("db", replicas=1)))

@@ -306,6 +306,15 @@ def test_a_paused_update_goes_on_when_told_to_or_with_the_same_deploy_again() ->
     assert attempts(deployed(shop(image("web", 2), image("db", 2)), state, "again")) == {"web": 1, "db": 0}
 
 
+def test_another_version_does_not_go_on_with_a_paused_update_and_the_paused_one_again_does() -> None:
+    state = paused()
+    other = deployed(shop(image("web", 3), image("db", 2)), state, "other")
+    assert attempts(other) == {"web": 0, "db": 0}
+    assert isinstance(other, revise.Write)
+    state = picture(*{codec.key_of(one): one for one in [*(r for _, r in state.records()), *other.records]}.values())
+    assert attempts(deployed(shop(image("web", 2), image("db", 2)), state, "again")) == {"web": 1, "db": 0}
+
+
 def test_only_a_paused_update_goes_on() -> None:
     with pytest.raises(Conflict, match="db is paused"):
         revise.change(paused(), "shop", UpdateRequest("on", ("db",), proceed=True), "bob", 9.0, lambda: "new")

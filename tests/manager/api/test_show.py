@@ -36,6 +36,19 @@ def test_rows_of_tasks_are_kept_and_never_old() -> None:
     assert lost, "the state is another, although neither task nor status have changed"
 
 
+def test_what_failed_of_an_older_version_is_no_trouble_of_the_newest() -> None:
+    lab = Lab("n1")
+    lab.deploy(a_stack("app", a_service(image="bad")))
+    lab.settle()
+    lab.report(lab.task(), TaskState.FAILED, message="exited with code 3", log=("no such table",))
+    [service] = lab.state.services
+    assert show.problem(lab.state, service) == "exited with code 3"
+    assert show.last_words(lab.state, service) == ("no such table",)
+    lab.deploy(a_stack("app", a_service(image="good")))
+    lab.run_all()
+    assert (show.problem(lab.state, service), show.last_words(lab.state, service)) == ("", ())
+
+
 def test_a_way_is_a_trouble_only_while_the_other_node_is_there_to_answer() -> None:
     lab = Lab("n1", "n2", "n3", "n4")
     lab.write(*(NodeState(f"id-{n}", NodeStatus.READY, NOW) for n in ("n1", "n2", "n3")))

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from cluster.model.node import Availability
-from cluster.model.service import Dependency, ServiceMode, ServiceSpec
+from cluster.model.service import Dependency, RestartCondition, RestartPolicy, ServiceMode, ServiceSpec
 from cluster.model.task import Desired, Task, TaskState
 from tests.manager.decide.builders import Lab, a_service, a_stack
 
@@ -101,6 +101,26 @@ def test_a_service_that_is_not_there_is_waited_for_only_if_it_is_required(requir
     lab.deploy(a_stack("app", web("cache", Dependency(required=required))))
     lab.settle()
     assert is_bound(lab) is starts
+
+
+@pytest.mark.parametrize(
+    "restart",
+    [
+        pytest.param(RestartPolicy(), id="tried again"),
+        pytest.param(RestartPolicy(RestartCondition.NONE), id="for good, the other one may come up"),
+    ],
+)
+@pytest.mark.parametrize("required", [True, False])
+def test_a_failure_of_one_that_is_not_required_ends_the_wait(restart: RestartPolicy, *, required: bool) -> None:
+    lab = Lab("n1", "n2")
+    depending = web(dependency=dataclasses.replace(HEALTHY, required=required))
+    lab.deploy(a_stack("app", depending, dataclasses.replace(db(replicas=2), restart=restart)))
+    lab.settle()
+    told = "waits for service db: 0 of 2 healthy"
+    assert waiting(lab) == [told], "what is not required is waited for too, while it may come up"
+    lab.report(lab.tasks("db")[0], TaskState.FAILED, exit_code=1)
+    lab.settle()
+    assert waiting(lab) == ([told] if required else [])
 
 
 def test_an_update_of_both_changes_the_one_depended_on_first_while_the_other_serves_on() -> None:

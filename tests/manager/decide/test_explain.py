@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from cluster.model.node import Availability
-from cluster.model.service import PortSpec, Reservations, RestartCondition, RestartPolicy
+from cluster.model.service import Dependency, PortSpec, Reservations, RestartCondition, RestartPolicy
 from cluster.model.task import TaskState
 from cluster.views import Explanation, Trouble
 from manager.decide.explain import explain
@@ -93,6 +93,22 @@ def test_addresses_that_are_used_up() -> None:
     lab.run_all()
     found = explained(lab)
     assert any("no free address left" in t.why and "bigger subnet" in t.change for t in found.troubles)
+
+
+@pytest.mark.parametrize(
+    ("on", "change"),
+    [
+        pytest.param("db", "`stack explain app_db` tells what that one waits for", id="it is there"),
+        pytest.param("moon", "add service moon to the file, or set `required: false` in depends_on", id="it is not"),
+    ],
+)
+def test_a_service_that_waits_for_another_leads_to_that_one(on: str, change: str) -> None:
+    lab = Lab("n1")
+    web = dataclasses.replace(a_service(), depends_on={on: Dependency("service_healthy")})
+    lab.deploy(a_stack("app", web, a_service("db", constraints=("node.hostname == n9",))))
+    lab.settle()
+    [trouble] = explained(lab).troubles
+    assert trouble.why.startswith(f"waits for service {on}") and trouble.change == change
 
 
 def test_a_volume_on_another_node() -> None:

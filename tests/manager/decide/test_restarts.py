@@ -104,12 +104,12 @@ def test_a_crashing_service_is_restarted_ever_more_slowly_and_a_new_leader_goes_
     waits = []
     for _ in range(9):
         failed_at = lab.now
-        lab.report(lab.task(), TaskState.FAILED, exit_code=1)
+        lab.report(lab.task(), TaskState.FAILED, exit_code=1, log=("it began", "no such table"))
         lab.settle()
         lab.leader = type(lab.leader)(lab.state, lab.now)
         lab.settle()
         while lab.task().node is None:
-            assert "exit code 1" in lab.task().reason
+            assert lab.task().reason.endswith(f"restart {lab.task().failures}: exit code 1, it said: no such table")
             wake = lab.leader.agenda.next_wake()
             assert wake is not None
             lab.now = wake

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections import Counter
+
 import pytest
 
 from cluster.model.node import Availability, Node, NodeDescription
 from cluster.model.stack import StackSpec
 from cluster.model.task import TaskState
 from cluster.model.volume import VolumeSpec
-from manager.decide import constraints
+from manager.decide import constraints, filters
 from manager.decide.volumes import local_volumes
 from tests.manager.decide.builders import NOW, Lab, a_description, a_service, a_stack
 
@@ -86,6 +89,28 @@ def test_a_task_that_waits_says_why(prepare, constraints: tuple[str, ...], reaso
     task = lab.task()
     assert task.node is None and reason in task.reason
     assert lab.state.state_of(task) is TaskState.PENDING
+
+
+def test_placing_one_more_task_looks_at_as_few_nodes_in_a_large_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[int] = []
+    for count in (10, 100):
+        lab = Lab(*(f"n{i}" for i in range(count)))
+        asked = a_service("web", replicas=5, constraints=("node.hostname != n3",), spread=("node.labels.zone",))
+        lab.deploy(a_stack("app", asked))
+        lab.run_all()
+        looked = Counter[str]()
+
+        def counted(constraint: str, looked: Counter[str] = looked) -> constraints.Test:
+            test = constraints.test_for(constraint)
+            return lambda node, description: looked.update([node.id]) or test(node, description)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(filters, "test_for", counted)
+            lab.deploy(a_stack("app", dataclasses.replace(asked, replicas=6)))
+            lab.settle()
+        assert len(lab.tasks()) == 6 and all(task.node for task in lab.tasks())
+        looks.append(looked.total())
+    assert 0 < looks[1] <= looks[0]
 
 
 def test_a_task_that_waits_goes_as_soon_as_a_node_fits() -> None:

@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from cluster.model.service import FailureAction, PortSpec, RestartCondition, RestartPolicy, ServiceSpec, UpdateConfig
+from cluster.model.service import (
+    FailureAction,
+    PortSpec,
+    RestartCondition,
+    RestartPolicy,
+    ServiceMode,
+    ServiceSpec,
+    UpdateConfig,
+)
 from cluster.model.stack import StackRevision
 from cluster.model.task import Desired, Task, TaskState
 from cluster.model.update import UpdateState, UpdateStatus
@@ -189,6 +197,20 @@ def test_a_deploy_during_an_update_takes_over_and_replaces_first_what_serves_nob
     assert status(lab).state is UpdateState.COMPLETED
 
 
+def test_a_deploy_while_an_update_goes_back_takes_over() -> None:
+    lab = running()
+    update(lab, "bad", failure_action=ROLLBACK, parallelism=2)
+    report(lab, TaskState.FAILED, exit_code=1, most=1)
+    assert status(lab).state is UpdateState.ROLLBACK_STARTED
+    update(lab, "app:3", failure_action=ROLLBACK, parallelism=2)
+    assert (status(lab).state, status(lab).version, status(lab).previous) == (UpdateState.UPDATING, 4, 1)
+    lab.wait(60.0)
+    lab.run_all()
+    lab.wait(5.0)
+    assert {task.version for task in lab.tasks()} == {4} and len(lab.tasks()) == 4
+    assert status(lab).state is UpdateState.COMPLETED
+
+
 def test_an_update_that_was_overtaken_is_not_what_a_failed_one_goes_back_to() -> None:
     lab = running()
     update(lab, failure_action=ROLLBACK)
@@ -216,9 +238,9 @@ def test_going_back_by_hand_keeps_the_tasks_that_were_not_replaced_yet() -> None
 def test_a_task_that_fails_early_pauses_the_update() -> None:
     lab = running()
     update(lab)
-    report(lab, TaskState.FAILED, exit_code=3, message="no such database")
+    report(lab, TaskState.FAILED, exit_code=3, message="exited with code 3", log=("it began", "no such database"))
     assert status(lab).state is UpdateState.PAUSED
-    assert status(lab).message == "1 of 4 new tasks failed: no such database"
+    assert status(lab).message == "1 of 4 new tasks failed: exited with code 3, it said: no such database"
     for _ in range(3):
         report(lab, TaskState.RUNNING)
         lab.wait(60.0)
@@ -452,6 +474,20 @@ def test_start_first_gives_way_where_two_tasks_would_clash_and_says_so(change: d
     lab.run_all()
     lab.wait(5.0)
     assert lab.task().version == 2 and lab.state.is_ready(lab.task())
+
+
+@pytest.mark.parametrize("order", ["stop-first", "start-first"])
+@pytest.mark.parametrize("mode", [ServiceMode.REPLICATED, ServiceMode.GLOBAL])
+def test_a_service_with_host_ports_on_every_node_does_not_block_its_own_update(mode: ServiceMode, order: Any) -> None:
+    lab = Lab("n1", "n2", "n3")
+    ports = (PortSpec(80, 8080, mode="host"),)
+    for image in ("app:1", "app:2"):
+        spec = a_service("web", replicas=3, image=image, ports=ports, mode=mode, update=UpdateConfig(order=order))
+        lab.deploy(a_stack("app", spec))
+        lab.run_all()
+    lab.wait(5.0)
+    assert {task.version for task in lab.tasks()} == {2} and lab.places() == {"n1": 1, "n2": 1, "n3": 1}
+    assert status(lab).state is UpdateState.COMPLETED
 
 
 # Moves
