@@ -457,7 +457,8 @@ class Runner:
                     assignments = known.assignments
                     await self._network.apply(assignments.items.values(), prune=complete)
                     self._applied_assignments = assignments
-                    self.withdrawals.applied(assignments)
+                    if complete:  # else nothing was taken away, whatever the journal says that leaves
+                        self.withdrawals.applied(assignments)
                     self._to_clean |= bool(self._networks - networks)
                     self._networks = networks
                     arrived, self._applied = [t for t in known.tasks if t in tasks - self._applied], tasks

@@ -11,10 +11,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agent.network import lookups, nftmessages, returns, vips
-from agent.network.conntrack import end_stale, flows_tracked
+from agent.network.conntrack import Lost, end_stale, flows_tracked
 from agent.network.netlink import Request
 from agent.network.netlink_socket import Netlink, NetlinkError
 from agent.network.plan import Wire
@@ -29,6 +29,7 @@ class _Door:
     """One sandbox: its networks, what was programmed (None: nothing, by this process), and the kernel's count then.
 
     In a `bare` one nothing is translated, and so no connection tracked: its table leads look-ups to the resolver only.
+    `lost` is what flows are yet to be ended for.
     """
 
     socket: Netlink
@@ -37,6 +38,7 @@ class _Door:
     held: Table | None = None
     bare: bool = False
     generation: int = 0
+    lost: Lost = field(default_factory=Lost)
 
 
 class Translation:
@@ -77,12 +79,14 @@ class Translation:
             before, self._services = self._services, services
             self._tables.clear()
             self._steps.clear()
-            lost = {n for n, held in before.items() if _lost_some(held, services.get(n, Services()))}
+            lost = {n: gone for n, held in before.items() if (gone := _lost(held, services.get(n, Services())))}
             refused: list[StackyardError | OSError] = []
             for task, door in self._doors.items():
+                for network in lost.keys() & door.networks:
+                    door.lost.add(lost[network])
                 try:
                     self._program(door)
-                    if not lost.isdisjoint(door.networks):
+                    if door.lost:
                         self._end_flows(door)
                 except (StackyardError, OSError) as error:
                     log.error("the virtual addresses in the sandbox of task %s: %s", task, error)
@@ -167,20 +171,19 @@ class Translation:
 
     def _end_flows(self, door: _Door) -> None:
         """End what leads where no virtual address leads any more: UDP at once, TCP when the endpoint is gone."""
-        if door.held is None or not flows_tracked(door.socket):
-            return
-        services = [self._services.get(network, Services()) for network in door.networks]
-        leads = {vip.address: vip.endpoints for each in services for vip in each.vips}
-        ended = end_stale(door.socket, leads, frozenset().union(*(each.present for each in services)))
-        if ended:
-            log.info("%d flows to endpoints that have left were ended", ended)
+        if door.held is not None and flows_tracked(door.socket):
+            services = (self._services.get(network, Services()) for network in door.networks)
+            leads = {vip.address: vip.endpoints for each in services for vip in each.vips}
+            ended = end_stale(door.socket, leads, door.lost)
+            if ended:
+                log.info("%d flows to endpoints that have left were ended", ended)
+        door.lost = Lost()
 
 
-def _lost_some(held: Services, wanted: Services) -> bool:
-    if not held.present <= wanted.present:
-        return True
+def _lost(held: Services, wanted: Services) -> Lost:
     leads = {vip.address: vip.endpoints for vip in wanted.vips}
-    return any(not set(vip.endpoints) <= set(leads.get(vip.address, ())) for vip in held.vips)
+    fewer = {vip.address for vip in held.vips if not set(vip.endpoints) <= set(leads.get(vip.address, ()))}
+    return Lost(fewer, set(held.present - wanted.present))
 
 
 def _generation(socket: Netlink) -> int:

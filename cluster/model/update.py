@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -53,6 +53,14 @@ class UpdateStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Late:
+    """The nodes that have not let go of a task yet; all others had at that instant."""
+
+    at: float
+    nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Withdrawn:
     """What one manager can vouch for, written while tasks leave and deleted when none does.
 
@@ -61,3 +69,5 @@ class Withdrawn:
 
     manager: str
     tasks: dict[str, float]
+    late: dict[str, Late] = field(default_factory=dict)
+    """Of tasks for which that takes long, who has yet to let go of them. Those are not in `tasks`."""

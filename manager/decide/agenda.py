@@ -171,7 +171,8 @@ class Agenda:
             case Claim():
                 self._note_claim(record, change)
             case Withdrawn():
-                self.mark(About.SERVICE, *{state.tasks[t].service_uid for t in record.tasks if t in state.tasks})
+                told = record.tasks.keys() | record.late.keys()
+                self.mark(About.SERVICE, *{state.tasks[t].service_uid for t in told if t in state.tasks})
             case Cluster():
                 self.mark_all()
 

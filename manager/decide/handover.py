@@ -3,7 +3,7 @@
 It is withdrawn first: out of names, virtual addresses and published ports, on every node that could send to it. Those
 confirm it (`manager.sessions.withdrawals`), what was on its way by then has its time, and only then it is asked to end.
 A node without a session is not waited for, as nothing could be told to it, and one that does not confirm in time is
-named and passed over.
+passed over. Both may still send to the task, so that they are named, but for a node that is down.
 """
 
 from __future__ import annotations
@@ -22,14 +22,20 @@ PATIENCE = 2.0
 """Seconds that nodes have to confirm."""
 
 LINGER = 0.25
-"""Seconds after the last node has confirmed: for connections that were being opened, and look-ups just made."""
+"""Seconds after the last node has confirmed: for connections that were being opened, and look-ups just made.
+
+Whoever confirms in time is left as much also when others do not.
+"""
 
 
 class Wait(NamedTuple):
-    """Until when a withdrawn task runs on (None: nothing holds it), and the nodes that it waits for."""
+    """Until when a withdrawn task runs on (None: nothing holds it), the nodes that it waits for, and those that have no
+    session to say anything in.
+    """
 
     until: float | None
     laggards: tuple[str, ...] = ()
+    mute: tuple[str, ...] = ()
 
 
 def let_go(state: ClusterState, task: Task, desired: Desired, reason: str, now: float, others: Iterable[Task]) -> Task:
@@ -45,8 +51,8 @@ def let_go(state: ClusterState, task: Task, desired: Desired, reason: str, now: 
     if wait.until is not None:
         return task
     reason = task.reason or reason
-    if wait.laggards:
-        names = ", ".join(state.nodes[node].name for node in wait.laggards if node in state.nodes)
+    if unsaid := (*wait.laggards, *wait.mute):
+        names = ", ".join(state.nodes[node].name for node in unsaid if node in state.nodes)
         reason += f" (without word from {names} that it is out of names and ports there)"
     return dataclasses.replace(task, desired=desired, reason=reason)
 
@@ -57,22 +63,25 @@ def wait_of(state: ClusterState, task: Task, now: float) -> Wait:
     if not state.serves(task):
         return Wait(None)
     last = task.leaving_at
-    laggards = []
+    laggards, mute = [], []
     for node in sorted(concerned(state, task)):
         session = state.sessions.get(node)
         if session is None or not state.is_heard(session):
+            mute += [] if state.is_lost(node) else [node]
             continue
         at = _confirmed_at(state, task, session)
         if at is None:
             laggards.append(node)
         else:
             last = max(last, at)
-    if not laggards:
-        # The clock of another manager may be ahead.
-        until = min(last, task.leaving_at + PATIENCE) + LINGER
-        return Wait(until if now < until else None)
-    until = task.leaving_at + PATIENCE
-    return Wait(until if now < until else None, tuple(laggards))
+    most = task.leaving_at + PATIENCE + LINGER
+    if laggards:
+        until = most
+    elif last > now:
+        until = min(last + LINGER, most)  # the clock of another manager is ahead
+    else:
+        until = last + LINGER  # also of a word that came late, or that this leader heard late
+    return Wait(until if now < until else None, tuple(laggards), tuple(mute))
 
 
 def concerned(state: ClusterState, task: Task) -> set[str]:
@@ -103,8 +112,9 @@ def _confirmed_at(state: ClusterState, task: Task, session: Session) -> float | 
     A word from before the session was opened says nothing of it.
     """
     word = state.withdrawn.get(session.manager)
-    if word is None or task.id not in word.tasks:
+    if word is None or state.revision_of(key_of(word)) < state.revision_of(key_for(Session, session.node)):
         return None
-    if state.revision_of(key_of(word)) < state.revision_of(key_for(Session, session.node)):
-        return None
-    return word.tasks[task.id]
+    late = word.late.get(task.id)
+    if late is None:
+        return word.tasks.get(task.id)
+    return None if session.node in late.nodes else late.at

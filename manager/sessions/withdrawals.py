@@ -2,7 +2,8 @@
 
 Agents say of sets in which an endpoint leaves when they are in force. As soon as all agents here have said so whose
 node could send to a task, that is written, in one record for all tasks that leave: a manager with a thousand agents
-writes as often as one with three. While no task leaves, there is no record.
+writes as often as one with three. Where that takes long, it is written who is still awaited, so that nobody else is
+named. While no task leaves, there is no record.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterable
 from cluster.codec import encode, key_for, key_of
 from cluster.model.node import Session, SessionState
 from cluster.model.task import Desired, Task
-from cluster.model.update import Withdrawn
+from cluster.model.update import Late, Withdrawn
 from manager.decide.handover import concerned
 from manager.etcd import Etcd, EtcdUnavailable, Refused, UnknownOutcome, delete, put
 from manager.picture import Change, ClusterState
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 
 PAUSE = 0.2
 DEBOUNCE = 0.01
+LATE = 1.0
+"""Seconds after which it is written who is still awaited: before the leader's patience is at its end."""
 
 
 class Withdrawals:
@@ -36,6 +39,8 @@ class Withdrawals:
         self._leaving: dict[str, int] = {}  # tasks, with the revision that withdrew each
         self._programmed: dict[str, tuple[int, int]] = {}  # by node: epoch of the session, revision
         self._vouched: dict[str, float] = {}
+        self._noted: dict[str, float] = {}
+        self._late: dict[str, Late] = {}
         self._look = asyncio.Event()
 
     def changed(self, changes: Iterable[Change]) -> None:
@@ -58,7 +63,11 @@ class Withdrawals:
         """Write what is to be vouched for, until cancelled."""
         written: tuple[Withdrawn | None, int] = (None, 0)
         while True:
-            await self._look.wait()
+            try:
+                async with asyncio.timeout(self._rest()):
+                    await self._look.wait()
+            except TimeoutError:
+                pass  # somebody is late
             await asyncio.sleep(DEBOUNCE)
             self._look.clear()
             word, lease = self.word(), self._lease()
@@ -78,22 +87,36 @@ class Withdrawals:
     def _note(self, key: str, ident: str, task: Task | None) -> None:
         if task is not None and task.leaving_at is not None and task.desired is Desired.RUNNING:
             self._leaving.setdefault(ident, self._state.revision_of(key))
+            self._noted.setdefault(ident, self._clock())
         elif self._leaving.pop(ident, None) is None:
             return
+        else:
+            del self._noted[ident]
         self._look.set()
 
-    def word(self) -> Withdrawn | None:
-        """Say of which tasks all agents here have let go, and since when each."""
-        self._vouched = {
-            ident: self._vouched.get(ident, self._clock())
-            for ident, revision in self._leaving.items()
-            if self._is_let_go(self._state.tasks[ident], revision)
-        }
-        return Withdrawn(self._manager, self._vouched) if self._vouched else None
+    def _rest(self) -> float | None:
+        """Tell after how many seconds somebody who is awaited is late: None if nobody is to become that."""
+        due = [at + LATE for ident, at in self._noted.items() if ident not in self._vouched.keys() | self._late.keys()]
+        return max(0.0, min(due) - self._clock()) if due else None
 
-    def _is_let_go(self, task: Task, revision: int) -> bool:
-        for node in concerned(self._state, task) & self._state.sessions_at.get(self._manager, set()):
+    def word(self) -> Withdrawn | None:
+        """Say of which tasks all agents here have let go, and since when each; and which agents are late with that."""
+        now = self._clock()
+        awaited = {ident: self._awaited(self._state.tasks[ident], at) for ident, at in self._leaving.items()}
+        self._vouched = {ident: self._vouched.get(ident, now) for ident, nodes in awaited.items() if not nodes}
+        late: dict[str, Late] = {}
+        for ident, nodes in awaited.items():
+            if nodes and now >= self._noted[ident] + LATE:
+                before = self._late.get(ident)
+                late[ident] = before if before is not None and before.nodes == nodes else Late(now, nodes)
+        self._late = late
+        return Withdrawn(self._manager, self._vouched, late) if self._vouched or late else None
+
+    def _awaited(self, task: Task, revision: int) -> tuple[str, ...]:
+        """Name the nodes in session here that could send to a task by what their agents have said so far."""
+        found = []
+        for node in sorted(concerned(self._state, task) & self._state.sessions_at.get(self._manager, set())):
             session = self._state.sessions[node]
             if session.state is SessionState.OPEN and self._programmed.get(node, (0, 0)) < (session.epoch, revision):
-                return False
-        return True
+                found.append(node)
+        return tuple(found)

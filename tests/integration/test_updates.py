@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -118,11 +119,13 @@ def test_nobody_notices(cluster: Cluster, probe: str, tmp_path: Path, what: str,
         assert len(after) == 6 and not after & before, "every task was replaced"
     if what == REBALANCE:
         assert Counter(task["node"] for task in cluster.tasks(f"{probe}_web")) == {"n1": 2, "n2": 2, "n3": 2}
-    # A node that takes more than two seconds to let go of a task is passed over, as on a machine that is too busy: then
-    # nothing is promised.
-    late = [task["message"] for task in cluster.listing("ps", f"{probe}_web") if "without word from" in task["message"]]
+    # A node that takes more than two seconds to let go of a task is named and passed over, as on a machine that is too
+    # busy: then nothing is promised to the clients whose packets that very node leads.
+    messages = [task["message"] for task in cluster.listing("ps", f"{probe}_web")]
+    late = [found[1].split(", ") for said in messages if (found := re.search("without word from (.*?) that", said))]
     for name, one in told.items():
-        assert one["failed"] == 0 or late, (name, one)
+        leads = "n2" if name.startswith("name") else "n3"
+        assert one["failed"] == 0 or any(leads in nodes for nodes in late), (name, one, messages)
 
 
 def drained(cluster: Cluster, stack: str, node: str) -> None:

@@ -6,6 +6,7 @@ import os
 import socket
 import struct
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.network.conntrack import flows_tracked
 from agent.network.netlink import DUMP, Request, attributes
 from agent.network.netlink_socket import NETLINK_NETFILTER, Netlink
 from agent.network.nftmessages import get_generation, read_generation
@@ -159,6 +161,29 @@ async def test_an_open_connection_outlives_the_withdrawal_of_its_endpoint(stage:
             asking.sendall(b"x")
             with pytest.raises(ConnectionError):  # whoever gets the segment now resets what it knows nothing of
                 asking.recv(99)
+
+
+@root
+async def test_to_let_go_of_an_endpoint_reads_none_of_the_flows_that_go_on(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy client has tens of thousands of flows, and the others wait for the word that it has let go."""
+    read: list[bytes] = []
+    dump = Netlink.dump
+
+    def listing(self: Netlink, request: Request) -> Iterator[bytes]:
+        found = list(dump(self, request))
+        read.extend(found if request.about == "the list of flows" else ())
+        return iter(found)
+
+    monkeypatch.setattr(Netlink, "dump", listing)
+    with stage.servers:
+        await stage.start()
+        assert {stage.ask()[0] for _ in range(20)} == {"task1", "task2", "task3"}
+        with closing(await stage.wirings["h3"].in_sandbox(stage.client, lambda: Netlink(NETLINK_NETFILTER))) as kernel:
+            assert flows_tracked(kernel) >= 20
+        await stage.unready(stage.tasks[0])
+        assert read == []
 
 
 @root

@@ -11,7 +11,7 @@ from cluster.model.network import INGRESS
 from cluster.model.node import SessionState
 from cluster.model.service import PortSpec
 from cluster.model.task import Desired, Task
-from cluster.model.update import Withdrawn
+from cluster.model.update import Late, Withdrawn
 from manager.decide.handover import LINGER, PATIENCE, concerned
 from tests.manager.decide.builders import Lab, a_service, a_stack
 
@@ -50,21 +50,41 @@ def test_it_ends_a_moment_after_all_have_let_go_of_it() -> None:
 
 def test_who_does_not_confirm_in_time_is_named_and_passed_over() -> None:
     lab, task = scaled_down()
-    lab.wait(PATIENCE - 0.1)
+    lab.wait(PATIENCE + LINGER - 0.1)
     assert now(lab, task).desired is Desired.RUNNING
     lab.wait(0.1)
     assert now(lab, task).desired is Desired.REMOVE
     assert "n1, n2, n3" in now(lab, task).reason
 
 
-def test_a_node_without_a_session_is_not_waited_for() -> None:
+def test_only_who_is_late_is_named() -> None:
     lab, task = scaled_down()
-    for node in lab.state.nodes.values():
-        if node.id != task.node:
-            lab.session(node.name, state=SessionState.CLOSED, reachable=True)
+    lab.wait(1.0)
+    lab.write(Withdrawn("m1", {}, {task.id: Late(lab.now, ("id-n2",))}))
+    lab.wait(PATIENCE + LINGER - 1.0)
+    assert now(lab, task).desired is Desired.REMOVE
+    assert "without word from n2 that" in now(lab, task).reason
+
+
+@pytest.mark.parametrize("heard_after", [0.0, 5.0])
+def test_what_is_on_its_way_has_its_time_also_after_a_word_that_came_late(heard_after: float) -> None:
+    """Neither agents nor the leader are as quick as their patience is long on a host that is short of CPU."""
+    lab, task = scaled_down()
+    lab.now += PATIENCE + LINGER - 0.01 + heard_after
+    lab.confirm(task)
+    lab.wait(LINGER - 0.01)
+    assert now(lab, task).desired is Desired.RUNNING
+    lab.wait(0.01)
+    assert (now(lab, task).desired, now(lab, task).reason) == (Desired.REMOVE, "scaled down")
+
+
+def test_a_node_without_a_session_is_not_waited_for_but_named() -> None:
+    lab, task = scaled_down()
+    lab.session("n2", state=SessionState.CLOSED, reachable=True)
     lab.confirm(task)
     lab.wait(LINGER)
     assert now(lab, task).desired is Desired.REMOVE
+    assert "without word from n2 that" in now(lab, task).reason
 
 
 def test_a_word_from_before_a_session_says_nothing_of_it() -> None:

@@ -30,7 +30,7 @@ async def withdraw(stage: Stage) -> int:
 
 
 async def word(stage: Stage) -> set[str] | None:
-    """The tasks of the record, None when there is none, after what was said before has been taken in."""
+    """The tasks of the record, None when there are none, after what was said before has been taken in."""
     changed = asyncio.Event()
     with stage.follower.listening(lambda _: changed.set()):
         try:
@@ -39,7 +39,7 @@ async def word(stage: Stage) -> set[str] | None:
         except TimeoutError:
             pass
     found = stage.follower.state.withdrawn.get("m1")
-    return None if found is None else set(found.tasks)
+    return set(found.tasks) or None if found is not None else None
 
 
 async def until(stage: Stage, tasks: set[str] | None) -> None:
@@ -62,6 +62,19 @@ async def test_it_is_written_when_every_agent_that_could_send_to_the_task_has_le
     await stage.write(replace(OLD, leaving_at=7.0, desired=Desired.SHUTDOWN))
     await until(stage, None)
     assert await stage.read(Withdrawn, "m1") is None, "while nothing leaves, nothing is stored"
+
+
+async def test_who_is_late_is_named_and_nobody_else(stage: Stage) -> None:
+    n1, n2, _ = await begin(stage)
+    revision = await withdraw(stage)
+    await n1.say(Programmed(revision))
+    async with asyncio.timeout(PATIENCE):
+        while (found := stage.follower.state.withdrawn.get("m1")) is None or found.late[OLD.id].nodes != ("n2",):
+            await word(stage)
+    assert not found.tasks
+    await n2.say(Programmed(revision))
+    await until(stage, {OLD.id})
+    assert stage.follower.state.withdrawn["m1"].late == {}
 
 
 async def test_a_set_from_before_the_withdrawal_does_not_count(stage: Stage) -> None:
