@@ -153,6 +153,7 @@ async def managing(settings: Settings) -> AsyncIterator[Core]:
             manager=manager.id,
             clock=clock,
             lease=lambda: presence.lease,
+            absent_for=lambda: presence.absent_for,
             life=authority.life,
         )
         core = Core(

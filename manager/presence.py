@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
 from cluster.codec import encode, key_of
@@ -35,6 +36,7 @@ class Presence:
         self._follower = follower
         self._clock = clock
         self._problem = "this manager is starting"
+        self._absent_since = time.monotonic()
 
     def require(self) -> None:
         """Raise Unavailable, with the reason, unless the lease is held."""
@@ -43,6 +45,11 @@ class Presence:
                 f"the manager {self.manager.name} cannot serve: {self._problem}",
                 hint="It goes on by itself once etcd answers; `systemctl status etcd` may tell more.",
             )
+
+    @property
+    def absent_for(self) -> float:
+        """Seconds for which the others have not known this manager to be alive; 0 while the lease is held."""
+        return 0.0 if self.held.is_set() else time.monotonic() - self._absent_since
 
     async def run(self) -> None:
         """Be present until cancelled, over all failures of etcd."""
@@ -57,6 +64,8 @@ class Presence:
                 self._problem = error.message
                 log.warning("manager %s is not present: %s", self.manager.name, error.message)
             finally:
+                if self.held.is_set():
+                    self._absent_since = time.monotonic()
                 self.held.clear()
             await asyncio.sleep(PAUSE)
 

@@ -6,7 +6,7 @@ import asyncio
 import ipaddress
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -46,6 +46,10 @@ TICK = BEAT_INTERVAL / 4
 STALL = 0.1
 """A tick that comes later than this was held up, and so was everything that agents have said meanwhile."""
 
+ABSENCE = 5.0
+"""Seconds without a lease after which agents are sent to another manager: for the others their sessions are over."""
+ABSENT = "this manager has lost etcd, so that nothing can be recorded here"
+
 HELLO_TIMEOUT = 10.0
 PICTURE_TIMEOUT = 10.0
 
@@ -62,6 +66,7 @@ class Sessions:
         manager: str,
         clock: Callable[[], float],
         lease: Callable[[], int] = lambda: 0,
+        absent_for: Callable[[], float] = lambda: 0.0,
         life: str = "",
     ) -> None:
         self.streams = Streams()
@@ -72,6 +77,7 @@ class Sessions:
         self._withdrawals = Withdrawals(etcd, follower.state, manager, clock, lease)
         self.generations = Generations(follower.state, manager, self._board.told)
         self._cluster, self._life = cluster, life
+        self._absent_for = absent_for
         self._manager = manager
         self._clock = clock
         self._held: dict[str, AgentSession] = {}
@@ -97,8 +103,15 @@ class Sessions:
                     session.credit(stall)  # and what has come in meanwhile is read before the next tick
                 else:
                     session.judge(time.monotonic())
+            if self._is_absent:
+                for session in tuple(self._held.values()):
+                    self._see_to(session.send_away(ABSENT))
             if stall > BEAT_INTERVAL:
                 log.warning("this program was held up for %.1f s; no agent is blamed for it", stall)
+
+    @property
+    def _is_absent(self) -> bool:
+        return self._absent_for() > ABSENCE
 
     async def stop(self) -> None:
         """End all sessions, as this manager goes; agents find another one, or this one again."""
@@ -168,6 +181,8 @@ class Sessions:
     async def _admit(self, socket: WebSocket, node: str) -> AgentSession:
         hello = await _hello(socket)
         version = self._check(hello)
+        if self._is_absent:
+            raise Unavailable(ABSENT)
         state = self._follower.state
         _check_address(state, node, hello.description.address)
         ledger = await open_session(self._etcd, state, node, self._manager, hello.description, self._clock, version)
@@ -232,9 +247,12 @@ class Sessions:
 
     def _end(self, session: AgentSession | None, code: int, reason: str, *, final: bool) -> None:
         if session is not None:
-            ending = asyncio.create_task(session.end(code, reason, final=final))
-            self._ending.add(ending)
-            ending.add_done_callback(self._ending.discard)
+            self._see_to(session.end(code, reason, final=final))
+
+    def _see_to(self, work: Coroutine[None, None, None]) -> None:
+        ending = asyncio.create_task(work)
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
 
 
 def _check_address(state: ClusterState, node: str, address: str) -> None:

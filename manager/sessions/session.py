@@ -110,6 +110,7 @@ class AgentSession:
         self._gone = asyncio.Event()
         self._over = asyncio.Event()
         self._finishing = False
+        self._sent_away = False
         self.talks = True
         self._outbox: deque[ToAgent] = deque()
         self._pending: dict[str, TaskStatus] = {}
@@ -157,6 +158,12 @@ class AgentSession:
         """Have a message sent as soon as the socket takes it."""
         self._outbox.append(message)
         self._reader.news.set()
+
+    async def send_away(self, reason: str) -> None:
+        """Have the agent go to another manager; what is left to record waits until it can be."""
+        if not self._sent_away:
+            self._sent_away = True
+            await self._close(GOING, reason)
 
     async def end(self, code: int, reason: str = "", *, final: bool = False) -> None:
         """End it from this side, and write nothing more; with a reason the agent is told."""

@@ -146,6 +146,8 @@ class Stage:
         self.directory = directory
         self.stack = AsyncExitStack()
         self.http: dict[str, aiohttp.ClientSession] = {}
+        self.absent = [0.0]
+        """For how many seconds the manager has had no lease."""
 
     async def write(self, *records: Record) -> int:
         """Store records, and wait until the picture shows them."""
@@ -219,7 +221,10 @@ async def staged(servers: Servers, directory: Path, manager: str = "m1") -> Asyn
     async with Etcd.connect(servers.endpoints) as etcd:
         authority = await found(etcd, now=time.time())
         follower = Follower(etcd)
-        sessions = Sessions(etcd, follower, cluster=authority.cluster, manager=manager, clock=time.time)
+        absent = [0.0]
+        sessions = Sessions(
+            etcd, follower, cluster=authority.cluster, manager=manager, clock=time.time, absent_for=lambda: absent[0]
+        )
         async with asyncio.TaskGroup() as group:
             following = group.create_task(follower.run())
             await follower.loaded.wait()
@@ -245,6 +250,7 @@ async def staged(servers: Servers, directory: Path, manager: str = "m1") -> Asyn
                 )
                 async with _serving(core, host, directory):
                     stage = Stage(etcd, follower, sessions, authority, f"https://{host}:{PORT}", directory)
+                    stage.absent = absent
                     async with stage.stack:
                         yield stage
                     await sessions.stop()

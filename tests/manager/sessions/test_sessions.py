@@ -44,7 +44,8 @@ from cluster.protocol import (
 from manager.etcd import TxnResult, put
 from manager.sessions.assignments import assignments
 from manager.sessions.ledger import Fenced, open_session
-from manager.sessions.session import OVERTAKEN
+from manager.sessions.registry import ABSENCE
+from manager.sessions.session import GOING, OVERTAKEN
 from manager.sessions.witness import PORT, answers
 from tests.etcd_server import Servers, loopback_address
 from tests.manager.managers import description
@@ -411,6 +412,28 @@ async def test_statuses_wait_for_an_etcd_that_is_away(stage: Stage, servers: Ser
 
 
 # Streams
+
+
+async def test_a_manager_without_a_lease_sends_its_agents_away_and_closes_their_sessions_when_it_can(
+    stage: Stage,
+) -> None:
+    """Its record is gone: for the others nobody hears them. With it back, nobody may take them for heard."""
+    await stage.write(node("n1"))
+    agent = await stage.agent("n1")
+    stage.absent[0] = ABSENCE
+    await agent.report(1)
+    await agent.hear(Recorded)
+    stage.absent[0] = ABSENCE + 0.1
+    assert "lost etcd" in (await agent.hear(Refused)).reason
+    assert await agent.closed() == GOING
+    await stage.shows("n1", epoch=1, state=SessionState.CLOSED)
+    again = await stage.connect("n1")
+    await again.hello()
+    refused = await again.hear(Refused)
+    assert "lost etcd" in refused.reason and not refused.final
+    stage.absent[0] = 0.0
+    await stage.agent("n1")
+    await stage.shows("n1", epoch=2, state=SessionState.OPEN)
 
 
 async def test_a_stream_is_dialled_with_a_ticket_and_ends_in_order(stage: Stage) -> None:
