@@ -28,7 +28,11 @@ COMMANDS = {
     "update": ("cli.commands.revisions", "update", "Go on with a paused update, or replace tasks."),
     "scale": ("cli.commands.services", "scale", "Run another number of tasks of services."),
     "logs": ("cli.commands.logs", "logs", "Show what the tasks of stacks and services print."),
-    "restart": ("cli.commands.lifecycle", "restart", "Replace the tasks of services or stacks, or one task."),
+    "restart": (
+        "cli.commands.lifecycle",
+        "restart",
+        "Have new tasks take the place of those that run.",
+    ),
     "stop": ("cli.commands.lifecycle", "stop", "Stop services or stacks; they keep their definitions."),
     "start": ("cli.commands.lifecycle", "start", "Start what was stopped."),
     "kill": ("cli.commands.lifecycle", "kill", "Send a signal to the program of tasks."),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from cluster.events import ClusterEvent
 from cluster.model.cluster import ClockMark
 from cluster.model.network import INGRESS, Network
-from cluster.model.node import Manager, Node, NodeState, Session, SessionState
+from cluster.model.node import Manager, Node, NodeState, NodeStatus, Session, SessionState
 from cluster.model.rebalance import Rebalance
 from cluster.model.secret import External
 from cluster.model.service import ServiceState
@@ -65,7 +65,7 @@ class _Narrator:
             case Change(old=(Node() | None) as old, new=(Node() | None) as new):
                 yield from self._node(change, old, new)
             case Change(old=(NodeState() | None) as had, new=NodeState() as has):
-                if had is None or had.status is not has.status:
+                if has.status is not (NodeStatus.UNKNOWN if had is None else had.status):
                     yield self._of_node(change, has.node, str(has.status), has.reason, has.since)
             case Change(old=(Session() | None) as ended, new=Session() as session):
                 yield from self._session(change, ended, session)

@@ -22,6 +22,7 @@ from manager.api import (
     events,
     explain,
     members,
+    monitoring,
     nodes,
     plans,
     reach,
@@ -67,7 +68,7 @@ def create_app(core: Core) -> FastAPI:
     )
     app.state.core = core
     app.add_middleware(Audited, core=core)
-    about_all = (backup, system, upgrade, members, users, audit_routes, events, nodes, doctor)
+    about_all = (backup, system, upgrade, members, users, audit_routes, events, monitoring, nodes, doctor)
     about_stacks = (stacks, plans, volumes, secrets, services, reach, explain, rebalance)
     for module in (*about_all, *about_stacks, agents):
         app.include_router(module.router)

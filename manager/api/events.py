@@ -42,7 +42,7 @@ class Wanted:
     filters: tuple[tuple[str, str], ...] = ()
 
 
-@router.get("/events", response_class=StreamingResponse, responses={200: {"model": list[ClusterEvent]}})
+@router.get("/events", response_class=StreamingResponse)
 async def events(
     caller: Permitted,
     core: ReadyCore,

@@ -1,0 +1,229 @@
+"""What Prometheus is told, in its text format (version 0.0.4), and where it finds what our services tell it. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from cluster.model.node import NodeStatus
+from cluster.model.service import ServiceSpec
+from cluster.model.stack import Stack
+from cluster.model.task import Task
+from cluster.views import ConvergenceView
+from manager.api.show import Sees
+from manager.decide.tally import tally
+from manager.picture import ClusterState
+
+PORT_LABEL, PATH_LABEL = "prometheus.port", "prometheus.path"
+"""Labels of a service under deploy.labels: on which port its tasks tell their metrics, and under which path."""
+
+HELP = {
+    "stackyard_nodes": "Nodes by status and availability.",
+    "stackyard_node_ready": "Whether a node is ready (1) or not (0).",
+    "stackyard_node_tasks": "Tasks that are to run on a node.",
+    "stackyard_node_conditions": "Troubles that a node tells of.",
+    "stackyard_managers": "Managers that are alive.",
+    "stackyard_manager_leads": "Whether the manager that answers leads.",
+    "stackyard_manager_events_total": "Events that the manager that answers has seen.",
+    "stackyard_state_revision": "The revision of etcd that the manager's picture stands at.",
+    "stackyard_service_tasks_wanted": "Tasks that a service is to have.",
+    "stackyard_service_tasks_ready": "Tasks of the newest version that run, and are healthy.",
+    "stackyard_service_tasks_completed": "Tasks of a job that have done their work.",
+    "stackyard_service_tasks_failed": "Tasks that ended in failure and are not tried again.",
+    "stackyard_service_update_paused": "Whether a service's update waits for a person.",
+    "stackyard_service_tasks": "Tasks that are to run, by state.",
+    "stackyard_convergence_seconds": "How long changes took to be in force on all nodes, as quantiles.",
+    "stackyard_convergence_unconfirmed_total": "Changes that some node did not confirm within 30 s.",
+    "stackyard_convergence_behind_seconds": "For how long a node has been waited for.",
+}
+
+_FIRST = re.compile(r"[^a-zA-Z0-9_]")
+
+
+def sample(name: str, value: float, **labels: str) -> str:
+    """Write one sample, its metric's name being one of HELP."""
+    assert name in HELP, name
+    told = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
+    return f"{name}{{{told}}} {value:g}" if told else f"{name} {value:g}"
+
+
+def text(samples: Iterator[str] | list[str]) -> str:
+    """Put samples together, those of one metric below its help."""
+    by_name: dict[str, list[str]] = {}
+    for one in samples:
+        by_name.setdefault(re.split(r"[{ ]", one, maxsplit=1)[0], []).append(one)
+    lines: list[str] = []
+    for name, some in by_name.items():
+        kind = "counter" if name.endswith("_total") else "gauge"
+        lines += [f"# HELP {name} {HELP[name]}", f"# TYPE {name} {kind}", *some]
+    return "\n".join(lines) + "\n"
+
+
+def of_cluster(state: ClusterState, *, leads: bool, events: int) -> Iterator[str]:
+    """Tell of managers and nodes."""
+    yield sample("stackyard_managers", len(state.managers))
+    yield sample("stackyard_manager_leads", leads)
+    yield sample("stackyard_manager_events_total", events)
+    yield f"stackyard_state_revision {state.revision}"
+    counts: Counter[tuple[str, str]] = Counter()
+    for node in sorted(state.nodes.values(), key=lambda node: node.name):
+        verdict, session = state.node_states.get(node.id), state.sessions.get(node.id)
+        status = NodeStatus.UNKNOWN if verdict is None else verdict.status
+        counts[str(status), str(node.availability)] += 1
+        yield sample("stackyard_node_ready", status is NodeStatus.READY, node=node.name)
+        yield sample("stackyard_node_tasks", state.load.get(node.id, 0), node=node.name)
+        conditions = 0 if session is None else len(session.conditions)
+        yield sample("stackyard_node_conditions", conditions, node=node.name)
+    for (status_name, availability), count in sorted(counts.items()):
+        yield sample("stackyard_nodes", count, status=status_name, availability=availability)
+
+
+def of_stack(state: ClusterState, stack: Stack, now: float) -> Iterator[str]:
+    """Tell of the services of a stack."""
+    head = state.revisions[stack.uid][stack.head]
+    for name, spec in sorted(head.spec.services.items()):
+        version = head.services[name]
+        where = {"stack": stack.name, "service": f"{stack.name}_{name}"}
+        count = tally(state, head, spec, version, now)
+        yield sample("stackyard_service_tasks_wanted", 0 if stack.removing else count.wanted, **where)
+        yield sample("stackyard_service_tasks_ready", count.ready, **where)
+        yield sample("stackyard_service_tasks_failed", len(count.failed), **where)
+        if spec.mode.is_job:
+            yield sample("stackyard_service_tasks_completed", count.completed, **where)
+        service = state.services.get(version.uid)
+        paused = service is not None and service.update is not None and service.update.state.paused
+        yield sample("stackyard_service_update_paused", paused, **where)
+        tasks = (state.tasks[ident] for ident in state.tasks_of.get(version.uid, ()))
+        states = Counter(str(state.state_of(task)) for task in tasks if state.is_live(task))
+        for told, number in sorted(states.items()):
+            yield sample("stackyard_service_tasks", number, **where, state=told)
+
+
+def of_convergence(view: ConvergenceView) -> Iterator[str]:
+    """Tell how long changes take to reach the nodes in session with the manager that answers."""
+    for change, delay in (("reachable", view.reachable), ("unreachable", view.unreachable)):
+        if delay.count:
+            for quantile, seconds in (("0.5", delay.p50 or 0.0), ("0.99", delay.p99 or 0.0)):
+                yield sample("stackyard_convergence_seconds", seconds, change=change, quantile=quantile)
+    yield sample("stackyard_convergence_unconfirmed_total", view.unconfirmed)
+    for node, seconds in sorted(view.behind.items()):
+        yield sample("stackyard_convergence_behind_seconds", seconds, node=node)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+
+# Where services are found
+
+
+def reachable(state: ClusterState, sees: Sees, network: str) -> Iterator[tuple[Task, ServiceSpec, str, str]]:
+    """Give the running tasks that are in a network (its name; "" is any), with their stack's name and address there."""
+    for stack in sorted(state.stacks.values(), key=lambda stack: stack.name):
+        head = state.revisions[stack.uid][stack.head]
+        if not sees(stack.name):
+            continue
+        for name, spec in sorted(head.spec.services.items()):
+            for task in sorted(state.all_of(head.services[name].uid), key=lambda task: (task.slot, task.n)):
+                if state.is_ready(task) and (address := _address(state, task, network)):
+                    yield task, spec, stack.name, address
+
+
+def _address(state: ClusterState, task: Task, network: str) -> str:
+    for endpoint in task.endpoints:
+        known = state.networks.get(endpoint.network)
+        if known is not None and known.id != "ingress" and network in ("", known.name):
+            return next((address for address in endpoint.addresses if ":" not in address), "")
+    return ""
+
+
+def prometheus_targets(state: ClusterState, sees: Sees, network: str) -> list[dict[str, object]]:
+    """List what Prometheus is to scrape, as its http_sd reads it: tasks of services that have PORT_LABEL."""
+    return [
+        {"targets": [f"{address}:{spec.labels[PORT_LABEL]}"], "labels": _meta(state, task, spec, stack)}
+        for task, spec, stack, address in reachable(state, sees, network)
+        if PORT_LABEL in spec.labels
+    ]
+
+
+def _meta(state: ClusterState, task: Task, spec: ServiceSpec, stack: str) -> dict[str, str]:
+    node = state.nodes.get(task.node or "")
+    service = f"{stack}_{spec.name}"
+    meta = {"stack": stack, "service": service, "task": f"{service}.{task.slot}", "task_id": task.id}
+    meta["node"] = "" if node is None else node.name
+    meta |= {f"label_{_FIRST.sub('_', key)}": value for key, value in spec.labels.items()}
+    told = {f"__meta_stackyard_{key}": value for key, value in meta.items()}
+    return told | ({"__metrics_path__": spec.labels[PATH_LABEL]} if PATH_LABEL in spec.labels else {})
+
+
+_LISTS = frozenset(("entrypoints", "middlewares", "tls.domains.sans", "sourcerange", "users"))
+_PARTS = ("routers", "services", "middlewares")
+
+
+def traefik(state: ClusterState, sees: Sees, network: str) -> dict[str, object]:
+    """Give the dynamic configuration that Traefik's HTTP provider reads, made of the labels of its Docker providers.
+
+    Only services with `traefik.enable=true` count. The servers of a service of Traefik's are our ready tasks, at the
+    port of its `loadbalancer.server.port`; a router without a `service` leads to the only one.
+    """
+    found: dict[str, dict[str, dict[str, object]]] = {}
+    seen: dict[str, tuple[ServiceSpec, list[str]]] = {}
+    for _, spec, stack, address in reachable(state, sees, network):
+        if spec.labels.get("traefik.enable", "").lower() == "true":
+            seen.setdefault(f"{stack}_{spec.name}", (spec, []))[1].append(address)
+    for name, (spec, addresses) in seen.items():
+        for protocol in ("http", "tcp"):
+            told = _nested(spec.labels, f"traefik.{protocol}.")
+            if told or protocol == "http":
+                _add(found.setdefault(protocol, {}), told, name, addresses, protocol)
+    return {protocol: parts for protocol, parts in found.items() if parts}
+
+
+def _nested(labels: Mapping[str, str], prefix: str) -> dict[str, dict[str, dict[str, object]]]:
+    """Make `traefik.http.routers.web.rule=x` into {"routers": {"web": {"rule": "x"}}}."""
+    told: dict[str, dict[str, dict[str, object]]] = {}
+    for label, value in sorted(labels.items()):
+        words = label.lower().removeprefix(prefix).split(".")
+        if not label.lower().startswith(prefix) or len(words) < 3 or words[0] not in _PARTS:
+            continue
+        place: dict[str, object] = told.setdefault(words[0], {}).setdefault(label.split(".")[3], {})
+        for word in words[2:-1]:
+            inner = place.setdefault(word, {})
+            if not isinstance(inner, dict):  # `tls=true` beside `tls.certresolver=...`
+                inner = place[word] = {}
+            place = inner
+        if not isinstance(place.get(words[-1]), dict):
+            place[words[-1]] = [one.strip() for one in value.split(",")] if words[-1] in _LISTS else _typed(value)
+    return told
+
+
+def _typed(value: str) -> object:
+    return {"true": True, "false": False}.get(value.lower(), int(value) if value.isdigit() else value)
+
+
+def _add(
+    parts: dict[str, dict[str, object]],
+    told: dict[str, dict[str, dict[str, object]]],
+    name: str,
+    addresses: list[str],
+    protocol: str,
+) -> None:
+    services = told.get("services") or ({name: {}} if "routers" in told else {})
+    for key, service in services.items():
+        balancer = service.setdefault("loadbalancer", {})
+        assert isinstance(balancer, dict)
+        server = balancer.pop("server", {})
+        port, scheme = (server.get("port", 80), server.get("scheme", "http")) if isinstance(server, dict) else (80, "")
+        if protocol == "http":
+            balancer["servers"] = [{"url": f"{scheme}://{address}:{port}"} for address in addresses]
+        else:
+            balancer["servers"] = [{"address": f"{address}:{port}"} for address in addresses]
+        parts.setdefault("services", {})[key] = {"loadBalancer": balancer}
+    for key, router in told.get("routers", {}).items():
+        router.setdefault("service", next(iter(services)))
+        if router.get("tls") is True:
+            router["tls"] = {}
+        parts.setdefault("routers", {})[key] = router
+    for key, middleware in told.get("middlewares", {}).items():
+        parts.setdefault("middlewares", {})[key] = middleware

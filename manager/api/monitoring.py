@@ -1,0 +1,45 @@
+"""Routes for programs that watch the cluster or lead to its services: Prometheus, and Traefik's HTTP provider.
+
+They ask with the token of a viewer, who is told of the stacks of its own only; nothing is told to those without one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import APIRouter
+from starlette.responses import PlainTextResponse, Response
+
+from manager.api import exposition
+from manager.api.bodies import answer
+from manager.api.core import ReadyCore
+from manager.api.rules import Permitted
+
+router = APIRouter(prefix="/v1", tags=["monitoring"])
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+async def metrics(caller: Permitted, core: ReadyCore) -> Response:
+    """The state of nodes, services and tasks, and how fast changes are in force, in Prometheus' text format."""
+    samples = [*exposition.of_cluster(core.state, leads=core.presence.leading, events=core.events.end)]
+    samples += exposition.of_convergence(core.sessions.generations.view())
+    for name in sorted(core.state.stacks):
+        if name in core.state.stacks and caller.sees(name):
+            samples += exposition.of_stack(core.state, core.state.stacks[name], core.clock())
+            await asyncio.sleep(0)
+    return Response(exposition.text(samples), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@router.get("/discovery/prometheus", response_model=list[dict[str, object]])
+async def prometheus(caller: Permitted, core: ReadyCore, network: str = "") -> Response:
+    """What Prometheus is to scrape (http_sd): running tasks of services with the label `prometheus.port`.
+
+    `network` is one that Prometheus is in itself, by its whole name (`shop_default`).
+    """
+    return answer(exposition.prometheus_targets(core.state, caller.sees, network))
+
+
+@router.get("/discovery/traefik", response_model=dict[str, object])
+async def traefik(caller: Permitted, core: ReadyCore, network: str = "") -> Response:
+    """The dynamic configuration of Traefik, for its HTTP provider: from the labels that its Docker providers read."""
+    return answer(exposition.traefik(core.state, caller.sees, network))

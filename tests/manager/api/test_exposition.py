@@ -1,0 +1,117 @@
+"""What programs that watch the cluster are told: metrics, where to scrape, and how Traefik leads to services."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from cluster.model.service import ServiceSpec
+from manager.api import exposition
+from manager.api.show import everything
+from tests.manager.decide.builders import Lab, a_service, a_stack
+
+MONITORING = Path(__file__).parents[3] / "monitoring"
+
+
+def labelled(**labels: str) -> ServiceSpec:
+    told = {key.replace("__", "."): value for key, value in labels.items()}
+    return dataclasses.replace(a_service("web", replicas=2, networks=("front",)), labels=told)
+
+
+def running(service: ServiceSpec, *nodes: str) -> Lab:
+    lab = Lab(*(nodes or ("n1", "n2")))
+    lab.deploy(a_stack("shop", service))
+    lab.run_all()
+    return lab
+
+
+def told(lab: Lab) -> dict[str, float]:
+    samples = [*exposition.of_cluster(lab.state, leads=True, events=7)]
+    for stack in lab.state.stacks.values():
+        samples += exposition.of_stack(lab.state, stack, lab.now)
+    return {name: float(value) for name, value in (one.rsplit(" ", 1) for one in samples)}
+
+
+def test_nodes_and_services_are_told() -> None:
+    lab = running(labelled())
+    before = told(lab)
+    where = 'stack="shop",service="shop_web"'
+    assert before[f"stackyard_service_tasks_wanted{{{where}}}"] == 2
+    assert before[f"stackyard_service_tasks_ready{{{where}}}"] == 2
+    assert before[f'stackyard_service_tasks{{{where},state="running"}}'] == 2
+    assert before['stackyard_nodes{status="ready",availability="active"}'] == 2
+    assert before['stackyard_node_ready{node="n1"}'] == 1 and before["stackyard_manager_leads"] == 1
+    lab.fall_silent("n1")
+    lab.wait(60.0)
+    after = told(lab)
+    assert after['stackyard_node_ready{node="n1"}'] == 0
+    assert after['stackyard_nodes{status="down",availability="active"}'] == 1
+
+
+def test_the_text_has_each_metric_once_with_its_kind() -> None:
+    lab = running(labelled())
+    text = exposition.text(exposition.of_cluster(lab.state, leads=False, events=7))
+    kinds = re.findall(r"# TYPE (\S+) (\S+)\n\1", text)
+    assert dict(kinds)["stackyard_manager_events_total"] == "counter" and dict(kinds)["stackyard_nodes"] == "gauge"
+    assert len(kinds) == len(dict(kinds)) and text.endswith("\n")
+
+
+def test_what_labels_hold_is_escaped() -> None:
+    assert exposition.sample("stackyard_node_ready", 1, node='a"b\\c\nd') == (
+        'stackyard_node_ready{node="a\\"b\\\\c\\nd"} 1'
+    )
+
+
+@pytest.mark.parametrize("file", ["alerts.yml", "dashboard.json"])
+def test_alerts_and_the_dashboard_ask_for_what_is_told(file: str) -> None:
+    asked = set(re.findall(r"stackyard_[a-z_]+", (MONITORING / file).read_text()))
+    assert asked and asked <= exposition.HELP.keys()
+    if file.endswith(".json"):
+        assert json.loads((MONITORING / file).read_text())["panels"]
+
+
+def test_prometheus_finds_the_tasks_that_run_and_have_a_port_for_it() -> None:
+    lab = running(labelled(prometheus__port="9100", prometheus__path="/m", team="red"))
+    found = exposition.prometheus_targets(lab.state, everything, "shop_front")
+    assert len(found) == 2 and all(str(one["targets"]).endswith(":9100']") for one in found)
+    labels = found[0]["labels"]
+    assert isinstance(labels, dict) and labels["__metrics_path__"] == "/m"
+    assert (labels["__meta_stackyard_task"], labels["__meta_stackyard_label_team"]) == ("shop_web.1", "red")
+    assert exposition.prometheus_targets(lab.state, everything, "other") == []
+    assert exposition.prometheus_targets(lab.state, lambda stack: False, "") == []
+    lab.fall_silent("n1")
+    lab.wait(60.0)
+    left = exposition.prometheus_targets(lab.state, everything, "")
+    assert {one["labels"]["__meta_stackyard_node"] for one in left} == {"n2"}  # type: ignore[index]
+    assert exposition.prometheus_targets(running(labelled()).state, everything, "") == []
+
+
+def test_traefik_is_told_routers_and_servers() -> None:
+    lab = running(
+        labelled(
+            traefik__enable="true",
+            traefik__http__routers__shop__rule="Host(`shop.test`)",
+            traefik__http__routers__shop__entrypoints="web, websecure",
+            traefik__http__routers__shop__tls="true",
+            traefik__http__routers__shop__tls__certresolver="le",
+            traefik__http__services__shop__loadbalancer__server__port="8000",
+        )
+    )
+    found = exposition.traefik(lab.state, everything, "")
+    addresses = [task.endpoints[0].addresses[0] for task in sorted(lab.tasks(), key=lambda task: task.slot)]
+    assert found == {
+        "http": {
+            "routers": {
+                "shop": {
+                    "rule": "Host(`shop.test`)", "entrypoints": ["web", "websecure"],
+                    "tls": {"certresolver": "le"}, "service": "shop",
+                }
+            },
+            "services": {"shop": {"loadBalancer": {"servers": [{"url": f"http://{a}:8000"} for a in addresses]}}},
+        }
+    }  # fmt: skip
+    assert exposition.traefik(running(labelled(traefik__http__routers__x__rule="y")).state, everything, "") == {}
