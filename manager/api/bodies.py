@@ -19,6 +19,7 @@ T = TypeVar("T")
 Named = TypeVar("Named")
 
 LARGEST_BODY = 4 * 1024 * 1024
+BODY_TIMEOUT = 120.0
 SLICE = 0.01
 """Seconds of making a long answer after which others on the event loop have their turn."""
 
@@ -32,10 +33,14 @@ def body(model: type[T], largest: int = LARGEST_BODY) -> Callable[[Request], Awa
 
     async def read(request: Request) -> T:
         data = bytearray()
-        async for chunk in request.stream():
-            data += chunk
-            if len(data) > largest:
-                raise UserError(f"the request's body is bigger than {largest} bytes")
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT):
+                async for chunk in request.stream():
+                    data += chunk
+                    if len(data) > largest:
+                        raise UserError(f"the request's body is bigger than {largest} bytes")
+        except TimeoutError:
+            raise UserError(f"the request's body did not come within {BODY_TIMEOUT:.0f} s") from None
         try:
             return adapter.validate_json(bytes(data), strict=True, extra="forbid")  # type: ignore[no-any-return]
         except ValidationError as error:

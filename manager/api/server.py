@@ -33,6 +33,12 @@ log = logging.getLogger(__name__)
 END_TIMEOUT = 5
 """Seconds that open requests get to end when the server stops."""
 
+LARGEST_HEAD = 64 * 1024
+"""Bytes of a request's line and headers: its memory is taken before anybody is known to have a right to ask."""
+
+HEAD_TIMEOUT = 20.0
+"""Seconds in which the head of a request has to come."""
+
 HANDSHAKES = 8
 """TLS handshakes at a time: each takes the event loop a millisecond or two, and what comes after it some more."""
 
@@ -50,6 +56,39 @@ async def _with_caller(app: ASGIApp, caller: Caller, scope: Scope, receive: Rece
     await app(scope, receive, send)
 
 
+class _BoundedHead(HttpToolsProtocol):
+    """uvicorn's protocol, with bounds that its parser does not have: on the size of a request's head, and its time."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._begin_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._late.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._in_head:
+            self._head += len(data)
+            if self._head > LARGEST_HEAD and not self.transport.is_closing():
+                self.send_400_response(f"The head of a request has {LARGEST_HEAD} bytes at most.")
+
+    def on_message_begin(self) -> None:
+        self._late.cancel()
+        self._begin_head()
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._late.cancel()
+        self._in_head, self._head = False, 0
+        super().on_headers_complete()
+
+    def _begin_head(self) -> None:
+        self._in_head, self._head = True, 0
+        self._late = self.loop.call_later(HEAD_TIMEOUT, self.transport.close)
+
+
 def _protocols(caller_of: Callable[[bytes | None], Caller]) -> tuple[type[Any], type[Any]]:
     """Make uvicorn's two protocol classes so that each request of a connection carries its caller."""
 
@@ -62,7 +101,7 @@ def _protocols(caller_of: Callable[[bytes | None], Caller]) -> tuple[type[Any], 
             caller = caller_of(tls.getpeercert(True) if tls is not None else None)
             self.app = functools.partial(_with_caller, self.app, caller)
 
-    class Http(Known, HttpToolsProtocol):
+    class Http(Known, _BoundedHead):
         pass
 
     class WebSocket(Known, WebSocketsSansIOProtocol):
