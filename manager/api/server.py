@@ -59,6 +59,10 @@ async def _with_caller(app: ASGIApp, caller: Caller, scope: Scope, receive: Rece
 class _BoundedHead(HttpToolsProtocol):
     """uvicorn's protocol, with bounds that its parser does not have: on the size of a request's head, and its time."""
 
+    _in_head: bool
+    _head: int
+    _late: asyncio.TimerHandle
+
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._begin_head()

@@ -45,6 +45,8 @@ def main() -> int:
             while rounds < words.rounds and time.monotonic() < end:
                 chaos.round()
                 rounds += 1
+            if leaks := chaos.leaks():
+                raise Broken("secrets lie open in " + ", ".join(leaks))
             say(f"{rounds} rounds, and all held (seed {words.seed})")
         except Broken as broken:
             say(f"broken (seed {words.seed}):\n{broken}")

@@ -18,6 +18,9 @@ from tests.chaos.history import Outcome, Read, Write
 STACKS = ("red", "blue")
 SERVICE = "web"
 MOST_REPLICAS = 3
+SECRET = "sesame-"
+"""How each secret begins: what has that in it, has a secret in it."""
+
 PATIENCE = 8.0
 """Seconds for which a request is tried again, on all managers in turn."""
 
@@ -69,7 +72,7 @@ class Person:
     def deploy(self, client: Client, stack: str) -> None:
         """Deploy the stack with a secret that it did not have before."""
         mark = self._mark()
-        secret = f"sesame-{self._rng.getrandbits(96):024x}"
+        secret = f"{SECRET}{self._rng.getrandbits(96):024x}"
         self._account.secrets[mark] = secret
         text = FILE % {"mark": mark, "replicas": self._rng.randint(1, MOST_REPLICAS)}
         project = compose.read(["c.yml"], {"KEY": secret}, lambda _: text.encode(), name=stack)

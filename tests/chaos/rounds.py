@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import random
 import subprocess
 import time
@@ -18,7 +19,7 @@ from cluster.model.update import UpdateState
 from tests.chaos import calm
 from tests.chaos.blows import Blow, Hammer, chosen, struck
 from tests.chaos.history import contradictions
-from tests.chaos.people import STACKS, People
+from tests.chaos.people import SECRET, STACKS, People
 from tests.chaos.replay import Replay
 from tests.patience import PATIENCE
 
@@ -72,6 +73,16 @@ class Chaos:
             f"  holds: {len(account.writes)} writes, {len(account.reads)} reads so far, "
             f"{len(self._replay.stored)} revisions, etcd at {self._replay.revision}"
         )
+
+    def leaks(self) -> list[str]:
+        """Give the files with a secret in them, as it is or as it is sent: of all that hosts have on their disks.
+
+        So in etcd's, the agents' and the engines' data, and in the logs of all programs.
+        """
+        sent = base64.b64encode(SECRET.encode())[:8].decode()
+        found = ["grep", "-rlaE", "--devices=skip", f"{SECRET}|{sent}", str(self._lab.layout.data_dir)]
+        done = subprocess.run(found, capture_output=True, text=True, check=False)
+        return done.stdout.splitlines()
 
     def _judge(
         self, before: dict[str, list[calm.Container]], after: dict[str, list[calm.Container]], blows: list[Blow]

@@ -34,6 +34,7 @@ def test_whatever_is_struck_nothing_acknowledged_is_lost(tmp_path: Path, monkeyp
         chaos.begin(context(name))
         for _ in range(ROUNDS):
             chaos.round()
+        assert chaos.leaks() == []
     except BaseException as error:
         error.add_note("\n".join(said))
         raise
