@@ -60,6 +60,7 @@ COMMANDS = {
     "upgrade": ("cli.commands.upgrade", "upgrade", "Show how far an upgrade of the cluster is, or finish it."),
     "context": ("cli.commands.context", "context", "The clusters that this command can talk to."),
     "lab": ("cli.commands.lab", "lab", "A cluster of several hosts on this machine."),
+    "man": ("cli.commands.man", "man", "Print the manual page of this program."),
     "completion": ("cli.commands.completion", "completion", "Print what makes a shell complete words of `stack`."),
     "version": ("cli.commands.node", "version", "Show the versions of this command and of the manager."),
 }
