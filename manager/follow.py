@@ -14,10 +14,10 @@ from manager.picture import Change, ClusterState, Event
 
 log = logging.getLogger(__name__)
 
-GC_THRESHOLDS = (700, 10, 2_000)
+GC_THRESHOLDS = (700, 4, 5_000)
 """A collection of everything comes after fifteen million objects more than before, not after seventy thousand: it holds
 the event loop for as long as it takes to walk through all that was loaded since the start, and finds next to nothing.
-The middle one walks through 8,000 objects, some 10 ms: with 100,000 it took up to 90."""
+The middle one walks through 3,500 objects, some 5 ms: with 100,000 it took up to 90."""
 
 SLICE = 100
 """Changes after which the event loop's others have their turn; those of one transaction are never parted."""

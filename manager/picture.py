@@ -23,6 +23,7 @@ from cluster.model.update import Withdrawn
 from cluster.model.user import User
 from cluster.model.volume import Volume
 from manager.roster import Roster
+from manager.stamps import Stamps
 
 T = TypeVar("T")
 
@@ -59,7 +60,8 @@ class ClusterState:
     `unbound` holds the live tasks without a node by service, `noted` those with one that have a reason; `load` the
     number of live tasks by node, `occupied` the claimed addresses by network as integers. `newest` is what was claimed
     last, with its revision: numbers are given out in turn, so that one that was just freed is not given to somebody
-    else at once. `roster` has the nodes that take tasks, in order.
+    else at once. `roster` has the nodes that take tasks, in order. `stamps` tells whether a service's tasks are as
+    they were.
     """
 
     def __init__(self) -> None:
@@ -109,6 +111,7 @@ class ClusterState:
         self.vnis: set[int] = set()
         self.newest: dict[str, tuple[int, int]] = {}  # by "vni", subnet/VERSION, port/PROTOCOL, NETWORK/VERSION
         self.roster = Roster(self)
+        self.stamps = Stamps()
         self._records: dict[str, Record] = {}
         self._revisions: dict[str, int] = {}
         self._index: dict[type[Any], Callable[[Any, Any], None]] = {
@@ -344,6 +347,8 @@ class ClusterState:
         _replace(self.services, lambda r: r.uid, old, new)
         if old is None or new is None:
             self.roster.forget_reserved()
+        if old is not None and new is None:
+            self.stamps.forget(old.uid)
         if old is not None:
             _discard(self.services_of, old.stack_uid, old.uid)
         if new is not None:
@@ -412,6 +417,7 @@ class ClusterState:
 
     def _count(self, task: Task, by: int) -> None:
         """Take a task into, or out of, the indexes that depend on its state as well as on its record."""
+        self.stamps.note_service(task.service_uid)
         live = self.is_live(task)
         if not self.is_settled(task):
             _toggle(self.unsettled, task.service_uid, task.id, by)
@@ -433,6 +439,7 @@ class ClusterState:
                 _toggle(self.tasks_in, endpoint.network, task.id, by)
 
     def _put_node(self, old: Node | None, new: Node | None) -> None:
+        self.stamps.note_nodes()
         _replace(self.nodes, lambda r: r.id, old, new)
         if old is not None:
             self.drained.discard(old.id)
@@ -441,14 +448,17 @@ class ClusterState:
         self.roster.touch(*(record.id for record in (old, new) if record is not None))
 
     def _put_node_state(self, old: NodeState | None, new: NodeState | None) -> None:
+        self.stamps.note_nodes()
         _replace(self.node_states, lambda r: r.node, old, new)
         self.roster.touch(*(record.node for record in (old, new) if record is not None))
 
     def _put_manager(self, old: Manager | None, new: Manager | None) -> None:
+        self.stamps.note_nodes()
         _replace(self.managers, lambda r: r.id, old, new)
         self.roster.touch(*(n for record in (old, new) if record for n in self.sessions_at.get(record.id, ())))
 
     def _put_session(self, old: Session | None, new: Session | None) -> None:
+        self.stamps.note_nodes()
         _replace(self.sessions, lambda r: r.node, old, new)
         self.roster.touch(*(record.node for record in (old, new) if record is not None))
         if old is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Annotated
 
@@ -11,16 +11,22 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response, StreamingResponse
 
 from cluster.errors import Unavailable, UserError
+from cluster.model.node import Node
+from cluster.model.service import ServiceState
 from cluster.views import ServiceView, TaskView
 from manager.api import show
 from manager.api.bodies import listed
-from manager.api.core import ReadyCore
+from manager.api.core import Core, ReadyCore
 from manager.api.logs import Wanted, choose, logs_of, one_log
 from manager.api.rules import Permitted
 
 router = APIRouter(prefix="/v1", tags=["services"])
 
-AT_ONCE = 500
+PART = 256 * 1024
+"""Bytes of a list that are sent together."""
+
+SLICE = 0.005
+"""Seconds of work on a list after which others on the event loop have their turn."""
 
 
 @router.get("/services", response_model=list[ServiceView])
@@ -35,18 +41,30 @@ async def tasks(
     caller: Permitted, core: ReadyCore, stack: str | None = None, service: str | None = None, node: str | None = None
 ) -> Response:
     """List tasks; a long list is made and sent in parts, between which others have their turn."""
-    found = show.find_tasks(core.state, stack, service, node, caller.sees)
-    return StreamingResponse(_array(core.rows.of(core.state, task) for task in found), media_type="application/json")
+    services = show.find_services(core.state, stack, service, caller.sees)
+    there = None if node is None else show.find_node(core.state, node)
+    return StreamingResponse(_array(_rows(core, services, there)), media_type="application/json")
+
+
+def _rows(core: Core, services: list[ServiceState], node: Node | None) -> Iterator[bytes]:
+    for service in services:
+        if node is None:
+            yield from core.rows.of_service(core.state, service.uid)
+        else:
+            yield from (core.rows.of(core.state, task) for task in show.tasks_of(core.state, service.uid, node))
 
 
 async def _array(rows: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """Give JSON's array of these, some at a time."""
-    before = b"["
-    while some := list(itertools.islice(rows, AT_ONCE)):
-        yield before + b",".join(some)
-        before = b","
-        await asyncio.sleep(0)  # a socket that takes all at once would not let others have their turn
-    yield b"]" if before == b"," else b"[]"
+    """Give JSON's array of these, in parts that are neither large nor long in the making."""
+    opened, part, size, began = b"[", list[bytes](), 0, time.thread_time()
+    for row in rows:
+        part.append(row)
+        size += len(row)
+        if size > PART or time.thread_time() - began > SLICE:
+            yield opened + b",".join(part)
+            await asyncio.sleep(0)  # a socket that takes all at once would not let others have their turn
+            opened, part, size, began = b",", [], 0, time.thread_time()
+    yield (opened + b",".join(part) if part or opened == b"[" else b"") + b"]"
 
 
 @router.get("/logs", response_class=StreamingResponse)

@@ -29,6 +29,7 @@ from manager.decide.filters import capacity_of
 from manager.decide.ports import published
 from manager.decide.tally import tally
 from manager.picture import ClusterState
+from manager.stamps import Stamp
 
 Sees = Callable[[str], bool]
 """Tells whether a stack of a name is the affair of whoever asks; what is not, is not there for them."""
@@ -296,25 +297,23 @@ def _is_newest(state: ClusterState, task: Task) -> bool:
     return wanted is None or task.version == wanted[1].version
 
 
-def find_tasks(
-    state: ClusterState, stack: str | None, service: str | None, node: str | None, sees: Sees = everything
-) -> Iterator[Task]:
-    """Find tasks in the order to show them, newest of each slot first; a filter that names nothing raises NotFound."""
+def find_services(state: ClusterState, stack: str | None, service: str | None, sees: Sees) -> list[ServiceState]:
+    """Find services, by name; a filter that names nothing raises NotFound."""
     if service is not None:
-        services = [find_service(state, service, sees)]
-    elif stack is not None:
+        return [find_service(state, service, sees)]
+    if stack is not None:
         services = [state.services[uid] for uid in state.services_of.get(find_stack(state, stack, sees).uid, ())]
     else:
         services = [one for one in state.services.values() if sees(one.stack)]
-    there = None if node is None else state.tasks_on.get(find_node(state, node).id, set())
-    return _in_order(state, sorted(services, key=lambda one: one.full_name), there)
+    return sorted(services, key=lambda one: one.full_name)
 
 
-def _in_order(state: ClusterState, services: list[ServiceState], there: set[str] | None) -> Iterator[Task]:
-    for service in services:
-        chosen = state.tasks_of.get(service.uid, set())
-        found = [state.tasks[ident] for ident in (chosen if there is None else chosen & there)]
-        yield from sorted(found, key=lambda task: (task.slot, -task.n))
+def tasks_of(state: ClusterState, service_uid: str, node: Node | None = None) -> list[Task]:
+    """Give the tasks of a service, or those of them on a node, by slot, newest first in each."""
+    found = state.tasks_of.get(service_uid, set())
+    if node is not None:
+        found = found & state.tasks_on.get(node.id, set())
+    return sorted((state.tasks[ident] for ident in found), key=lambda task: (task.slot, -task.n))
 
 
 def _service_name(state: ClusterState, task: Task) -> str:
@@ -352,10 +351,15 @@ def task(state: ClusterState, task: Task) -> TaskView:
 
 
 class TaskRows:
-    """Tasks as they are answered, encoded: a row is made once, and again when something that it tells has changed."""
+    """Tasks as they are answered, encoded: a row is made once, and again when something that it tells has changed.
+
+    The rows of a service are kept in one piece for as long as they stand: to list all tasks of a large cluster costs as
+    much as there are services then.
+    """
 
     def __init__(self) -> None:
         self._rows: dict[str, tuple[Task, TaskStatus | None, TaskState, bytes]] = {}
+        self._pieces: dict[str, tuple[Stamp, bytes]] = {}
 
     def of(self, state: ClusterState, one: Task) -> bytes:
         status, stands = state.statuses.get(one.id), state.state_of(one)
@@ -367,3 +371,22 @@ class TaskRows:
             self._rows = {ident: kept for ident, kept in self._rows.items() if ident in state.tasks}
         self._rows[one.id] = (one, status, stands, row)
         return row
+
+    def of_service(self, state: ClusterState, uid: str) -> Iterator[bytes]:
+        """Give the rows of a service in order, all joined with commas or one by one.
+
+        The picture may go on between two of them; such rows are not kept as one piece.
+        """
+        stamp = state.stamps.of(uid)
+        known = self._pieces.get(uid)
+        if known is not None and known[0] == stamp:
+            yield known[1]
+            return
+        rows = []
+        for one in tasks_of(state, uid):
+            rows.append(self.of(state, one))
+            yield rows[-1]
+        if rows and state.stamps.of(uid) == stamp:
+            if len(self._pieces) > 2 * len(state.services) + 100:
+                self._pieces = {uid: kept for uid, kept in self._pieces.items() if uid in state.services}
+            self._pieces[uid] = stamp, b",".join(rows)

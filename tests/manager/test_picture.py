@@ -30,10 +30,9 @@ def fed(*records: Any) -> ClusterState:
 
 
 def indexes(state: ClusterState) -> dict[str, Any]:
-    """Everything but what is only known by whoever saw it happen: what was claimed last."""
-    known = {
-        name: value for name, value in vars(state).items() if name not in ("newest", "_index") and not callable(value)
-    }
+    """Everything but what is only known by whoever saw it happen: what was claimed last, and how often."""
+    seen = ("newest", "stamps", "_index")
+    known = {name: value for name, value in vars(state).items() if name not in seen and not callable(value)}
     known["roster"] = (
         state.roster.grouped((), ()).groups,
         state.roster.grouped(("node.hostname",), ("node.labels.zone",)).found,

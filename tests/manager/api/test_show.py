@@ -18,6 +18,10 @@ def test_rows_of_tasks_are_kept_and_never_old() -> None:
 
     def right() -> dict[str, bytes]:
         found = {task.id: rows.of(lab.state, task) for task in lab.state.tasks.values()}
+        for uid in lab.state.services:
+            told = [found[task.id] for task in show.tasks_of(lab.state, uid)]
+            assert b",".join(rows.of_service(lab.state, uid)) == b",".join(told), "as one piece too"
+            assert len(list(rows.of_service(lab.state, uid))) == 1, "and kept"
         assert found == {ident: msgspec.json.encode(show.task(lab.state, t)) for ident, t in lab.state.tasks.items()}
         return found
 
@@ -57,3 +61,15 @@ def test_a_way_is_a_trouble_only_while_the_other_node_is_there_to_answer() -> No
     lab.session("n1", conditions={"disk": "nearly full", **ways})
     shown = show.node(lab.state, lab.state.nodes["id-n1"])
     assert shown.conditions == {"disk": "nearly full", "way/id-n2": "n2 is silent"}
+
+
+def test_rows_that_change_while_they_are_told_are_not_kept_as_one_piece() -> None:
+    lab = Lab("n1")
+    lab.deploy(a_stack("app", a_service(replicas=2)))
+    lab.settle()
+    [uid], rows = lab.state.services, show.TaskRows()
+    telling = rows.of_service(lab.state, uid)
+    first = next(telling)
+    lab.run_all()
+    list(telling)
+    assert first not in b",".join(rows.of_service(lab.state, uid)), "they wait no more"
