@@ -12,6 +12,7 @@ from cli.client import Client
 from cli.client.contexts import Context
 from cli.lab import Lab
 from cluster import compose, views
+from cluster.codec import SEALED_PREFIX
 from cluster.errors import Failed, Unavailable
 from cluster.model.node import NodeStatus
 from cluster.model.task import Desired, TaskState
@@ -80,9 +81,13 @@ class Chaos:
         So in etcd's, the agents' and the engines' data, and in the logs of all programs.
         """
         sent = base64.b64encode(SECRET.encode())[:8].decode()
-        found = ["grep", "-rlaE", "--devices=skip", f"{SECRET}|{sent}", str(self._lab.layout.data_dir)]
-        done = subprocess.run(found, capture_output=True, text=True, check=False)
-        return done.stdout.splitlines()
+        if not self._files_with(SEALED_PREFIX):
+            raise RuntimeError(f"not even etcd's files have {SEALED_PREFIX} in them: they were not searched")
+        return self._files_with(f"{SECRET}|{sent}")
+
+    def _files_with(self, pattern: str) -> list[str]:
+        search = ["grep", "-rlaE", "--devices=skip", pattern, str(self._lab.layout.data_dir)]
+        return subprocess.run(search, capture_output=True, text=True, check=False).stdout.splitlines()
 
     def _judge(
         self, before: dict[str, list[calm.Container]], after: dict[str, list[calm.Container]], blows: list[Blow]
