@@ -103,6 +103,10 @@ class Client:
     def networks(self) -> list[views.NetworkView]:
         return self._get(list[views.NetworkView], "/networks")
 
+    def network(self, ident: str) -> views.NetworkDetail:
+        """Tell who has which address in a network, by its id."""
+        return self._get(views.NetworkDetail, f"/networks/{ident}")
+
     def convergence(self) -> views.ConvergenceView:
         """How long changes take to reach all nodes that are in session with the manager that answers."""
         return self._get(views.ConvergenceView, "/networks/convergence")

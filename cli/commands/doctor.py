@@ -15,7 +15,7 @@ def doctor(form: Form) -> None:
     """Examine the network of all nodes, and say what is wrong with it and what mends it.
 
     \b
-    Every node probes the way to every other: UDP port 4789, the size of packets that pass uncut, the clocks. It looks
+    Every node probes the way to every other: UDP port 4789, the size of packets that pass uncut, checksums, the clocks. It looks
     up names and virtual addresses where containers do, and looks for numbers and addresses that two have, and for
     namespaces and links that are left over. What can be put right without harm is put right.
 

@@ -19,6 +19,13 @@ _NETWORK = {
     "TASKS": lambda n: str(n.endpoints),
 }
 
+_MEMBER = {
+    "ADDRESSES": lambda m: joined(m.addresses),
+    "OF": lambda m: "virtual address" if m.kind == "service" else m.kind,
+    "NAME": lambda m: m.name,
+    "NODE": lambda m: m.node or "-",
+}
+
 _VOLUME = {
     "NAME": lambda v: v.name,
     "NODE": lambda v: v.node,
@@ -47,12 +54,27 @@ def list_networks(listing: Listing) -> None:
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @format_option
 def inspect_networks(names: tuple[str, ...], form: Form) -> None:
-    """Tell all of networks, by their whole names."""
+    """Tell all of networks, by their whole names: also who has which address in them.
+
+    \b
+    Example:
+      stack network inspect shop_default
+    """
     with connect() as client:
-        known = {network.name: network for network in client.networks()}
-    if missing := [name for name in names if name not in known]:
-        raise NotFound(f"there is no network {', '.join(missing)}", hint="`stack network ls` lists them.")
-    show([known[name] for name in names], _NETWORK | {"ID": lambda n: n.id}, Listing(form))
+        known = {network.name: network.id for network in client.networks()}
+        if missing := [name for name in names if name not in known]:
+            raise NotFound(f"there is no network {', '.join(missing)}", hint="`stack network ls` lists them.")
+        found = [client.network(known[name]) for name in names]
+    if form == "json":
+        show(found, {}, Listing(form))
+        return
+    for number, one in enumerate(found):
+        click.echo("\n" * (number > 0), nl=False)
+        asked = [f"gateway {joined(one.gateways)}"] if one.gateways else []
+        asked += [f"MTU {one.mtu}"] if one.mtu else []
+        show([one.network], _NETWORK | {"ASKED FOR": lambda _, asked=asked: joined(asked) or "-"}, Listing())
+        click.echo()
+        show(one.members, _MEMBER, Listing())
 
 
 @network.command("convergence")

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from cluster.views.logs import LogLine as LogLine
     from cluster.views.networks import ConvergenceView as ConvergenceView
     from cluster.views.networks import DelayView as DelayView
+    from cluster.views.networks import MemberView as MemberView
+    from cluster.views.networks import NetworkDetail as NetworkDetail
     from cluster.views.networks import NetworkView as NetworkView
     from cluster.views.nodes import NodeChange as NodeChange
     from cluster.views.nodes import NodeView as NodeView
@@ -74,7 +76,7 @@ _NOUNS = {
     "tasks": ("TaskView",),
     "explain": ("Trouble", "NodeFit", "Explanation"),
     "secrets": ("ExternalRequest", "ExternalView"),
-    "networks": ("NetworkView", "DelayView", "ConvergenceView"),
+    "networks": ("NetworkView", "NetworkDetail", "MemberView", "DelayView", "ConvergenceView"),
     "volumes": ("VolumeView",),
     "progress": ("ServiceProgress", "Progress"),
     "logs": ("LogLine",),

@@ -20,6 +20,29 @@ class NetworkView:
 
 
 @dataclass(frozen=True, slots=True)
+class MemberView:
+    """Who has these addresses: a task, a service its virtual ones, a node its own in the network of published ports.
+
+    `kind` is "task", "service" or "node"; `node` is where a task is, "" before it is placed and for services.
+    """
+
+    kind: str
+    name: str
+    node: str
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkDetail:
+    """A network with all its members. `gateways` and `mtu` are those that were asked for."""
+
+    network: NetworkView
+    gateways: tuple[str, ...]
+    mtu: int | None
+    members: tuple[MemberView, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class DelayView:
     """So many delays of late, in seconds; None where there was none."""
 

@@ -68,6 +68,7 @@ RULES: dict[tuple[str, str], Rule] = {
     ("GET", "/v1/discovery/traefik"): _OWN,
     ("GET", "/v1/networks"): _OWN,
     ("GET", "/v1/networks/convergence"): _VIEWER,
+    ("GET", "/v1/networks/{ident}"): _OWN,
     ("GET", "/v1/upgrade"): Rule(Least.OPERATOR),
     ("POST", "/v1/upgrade/finish"): Rule(Least.ADMIN, does="upgrade finish"),
     ("GET", "/v1/backup"): Rule(Least.ROOT, does="backup"),

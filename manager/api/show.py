@@ -8,7 +8,6 @@ import msgspec
 
 from cluster.errors import NotFound
 from cluster.examination import WAY
-from cluster.model.network import Network
 from cluster.model.node import Manager, Node, NodeStatus, Session
 from cluster.model.service import ServiceSpec, ServiceState
 from cluster.model.stack import Stack, StackRevision
@@ -17,7 +16,6 @@ from cluster.protocol import EXAMINES
 from cluster.views import (
     ClusterView,
     ManagerView,
-    NetworkView,
     NodeView,
     RevisionView,
     ServiceView,
@@ -139,26 +137,6 @@ def _conditions(state: ClusterState, session: Session) -> dict[str, str]:
         if other is session or (other is not None and ready and other.version >= EXAMINES):
             told[name] = text
     return told
-
-
-def networks(state: ClusterState, sees: Sees = everything) -> list[NetworkView]:
-    views = (_network(state, one) for one in state.networks.values())
-    return sorted((view for view in views if sees(view.stack)), key=lambda view: view.name)
-
-
-def _network(state: ClusterState, network: Network) -> NetworkView:
-    stack = state.stack_names.get(network.stack_uid, "")
-    endpoints = len(state.tasks_in.get(network.id, ()))
-    return NetworkView(
-        network.id,
-        network.name,
-        stack,
-        network.vni,
-        network.subnets,
-        network.internal,
-        endpoints,
-        network.encrypted,
-    )
 
 
 def stack(state: ClusterState, stack: Stack, now: float) -> StackView:
@@ -321,6 +299,10 @@ def _service_name(state: ClusterState, task: Task) -> str:
     return task.service_uid if service is None else service.full_name
 
 
+def task_name(state: ClusterState, task: Task) -> str:
+    return f"{_service_name(state, task)}.{task.slot}"
+
+
 def task(state: ClusterState, task: Task) -> TaskView:
     status = state.statuses.get(task.id)
     service = state.services.get(task.service_uid)
@@ -329,7 +311,7 @@ def task(state: ClusterState, task: Task) -> TaskView:
     told = [text for text in (task.reason, "" if status is None else status.message) if text]
     return TaskView(
         id=task.id,
-        name=f"{_service_name(state, task)}.{task.slot}",
+        name=task_name(state, task),
         stack="" if service is None else service.stack,
         service="" if service is None else service.name,
         slot=task.slot,

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from starlette.responses import PlainTextResponse, Response
 
 from cluster.protocol import VERSION
-from cluster.views import API_VERSION, ClusterView, ConvergenceView, NetworkView, VersionView
+from cluster.views import API_VERSION, ClusterView, VersionView
 from manager.api import show
 from manager.api.bodies import answer
 from manager.api.core import AnyCore, ReadyCore
@@ -45,14 +45,3 @@ async def version_of_manager(caller: Permitted) -> Response:
 async def cluster(caller: Permitted, core: ReadyCore) -> Response:
     leader = await core.etcd.leader(ELECTION)
     return answer(show.cluster(core.state, "" if leader is None else leader.decode()))
-
-
-@router.get("/networks", response_model=list[NetworkView])
-async def networks(caller: Permitted, core: ReadyCore) -> Response:
-    return answer(show.networks(core.state, caller.sees))
-
-
-@router.get("/networks/convergence", response_model=ConvergenceView)
-async def convergence(caller: Permitted, core: ReadyCore) -> Response:
-    """How long changes take to be in force on the nodes that are in session with this manager."""
-    return answer(core.sessions.generations.view())
