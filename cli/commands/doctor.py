@@ -15,9 +15,10 @@ def doctor(form: Form) -> None:
     """Examine the network of all nodes, and say what is wrong with it and what mends it.
 
     \b
-    Every node probes the way to every other: UDP port 4789, the size of packets that pass uncut, checksums, the clocks. It looks
-    up names and virtual addresses where containers do, and looks for numbers and addresses that two have, and for
-    namespaces and links that are left over. What can be put right without harm is put right.
+    Every node probes the way to every other: UDP port 4789, the size of packets that pass uncut, checksums left to the
+    network card, the clocks. It looks up names and virtual addresses where containers do, and looks for numbers and
+    addresses that two have, and for namespaces and links that are left over. What can be put right without harm is put
+    right.
 
     The exit code is 0 when all is well, 1 when something is not.
 
