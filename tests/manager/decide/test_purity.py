@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[3]
 PURE = sorted(
     [
         *ROOT.glob("manager/decide/*.py"),
-        *(ROOT / f"manager/{n}.py" for n in ("picture", "roster", "invariants", "clock")),
+        *(ROOT / f"manager/{n}.py" for n in ("picture", "shown", "roster", "stamps", "invariants", "clock")),
     ]
 )
 ALLOWED = {
@@ -29,7 +29,7 @@ ALLOWED = {
     ),
     *("re", "typing"),
 }
-OWN = ("cluster.", "manager.decide", "manager.picture", "manager.roster")
+OWN = ("cluster.", "manager.decide", "manager.picture", "manager.shown", "manager.roster", "manager.stamps")
 
 
 @pytest.mark.parametrize("file", [pytest.param(path, id=str(path.relative_to(ROOT))) for path in PURE])
