@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cluster.codec import key_for, key_of
+from cluster.model.network import INGRESS
 from cluster.model.node import NodeState, Session
 from cluster.model.service import ServiceState
 from cluster.model.task import Desired, Task
@@ -48,7 +49,10 @@ class LetGoFirst:
         if session is None or not truth.is_heard(session) or truth.revision_of(key_of(session)) > at:
             return False
         [agent] = [agent for agent in self._world.agents if agent.node == node]
-        return node in concerned(truth, task) and agent.programmed < at
+        # One that gets its first task in the network by this very plan has never sent to anybody there.
+        there = {endpoint.network for held in agent.journal.tasks.values() for endpoint in held.endpoints} | {INGRESS}
+        sends = not there.isdisjoint(endpoint.network for endpoint in task.endpoints)
+        return sends and node in concerned(truth, task) and agent.programmed < at
 
 
 def takes_too_many(state: ClusterState, plan: Plan, now: float) -> str:
