@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import secrets
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,13 @@ _LEFT_OUT = (
 UNSEEN = "not seen since the cluster was restored: `stack join` on its host brings it back, with what runs there"
 
 
-async def frames(etcd: Etcd, keys: bytes, managers: Iterable[str], program: str, now: float) -> AsyncIterator[bytes]:
-    """Give the frames of a backup, each as a block. `keys` is the file of the keys that open secrets."""
+async def frames(
+    etcd: Etcd, keys: Callable[[], Awaitable[bytes]], managers: Iterable[str], program: str, now: float
+) -> AsyncIterator[bytes]:
+    """Give the frames of a backup, each as a block. `keys` gives the file of the keys that open secrets.
+
+    It is asked once all records are read: a key that was made meanwhile may have sealed some of them.
+    """
     found = await etcd.range(ROOT)
     manifest = backup.Manifest(
         cluster=_cluster(found.items).id,
@@ -51,7 +56,7 @@ async def frames(etcd: Etcd, keys: bytes, managers: Iterable[str], program: str,
         managers=tuple(managers),
     )
     taken = [kv for kv in found.items if not kv.lease and not kv.key.startswith(_LEFT_OUT)]
-    for frame in (manifest, backup.SealingKeys(keys)):
+    for frame in (manifest, backup.SealingKeys(await keys())):
         yield backup.block(backup.encode(frame))
     for page in _pages([(kv.key, kv.value) for kv in taken]):
         yield backup.block(backup.encode(backup.Entries(tuple(page))))

@@ -2,7 +2,9 @@
 
 The keys lie in a file of the manager's that only root can read. etcd knows the id of the key that is sealed with, no
 more; a manager that lacks it asks the others. Each sealed text says which key opens it, so that keys can be replaced
-while older texts are still there; the digest's key stays, or every content would seem to have changed.
+while older texts are still there; the digest's key stays, or every content would seem to have changed. A new key is
+with every manager that runs before anything is sealed with it: no single one can be lost with it. The key before it is
+kept for what was on its way, and thrown away when another one comes.
 
 A digest is a keyed one: whoever reads etcd cannot try out passwords against it.
 """
@@ -15,7 +17,7 @@ import hashlib
 import hmac
 import logging
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 import aiohttp
@@ -24,9 +26,10 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from cluster.codec import sealed_key
-from cluster.errors import Inconsistent, Unavailable
+from cluster.errors import Conflict, Inconsistent, Unavailable
 from cluster.model.secret import Content
-from manager.etcd import Etcd, Operation, Refused, UnknownOutcome, absent, get, put
+from manager import audit
+from manager.etcd import Etcd, Operation, Refused, UnknownOutcome, absent, get, put, unchanged
 from manager.files import write_private
 
 log = logging.getLogger(__name__)
@@ -35,7 +38,9 @@ SCHEMA = 1
 CURRENT_KEY = "/stackyard/sealing/current"
 FILE = "contents.key"
 LOOK = 2.0
-"""Seconds between two looks whether there are keys that this manager does not hold."""
+"""Seconds between two looks whether there are keys, until this manager holds them."""
+LOOK_AGAIN = 15.0
+"""Seconds between two looks whether another key is sealed with: whoever made it has told all that ran."""
 
 _NONCE = 12
 _TIMEOUT = aiohttp.ClientTimeout(total=5)
@@ -92,7 +97,6 @@ class Vault:
 
     async def open(self, owner: str, digest: str) -> bytes:
         """Give a content. Raises Inconsistent if it is not there or was tampered with, Unavailable without the key."""
-        keys = await self.keys()
         place = sealed_key(owner, digest)
         stored = await self._etcd.get(place)
         if stored is None:
@@ -101,10 +105,12 @@ class Vault:
             sealed = msgspec.json.decode(stored.value, type=_Sealed)
         except msgspec.MsgspecError as error:
             raise Inconsistent(f"{place} cannot be read: {error}") from error
-        if sealed.schema > SCHEMA or sealed.key not in keys.sealing:
+        keys = await self.keys()
+        if sealed.key not in keys.sealing:
+            keys = await self._adopt(sealed.key)
+        if sealed.schema > SCHEMA:
             raise Unavailable(
-                f"{place} is sealed with the key {sealed.key}, which this manager does not have",
-                hint=f"Copy {self._path} from a manager that has it.",
+                f"{place} is of schema {sealed.schema}, this program reads up to {SCHEMA}", hint="Upgrade this manager."
             )
         try:
             return AESGCM(base64.b64decode(keys.sealing[sealed.key])).decrypt(
@@ -123,13 +129,79 @@ class Vault:
     async def hold(self) -> None:
         """Get the keys as soon as there are some: whoever made them may be lost the next moment, and they with it."""
         while True:
+            pause = LOOK
             try:
-                if await self._etcd.get(CURRENT_KEY) is not None:
-                    await self.keys()
-                    return
+                if (stored := await self._etcd.get(CURRENT_KEY)) is not None:
+                    wanted = msgspec.json.decode(stored.value, type=_Current).id
+                    if (await self.keys()).current != wanted:
+                        await self._adopt(wanted, current=True)
+                    pause = LOOK_AGAIN
             except (Unavailable, Refused) as error:
-                log.warning("this manager has no keys to open contents with: %s", error.message)
-            await asyncio.sleep(LOOK)
+                log.warning("this manager lacks a key to open contents with: %s", error.message)
+            await asyncio.sleep(pause)
+
+    async def rotate(self, used: Collection[str]) -> Keys:
+        """Seal with a new key from now on; `used` are those with which something is sealed.
+
+        Raises Unavailable when not all managers that run can be given it: nothing has changed then.
+        """
+        known = await self.keys()
+        async with self._lock:
+            kept = {ident: key for ident, key in known.sealing.items() if ident in used or ident == known.current}
+            ident, fresh = _new_key()
+            both = Keys(known.digest, kept | {ident: fresh}, known.current)
+            await self._keep(both)
+            await self._tell(ident)
+            before = await self._etcd.get(CURRENT_KEY)
+            if before is None or msgspec.json.decode(before.value, type=_Current).id != known.current:
+                raise Conflict("another manager has just made a new key", hint="Ask again, if one more is wanted.")
+            written = put(CURRENT_KEY, msgspec.json.encode(_Current(ident)))
+            writes = (written, *audit.operations())
+            if not (await self._etcd.txn((unchanged(CURRENT_KEY, before.mod_revision),), writes)).succeeded:
+                raise Conflict("another manager has just made a new key", hint="Ask again, if one more is wanted.")
+            rotated = msgspec.structs.replace(both, current=ident)
+            await self._keep(rotated)
+        log.info("contents are sealed with the key %s from now on", ident)
+        try:
+            await self._tell(ident)
+        except Unavailable as error:
+            log.info("another manager goes on sealing with the key before for a while: %s", error.message)
+        return rotated
+
+    async def look(self, ident: str) -> None:
+        """Get a key that another manager has made, and seal with it if that is the time."""
+        stored = await self._etcd.get(CURRENT_KEY)
+        current = stored is not None and msgspec.json.decode(stored.value, type=_Current).id == ident
+        await self._adopt(ident, current=current)
+
+    async def _tell(self, ident: str) -> None:
+        """Have all other managers that run get a key. Raises Unavailable when one does not."""
+        for url in self._others():
+            try:
+                async with self._http.post(f"{url}/v1/sealing-keys/{ident}", timeout=_TIMEOUT) as answer:
+                    problem = "" if answer.status == 204 else f"it answers with status {answer.status}"
+            except (aiohttp.ClientError, TimeoutError) as error:
+                problem = str(error) or "it took too long"
+            if problem:
+                raise Unavailable(
+                    f"the manager at {url} cannot be given a new key: {problem}",
+                    hint="Ask again when all managers answer, or take that one out.",
+                )
+
+    async def _adopt(self, wanted: str, *, current: bool = False) -> Keys:
+        """Get a key that others have; with `current`, seal with it."""
+        async with self._lock:
+            known = self._keys or self._read()
+            if known is None or wanted not in known.sealing:
+                known = await self._fetched(wanted)
+            if current and known.current != wanted:
+                known = msgspec.structs.replace(known, current=wanted)
+            await self._keep(known)
+            return known
+
+    async def _keep(self, keys: Keys) -> None:
+        await asyncio.to_thread(write_private, self._path, msgspec.json.encode(keys).decode())
+        self._keys = keys
 
     def held(self) -> Keys | None:
         """Give the keys to another manager that asks; None when this one does not have them."""
@@ -188,11 +260,13 @@ class Vault:
 
 
 def _new_keys() -> Keys:
-    def key() -> str:
-        return base64.b64encode(secrets.token_bytes(32)).decode()
+    ident, fresh = _new_key()
+    return Keys(base64.b64encode(secrets.token_bytes(32)).decode(), {ident: fresh}, ident)
 
-    ident = secrets.token_hex(4)
-    return Keys(key(), {ident: key()}, ident)
+
+def _new_key() -> tuple[str, str]:
+    """Make a key to seal with, and its id."""
+    return secrets.token_hex(4), base64.b64encode(secrets.token_bytes(32)).decode()
 
 
 def _place(owner: str, digest: str) -> bytes:

@@ -255,6 +255,10 @@ class Client:
     def remove_external(self, kind: FileKind, name: str) -> None:
         self._transport.call("DELETE", f"/v1/{kind}s/{name}")
 
+    def rotate_secrets_key(self) -> views.SealingView:
+        """Have all secrets and configs sealed with a new key."""
+        return self._ask(views.SealingView, "POST", "/secrets-key/rotate")
+
     def scale(self, stack: str, replicas: dict[str, int], reason: str = "") -> views.RevisionReply:
         request = views.ScaleRequest(replicas, _operation(), reason)
         return self._ask(views.RevisionReply, "POST", f"/stacks/{stack}/scale", body=request)

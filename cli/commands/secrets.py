@@ -74,6 +74,18 @@ configs = _group(
 )
 
 
+@secrets.command("rotate-key")
+def rotate_key() -> None:
+    """Seal all secrets and configs with a new key, when somebody may have got hold of the old one.
+
+    Tasks notice nothing. All managers have to run, and are given the key before it is used. Backups made before have
+    the older key in them, so secrets that may be known are to be changed themselves.
+    """
+    with connect() as client:
+        done = client.rotate_secrets_key()
+    click.echo(f"sealed {done.sealed_again} contents with the new key {done.key}")
+
+
 def _content(file: str) -> bytes:
     if file != "-":
         return Path(file).read_bytes()

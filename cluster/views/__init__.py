@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from cluster.views.rebalance import RebalanceView as RebalanceView
     from cluster.views.secrets import ExternalRequest as ExternalRequest
     from cluster.views.secrets import ExternalView as ExternalView
+    from cluster.views.secrets import SealingView as SealingView
     from cluster.views.services import ServiceView as ServiceView
     from cluster.views.stacks import RemoveReply as RemoveReply
     from cluster.views.stacks import RevisionReply as RevisionReply
@@ -75,7 +76,7 @@ _NOUNS = {
     "services": ("ServiceView",),
     "tasks": ("TaskView",),
     "explain": ("Trouble", "NodeFit", "Explanation"),
-    "secrets": ("ExternalRequest", "ExternalView"),
+    "secrets": ("ExternalRequest", "ExternalView", "SealingView"),
     "networks": ("NetworkView", "NetworkDetail", "MemberView", "DelayView", "ConvergenceView"),
     "volumes": ("VolumeView",),
     "progress": ("ServiceProgress", "Progress"),

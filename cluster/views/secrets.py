@@ -20,6 +20,14 @@ class ExternalRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class SealingView:
+    """`key` names the key that contents are sealed with; `sealed_again` counts those that were with another one."""
+
+    key: str
+    sealed_again: int
+
+
+@dataclass(frozen=True, slots=True)
 class ExternalView:
     """A secret or config made apart from stacks: all but its content. `used_by` are services, `stack_service`."""
 

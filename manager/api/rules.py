@@ -105,7 +105,9 @@ RULES: dict[tuple[str, str], Rule] = {
     ("DELETE", "/v1/secrets/{name}"): Rule(Least.OPERATOR, does="secret rm"),
     ("DELETE", "/v1/configs/{name}"): Rule(Least.OPERATOR, does="config rm"),
     ("GET", "/v1/agent/contents/{stack}/{digest}"): _NODE,
+    ("POST", "/v1/secrets-key/rotate"): Rule(Least.ADMIN, does="secret rotate-key"),
     ("GET", "/v1/sealing-keys"): _MANAGER,
+    ("POST", "/v1/sealing-keys/{ident}"): Rule(Least.MANAGER, reads=True),
     # Nodes
     ("GET", "/v1/nodes"): _OWN,
     ("GET", "/v1/nodes/{name}"): _OWN,

@@ -12,15 +12,16 @@ from cluster.codec import key_for, key_of, sealed_key
 from cluster.errors import Conflict, Forbidden, NotFound, Unavailable, UserError
 from cluster.model.secret import Content, External, FileKind, stack_owner
 from cluster.model.user import names_stack
-from cluster.views import ExternalRequest, ExternalView
+from cluster.views import ExternalRequest, ExternalView, SealingView
 from manager import audit, people
 from manager.api.bodies import answer, body, takes
 from manager.api.callers import Caller
 from manager.api.contents import read, store
-from manager.api.core import TRIES, Core, ReadyCore, busy
+from manager.api.core import TRIES, AnyCore, Core, ReadyCore, busy
 from manager.api.rules import Permitted
 from manager.etcd import delete
 from manager.picture import ClusterState
+from manager.secrets import Keys
 
 router = APIRouter(prefix="/v1", tags=["secrets"])
 
@@ -198,6 +199,41 @@ def uses(state: ClusterState, node: str, stack: str, digest: str) -> bool:
         if any(file.digest == digest for file in (*spec.container.secrets, *spec.container.configs)):
             return True
     return False
+
+
+@router.post("/secrets-key/rotate", response_model=SealingView)
+async def rotate_key(caller: Permitted, core: ReadyCore) -> Response:
+    """Seal all secrets and configs with a new key. Tasks notice nothing, for the digests stay."""
+    before = (await core.vault.keys()).current
+    audit.note(before=f"key {before}", after="a new one")
+    keys = await core.vault.rotate({one.key for one in _contents(core.state)})
+    again = [one for one in _contents(core.state) if one.key != keys.current]
+    for content in again:
+        await _seal_again(core, content, keys)
+    return answer(SealingView(keys.current, len(again)))
+
+
+async def _seal_again(core: Core, content: Content, keys: Keys) -> None:
+    for _ in range(TRIES):
+        known = core.state.contents.get(content.owner, {}).get(content.digest)
+        if known is None or known.key == keys.current:
+            return
+        data = await core.vault.open(known.owner, known.digest)
+        made, sealed = core.vault.seal(known.owner, data, known.stored_at, keys)
+        if await core.write([made], {key_of(known): core.state.revision_of(key_of(known))}, [sealed]):
+            return
+    raise busy(f"a content of {content.owner}")
+
+
+def _contents(state: ClusterState) -> list[Content]:
+    return [content for digests in state.contents.values() for content in digests.values()]
+
+
+@router.post("/sealing-keys/{ident}", include_in_schema=False, status_code=204)
+async def get_sealing_key(caller: Permitted, core: AnyCore, ident: str) -> Response:
+    """Get the key of that id from the manager that has made it."""
+    await core.vault.look(ident)
+    return Response(status_code=204)
 
 
 @router.get("/sealing-keys", include_in_schema=False)

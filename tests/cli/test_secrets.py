@@ -63,3 +63,11 @@ async def test_what_cannot_be(
     said = await person.stack("secret", *arguments)
     assert (said.code, said.out) == (code, "")
     assert told in said.err
+
+
+async def test_all_is_sealed_with_a_new_key(person: Terminal, manager: RunningManager) -> None:
+    person.write("content.txt", "the very words")
+    assert (await person.stack("secret", "create", "thing", "content.txt")).code == 0
+    said = await person.stack("secret", "rotate-key")
+    assert said.code == 0 and said.out.startswith("sealed 1 contents with the new key "), said
+    assert "very words" not in said.out + said.err
