@@ -107,7 +107,7 @@ class Vault:
             raise Inconsistent(f"{place} cannot be read: {error}") from error
         keys = await self.keys()
         if sealed.key not in keys.sealing:
-            keys = await self._adopt(sealed.key)
+            keys = await self.look(sealed.key)
         if sealed.schema > SCHEMA:
             raise Unavailable(
                 f"{place} is of schema {sealed.schema}, this program reads up to {SCHEMA}", hint="Upgrade this manager."
@@ -131,10 +131,9 @@ class Vault:
         while True:
             pause = LOOK
             try:
-                if (stored := await self._etcd.get(CURRENT_KEY)) is not None:
-                    wanted = msgspec.json.decode(stored.value, type=_Current).id
-                    if (await self.keys()).current != wanted:
-                        await self._adopt(wanted, current=True)
+                if await self._etcd.get(CURRENT_KEY) is not None:
+                    await self.keys()
+                    await self.look()
                     pause = LOOK_AGAIN
             except (Unavailable, Refused) as error:
                 log.warning("this manager lacks a key to open contents with: %s", error.message)
@@ -168,11 +167,23 @@ class Vault:
             log.info("another manager goes on sealing with the key before for a while: %s", error.message)
         return rotated
 
-    async def look(self, ident: str) -> None:
-        """Get a key that another manager has made, and seal with it if that is the time."""
-        stored = await self._etcd.get(CURRENT_KEY)
-        current = stored is not None and msgspec.json.decode(stored.value, type=_Current).id == ident
-        await self._adopt(ident, current=current)
+    async def look(self, ident: str = "") -> Keys:
+        """Get the key that is sealed with, and another one of that id, if this manager lacks them."""
+        async with self._lock:
+            # read with the lock held: what was read before this manager made a new key would undo that
+            stored = await self._etcd.get(CURRENT_KEY)
+            current = "" if stored is None else msgspec.json.decode(stored.value, type=_Current).id
+            known = self._keys or self._read()
+            for wanted in filter(None, (current, ident)):
+                if known is None or wanted not in known.sealing:
+                    known = await self._fetched(wanted)
+            if known is None:
+                raise Unavailable("it is not known which key to seal with", hint="Ask again.")
+            if current in known.sealing:
+                known = msgspec.structs.replace(known, current=current)
+            if known != self._keys:
+                await self._keep(known)
+            return known
 
     async def _tell(self, ident: str) -> None:
         """Have all other managers that run get a key. Raises Unavailable when one does not."""
@@ -187,17 +198,6 @@ class Vault:
                     f"the manager at {url} cannot be given a new key: {problem}",
                     hint="Ask again when all managers answer, or take that one out.",
                 )
-
-    async def _adopt(self, wanted: str, *, current: bool = False) -> Keys:
-        """Get a key that others have; with `current`, seal with it."""
-        async with self._lock:
-            known = self._keys or self._read()
-            if known is None or wanted not in known.sealing:
-                known = await self._fetched(wanted)
-            if current and known.current != wanted:
-                known = msgspec.structs.replace(known, current=wanted)
-            await self._keep(known)
-            return known
 
     async def _keep(self, keys: Keys) -> None:
         await asyncio.to_thread(write_private, self._path, msgspec.json.encode(keys).decode())
