@@ -165,6 +165,13 @@ class Event:
     attributes: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """Something happened to a container that is in no cluster."""
+
+    container: str
+
+
 def fold(seen: Observed, event: Event) -> Observed | None:
     """Bring what is known of a container up to date with an event about it; None when it has gone.
 

@@ -34,6 +34,8 @@ async def depart(engine: Engine, wiring: Wiring, cluster: str) -> None:
     try:
         await wiring.open()
         await wiring.apply(())
+        for sandbox in wiring.attached():
+            await wiring.release(sandbox)
         await wiring.clean((), ())
     finally:
         await wiring.close()

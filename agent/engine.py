@@ -27,6 +27,7 @@ from aiodocker.exceptions import DockerError, DockerStreamError
 from agent.container import (
     LABEL_CLUSTER,
     Event,
+    Foreign,
     Image,
     Json,
     Observed,
@@ -260,8 +261,10 @@ class Engine:
             raise EngineTrouble(f"image {reference} cannot be pulled now: {reason}") from error
 
     @asynccontextmanager
-    async def events(self, cluster: str) -> AsyncIterator[AsyncIterator[Event | str]]:
+    async def events(self, cluster: str) -> AsyncIterator[AsyncIterator[Event | Foreign | str]]:
         """Subscribe to what happens to a cluster's containers; "images" and "engine" tell of changes there.
+
+        Of containers that are in no cluster it tells which one started, ended or went.
 
         The iterator ends when the engine goes away. What happened before the subscription is not told: list then.
         """
@@ -394,7 +397,7 @@ async def _message(answer: aiohttp.ClientResponse) -> str:
         return text.strip() or f"status {answer.status}"
 
 
-async def _read_events(answer: aiohttp.ClientResponse, cluster: str) -> AsyncIterator[Event | str]:
+async def _read_events(answer: aiohttp.ClientResponse, cluster: str) -> AsyncIterator[Event | Foreign | str]:
     try:
         async for line in answer.content:
             data: dict[str, Any] = json.loads(line)
@@ -404,6 +407,9 @@ async def _read_events(answer: aiohttp.ClientResponse, cluster: str) -> AsyncIte
                 yield "images"
             elif kind == "daemon":
                 yield "engine"
+            elif kind == "container" and LABEL_CLUSTER not in attributes:
+                if data["Action"] in ("start", "die", "destroy"):
+                    yield Foreign(actor["ID"])
             elif attributes.get(LABEL_CLUSTER) == cluster:
                 yield Event(data["Action"], actor["ID"], data["timeNano"] / 1e9, attributes)
     except (aiohttp.ClientError, OSError, ValueError) as error:

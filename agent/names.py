@@ -2,9 +2,10 @@
 
 An endpoint is found by its service (`web`, `shop_web`), by all tasks of it (`tasks.web`), by slot (`web.3`) or, of a
 global service, by its node's name (`web.n1`), by its aliases, and by what its container is called (its host name, and
-`shop_web.3.<task id>`). A host name that somebody chose gives way to a service of that name. Where the service has a
-virtual address, its own names and aliases lead to that. Names lead to ready endpoints, but `all.tasks.web` also to
-those that are not ready yet, so that programs which form a cluster find each other before any of them is.
+`shop_web.3.<task id>`); a container that was started by hand, by its aliases alone. A host name that somebody chose
+gives way to a service of that name. Where the service has a virtual address, its own names and aliases lead to that.
+Names lead to ready endpoints, but `all.tasks.web` also to those that are not ready yet, so that programs which form a
+cluster find each other before any of them is.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class NetworkNames:
         for owner in [o for o, held in self._peers.items() if peers.get(o) is not held and peers.get(o) != held]:
             self._forget(self._peers.pop(owner))
         for owner, peer in peers.items():
-            if owner not in self._peers and peer.service:
+            if owner not in self._peers and (peer.service or peer.aliases):
                 self._learn(peer)
                 self._peers[owner] = peer
 
@@ -125,7 +126,9 @@ class NetworkNames:
         if (vip := self._vips.get(owner)) is not None:
             return f"{vip.stack}_{vip.service}"
         peer = self._peers.get(owner)
-        return f"{peer.stack}_{peer.service}.{peer.place or peer.slot}" if peer is not None else ""
+        if peer is None or not peer.service:
+            return "" if peer is None else peer.aliases[0]
+        return f"{peer.stack}_{peer.service}.{peer.place or peer.slot}"
 
     def names(self) -> set[str]:
         """All names that lead anywhere here, but for what containers call themselves."""
@@ -200,6 +203,8 @@ def _of_kind(address: str, kind: int) -> bool:
 
 
 def _names_of(peer: PeerItem) -> Iterator[str]:
+    if not peer.service:  # a container that was started by hand
+        return (name.lower() for name in peer.aliases)
     full = f"{peer.stack}_{peer.service}"
     names = _service_names(peer.stack, peer.service, peer.aliases)
     for name in (peer.service, full):

@@ -24,7 +24,7 @@ class Networks:
     async def open(self) -> None:
         """Make ready, and answer again in the sandboxes that an earlier process left."""
         await self._wiring.open()
-        for task in self._wiring.sandboxes():
+        for task in self._wiring.sandboxes() | self._wiring.attached():
             try:
                 await self._resolver.adopt(task)
             except (NotFound, OSError) as error:
@@ -53,6 +53,17 @@ class Networks:
     async def delete_sandbox(self, task: str) -> None:
         self._resolver.close(task)
         await self._wiring.delete_sandbox(task)
+
+    async def attach(self, sandbox: str, pid: int, endpoints: Collection[Endpoint]) -> None:
+        if await self._wiring.attach(sandbox, pid, endpoints) or not self._resolver.answers_in(sandbox):
+            await self._resolver.open(sandbox)
+
+    async def release(self, sandbox: str) -> None:
+        self._resolver.close(sandbox)
+        await self._wiring.release(sandbox)
+
+    def attached(self) -> frozenset[str]:
+        return self._wiring.attached()
 
     @property
     def trouble(self) -> str:

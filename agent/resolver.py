@@ -24,8 +24,8 @@ from agent.fdstore import FdStore
 from agent.names import NetworkNames, Verdict, resolve
 from agent.network import lookups
 from agent.node_dns import PLACE, NodeDns
-from cluster.model.network import INGRESS
-from cluster.protocol import Item, NetworkItem, PeerItem, ServiceItem, TaskItem, VipItem
+from cluster.model.network import INGRESS, Endpoint
+from cluster.protocol import AttachmentItem, Item, NetworkItem, PeerItem, ServiceItem, TaskItem, VipItem
 
 Asker = tuple[str, int]
 
@@ -93,6 +93,7 @@ class Resolver:
         vips: dict[str, dict[str, VipItem]] = {}
         services: dict[tuple[str, int], ServiceItem] = {}
         tasks: list[TaskItem] = []
+        by_hand: dict[str, set[str]] = {}
         for item in items:
             match item:
                 case NetworkItem():
@@ -105,6 +106,8 @@ class Resolver:
                     services[item.uid, item.version] = item
                 case TaskItem():
                     tasks.append(item)
+                case AttachmentItem(endpoint=Endpoint(), removing=False) if item.container:
+                    by_hand.setdefault(item.sandbox, set()).add(item.network)
                 case _:
                     pass
         for gone in self._networks.keys() - networks.keys():
@@ -124,11 +127,15 @@ class Resolver:
                     tuple(self._networks[name] for name in attached), service.stack,
                     None if inner else service.spec.container.dns,
                 )  # fmt: skip
+        for sandbox, joined in by_hand.items():
+            known = sorted(joined & self._networks.keys())
+            inner = all(networks[name].network.internal for name in known)
+            scopes[sandbox] = _Scope(tuple(self._networks[name] for name in known), "", None if inner else ())
         # A container that still stops may ask until its end.
         before = self._scopes
         self._scopes = {task: scope for task, scope in before.items() if task in self._doors} | scopes
-        for known in (scopes.keys() - before.keys()) & self._doors.keys():
-            self._listen(known)
+        for fresh in (scopes.keys() - before.keys()) & self._doors.keys():
+            self._listen(fresh)
 
     def scopes(self) -> dict[str, tuple[tuple[NetworkNames, ...], str]]:
         """What each task may ask about: its networks, in order of attachment, and its stack."""
@@ -137,6 +144,10 @@ class Resolver:
     def forget(self) -> None:
         """Begin anew with the next `update`, which else goes by what has changed."""
         self._networks.clear()
+
+    def answers_in(self, task: str) -> bool:
+        """Tell whether it is open in a sandbox."""
+        return task in self._doors
 
     async def open(self, task: str) -> None:
         """Begin to answer in a task's sandbox, anew if it was made anew."""

@@ -15,7 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent.ahead import Ahead
-from agent.container import Event, Observed, fold
+from agent.attachments import Attachments
+from agent.container import Event, Foreign, Observed, fold
 from agent.converge import (
     Decision,
     EngineLife,
@@ -102,6 +103,7 @@ class Runner:
         self._node_dns = NodeDns()
         self._steps = Steps(engine, network, self.known, self._host, files, self._report, self._still_wanted, secrets)
         self.ahead = Ahead(self.known, self._steps.have)
+        self.attachments = Attachments(engine, network, lambda: self.known.complete and self._life is not None)
 
     # What others tell it.
 
@@ -149,7 +151,7 @@ class Runner:
     @property
     def accounted(self) -> frozenset[str] | None:
         """The tasks whose sandboxes are wanted or in use; None before a manager gave a full set."""
-        return self._in_use() if self.known.complete else None
+        return self._in_use() | self.attachments.sandboxes if self.known.complete else None
 
     @property
     def items(self) -> Collection[Item]:
@@ -200,6 +202,7 @@ class Runner:
             group.create_task(self._look_again())
             group.create_task(self.volumes.run())
             group.create_task(self.ahead.run())
+            group.create_task(self.attachments.run())
             group.create_task(self.disk.run())
             while True:
                 await self._wake.wait()
@@ -358,6 +361,7 @@ class Runner:
         version = self.facts.version if self.facts else ""
         log.info("Docker Engine %s answers, it has %d containers of ours", version, len(self.known.containers))
         self._poke(self.known.everything())
+        self.attachments.again()
 
     def _engine_lost(self, reason: str) -> None:
         if self._life is not None or "engine" not in self._troubles:
@@ -381,8 +385,10 @@ class Runner:
         ids = await self._engine.containers(self._cluster)
         self.known.saw_all([seen for seen in await asyncio.gather(*map(look, ids)) if seen])
 
-    async def _learn(self, event: Event | str, listed_at: float) -> None:
-        if event == "images":
+    async def _learn(self, event: Event | Foreign | str, listed_at: float) -> None:
+        if isinstance(event, Foreign):
+            self.attachments.again(event.container)
+        elif event == "images":
             self.known.images.clear()
         elif event == "engine":
             self.facts = await self._engine.refresh()
@@ -455,7 +461,10 @@ class Runner:
             try:
                 if known.assignments is not self._applied_assignments:
                     assignments = known.assignments
-                    await self._network.apply(assignments.items.values(), prune=complete)
+                    try:
+                        await self._network.apply(assignments.items.values(), prune=complete)
+                    finally:
+                        self.attachments.assign(assignments.items.values())
                     self._applied_assignments = assignments
                     if complete:  # else nothing was taken away, whatever the journal says that leaves
                         self.withdrawals.applied(assignments)

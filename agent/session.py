@@ -29,6 +29,7 @@ from cluster.channel import OpenChannel
 from cluster.errors import Failed, StackyardError, Unavailable
 from cluster.model.node import NodeDescription
 from cluster.protocol import (
+    ATTACHES,
     FETCHES,
     OLDEST_VERSION,
     VERSION,
@@ -174,6 +175,7 @@ class Session:
                 self._tell_removed(socket),
                 self._tell_programmed(socket),
                 self._tell_fetched(socket, welcome.version),
+                self._tell_attached(socket, welcome.version),
                 self._tell_resolved(socket),
                 self._tell_examined(socket),
                 self._receive(socket, welcome, url),
@@ -209,6 +211,7 @@ class Session:
         self._outbox.send_again()
         self._runner.volumes.tell_again()
         self._runner.ahead.tell_again()
+        self._runner.attachments.tell_again()
         self._runner.withdrawals.tell_again()
         self._runner.online()
         while True:
@@ -257,6 +260,12 @@ class Session:
             fetched = await self._runner.ahead.take()
             if version >= FETCHES:
                 await self._send(socket, fetched)
+
+    async def _tell_attached(self, socket: aiohttp.ClientWebSocketResponse, version: int) -> NoReturn:
+        while True:
+            attached = await self._runner.attachments.take()
+            if version >= ATTACHES:
+                await self._send(socket, attached)
 
     async def _tell_programmed(self, socket: aiohttp.ClientWebSocketResponse) -> NoReturn:
         while True:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from cluster.errors import Inconsistent
+from cluster.model.attachment import Attachment
 from cluster.model.cluster import Claim, ClockMark, Cluster
 from cluster.model.network import Network
 from cluster.model.node import Manager, Node, NodeState, Session
@@ -55,6 +56,7 @@ Record = (
     | External
     | Withdrawn
     | User
+    | Attachment
 )
 
 
@@ -92,6 +94,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("external", External, lambda r: f"{r.kind}/{r.name}"),
     Kind("withdrawn", Withdrawn, lambda r: r.manager),
     Kind("user", User, lambda r: r.name, since=USERS),
+    Kind("attachment", Attachment, lambda r: r.id),
 )
 _BY_TYPE = {kind.type: kind for kind in KINDS}
 _BY_NAME = {kind.name: kind for kind in KINDS}

@@ -19,7 +19,8 @@ import msgspec
 
 from cluster.channel import OpenChannel
 from cluster.examination import NodeReport, Target
-from cluster.model.network import Network, TunnelKey
+from cluster.model.attachment import AttachmentReport, sandbox_of
+from cluster.model.network import Endpoint, Network, TunnelKey
 from cluster.model.node import NodeDescription
 from cluster.model.service import PortSpec, ServiceSpec
 from cluster.model.task import Task, TaskStatus
@@ -48,6 +49,8 @@ GENERATIONS = 4
 """From this version on an agent says Programmed of every set that changes which endpoints are led to."""
 EXAMINES = 4
 """From this version on an agent knows Examine."""
+ATTACHES = 4
+"""From this version on an agent attaches containers that were started by hand, and says Attached."""
 
 USERS = 4
 """From this version on a manager knows records of users."""
@@ -207,7 +210,30 @@ class VolumeItem:
         return f"volume/{self.name}"
 
 
-Item = ServiceItem | TaskItem | NetworkItem | PeerItem | VipItem | PortItem | VolumeItem
+@dataclass(frozen=True, slots=True)
+class AttachmentItem:
+    """A container that is to be in a network, if it is on this node: its id, or while that is "" what it is `asked` by.
+
+    It is wired with the `endpoint` (None: it has no addresses now), and not at all when it is `removing`.
+    """
+
+    id: str
+    network: str
+    asked: str
+    container: str = ""
+    endpoint: Endpoint | None = None
+    removing: bool = False
+
+    @property
+    def ident(self) -> str:
+        return f"attachment/{self.id}"
+
+    @property
+    def sandbox(self) -> str:
+        return sandbox_of(self.container)
+
+
+Item = ServiceItem | TaskItem | NetworkItem | PeerItem | VipItem | PortItem | VolumeItem | AttachmentItem
 
 
 # The wire form of items is one optional field a type, so that msgspec can tell them apart without a tag in the types.
@@ -232,10 +258,12 @@ class Page(msgspec.Struct, tag="assignments", omit_defaults=True, frozen=True):
     removed: tuple[str, ...] = ()
     volumes: tuple[VolumeItem, ...] = ()
     vips: tuple[VipItem, ...] = ()
+    attachments: tuple[AttachmentItem, ...] = ()
 
     @property
     def items(self) -> tuple[Item, ...]:
-        return (*self.services, *self.tasks, *self.networks, *self.peers, *self.ports, *self.volumes, *self.vips)
+        own: tuple[Item, ...] = (*self.services, *self.tasks, *self.networks, *self.volumes, *self.attachments)
+        return (*own, *self.peers, *self.ports, *self.vips)
 
 
 class Hello(msgspec.Struct, tag="hello", frozen=True):
@@ -319,6 +347,12 @@ class Fetched(msgspec.Struct, tag="fetched", frozen=True):
     images: dict[str, str] = {}
 
 
+class Attached(msgspec.Struct, tag="attached", frozen=True):
+    """How all attachments are that this node was told of, by id. Said whenever that changes, and first in a session."""
+
+    reports: dict[str, AttachmentReport] = {}
+
+
 class Goodbye(msgspec.Struct, tag="goodbye", frozen=True):
     """The agent goes down by plan and means to be back within `seconds`."""
 
@@ -387,7 +421,9 @@ class Managers(msgspec.Struct, tag="managers", frozen=True):
     urls: tuple[str, ...]
 
 
-ToManager = Hello | Beat | Statuses | VolumesRemoved | Programmed | Fetched | Goodbye | ImagesResolved | Examined
+ToManager = (
+    Hello | Beat | Statuses | VolumesRemoved | Programmed | Fetched | Attached | Goodbye | ImagesResolved | Examined
+)
 
 
 ToAgent = Welcome | Managers | Refused | Page | Recorded | OpenStream | OpenChannel | ResolveImages | Examine
@@ -441,6 +477,7 @@ _FIELDS: dict[type, str] = {
     PortItem: "ports",
     VolumeItem: "volumes",
     VipItem: "vips",
+    AttachmentItem: "attachments",
 }
 
 

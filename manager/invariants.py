@@ -84,7 +84,7 @@ def _claimed(state: ClusterState, kind: str, name: str, owner: str) -> Iterator[
 
 def _claims(state: ClusterState) -> Iterator[str]:
     """No claim without an owner."""
-    owners = {*state.tasks, *state.networks, *state.services, *state.node_states}
+    owners = {*state.tasks, *state.networks, *state.services, *state.node_states, *state.attachments}
     for claim in state.claims.values():
         if claim.owner not in owners:
             yield f"{claim.kind} {claim.name} is held by {claim.owner}, which is gone"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from cluster.model.cluster import ClockMark
 from manager.commit import CLOCK, Commit
-from manager.decide import liveness, orchestrator, rebalance, stacks
+from manager.decide import attachments, liveness, orchestrator, rebalance, stacks
 from manager.decide.agenda import About, Agenda, Question
 from manager.decide.liveness import Hearing, nodes_to_note
 from manager.decide.plan import Draft, Plan
@@ -75,6 +75,8 @@ class Leader:
                 return stacks.decide_ingress(self.state, now)
             case About.REBALANCE:
                 return rebalance.decide(self.state, now)
+            case About.ATTACHMENT:
+                return attachments.decide(self.state, question.ident, now)
             case About.SERVICE:
                 return orchestrator.decide(self.state, question.ident, now)
 

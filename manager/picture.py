@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeVar
 
 from cluster.codec import Record, decode, key_for, key_of
+from cluster.model.attachment import Attachment
 from cluster.model.cluster import Claim, ClockMark, Cluster
 from cluster.model.network import Network
 from cluster.model.node import Availability, Manager, Node, NodeState, Session
@@ -86,6 +87,7 @@ class ClusterState(Shown):
             External: lambda old, new: _replace(self.externals, lambda r: r.owner, old, new),
             Withdrawn: lambda old, new: _replace(self.withdrawn, lambda r: r.manager, old, new),
             User: self._put_user,
+            Attachment: self._put_attachment,
         }
 
     # Feeding
@@ -317,6 +319,15 @@ class ClusterState(Shown):
             del self.credentials[credential.id]
         if new is not None:
             self.credentials |= {credential.id: new.name for credential in new.credentials}
+
+    def _put_attachment(self, old: Attachment | None, new: Attachment | None) -> None:
+        _replace(self.attachments, lambda r: r.id, old, new)
+        if old is not None:
+            _discard(self.attachments_on, old.node, old.id)
+            _discard(self.attachments_in, old.network, old.id)
+        if new is not None:
+            self.attachments_on.setdefault(new.node, set()).add(new.id)
+            self.attachments_in.setdefault(new.network, set()).add(new.id)
 
     def _put_claim(self, old: Claim | None, new: Claim | None) -> None:
         for claim, by in ((old, -1), (new, +1)):

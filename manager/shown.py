@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cluster.codec import Record
+from cluster.model.attachment import Attachment
 from cluster.model.cluster import Claim, ClockMark, Cluster
 from cluster.model.network import Network
 from cluster.model.node import Manager, Node, NodeState, NodeStatus, Session, SessionState
@@ -70,6 +71,9 @@ class Shown:
         self.externals: dict[str, External] = {}  # by owner, such as secret.NAME
         self.users: dict[str, User] = {}
         self.credentials: dict[str, str] = {}  # by id: the user's name
+        self.attachments: dict[str, Attachment] = {}
+        self.attachments_on: dict[str, set[str]] = {}  # by node, "" for those that are looked for everywhere
+        self.attachments_in: dict[str, set[str]] = {}  # by network
         self.claims: dict[str, Claim] = {}  # by key
         self.claims_of: dict[str, set[str]] = {}  # by owner
         self.occupied: dict[str, set[int]] = {}
@@ -184,8 +188,12 @@ class Shown:
 
     def virtual_addresses(self, service_uid: str) -> dict[str, tuple[str, ...]]:
         """Give a service's virtual addresses by network: the addresses that the service itself has claimed."""
+        return self.addresses_of(service_uid)
+
+    def addresses_of(self, owner: str) -> dict[str, tuple[str, ...]]:
+        """Give the addresses that one has claimed, by network."""
         found: dict[str, tuple[str, ...]] = {}
-        for key in sorted(self.claims_of.get(service_uid, ())):
+        for key in sorted(self.claims_of.get(owner, ())):
             claim = self.claims[key]
             if claim.kind == "address":
                 network, _, address = claim.name.rpartition("/")

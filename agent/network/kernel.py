@@ -436,7 +436,7 @@ def _addressing(wires: Collection[Wire]) -> Iterator[Request]:
             yield netlink.add_address(wire.inner_index, address, prefix)
         yield netlink.link_up(wire.inner_index, wire.inner)
         for gateway in wire.gateways:
-            yield netlink.set_default_route(wire.inner_index, gateway)
+            yield netlink.set_default_route(wire.inner_index, gateway, first=wire.by_hand)
         if wire.gate:
             yield from returns.routes(wire, only_way=not any(other.gateways for other in wires))
 
@@ -447,13 +447,18 @@ def _wait_running(inner: Netlink, wires: Iterable[Wire], networks: dict[str, Net
         networks[wire.network].netlink.wait_running(wire.outer_index, wire.outer)
 
 
+def settle_translation() -> None:
+    """Set the sysctls of the calling thread's namespace that virtual addresses need."""
+    # A packet that tracking finds odd must be translated all the same: untranslated, it would reset its connection.
+    write_sysctl("netfilter/nf_conntrack_tcp_be_liberal", "1", optional=True)
+    write_sysctl("netfilter/nf_conntrack_tcp_timeout_established", _IDLE_SESSIONS, optional=True)
+
+
 def _settle() -> None:
     """Set a sandbox's sysctls as the engine does for its own; links have no IPv6 unless it is given to them later."""
     write_sysctl("ipv4/ip_unprivileged_port_start", "0")
     write_sysctl("ipv4/ping_group_range", "0 2147483647")
-    # A packet that tracking finds odd must be translated all the same: untranslated, it would reset its connection.
-    write_sysctl("netfilter/nf_conntrack_tcp_be_liberal", "1", optional=True)
-    write_sysctl("netfilter/nf_conntrack_tcp_timeout_established", _IDLE_SESSIONS, optional=True)
+    settle_translation()
     write_sysctl("ipv6/conf/default/disable_ipv6", "1", optional=True)
 
 

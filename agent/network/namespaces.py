@@ -109,6 +109,16 @@ class Namespaces:
             self.delete(name)
             raise
 
+    def adopt(self, name: str, fd: int) -> None:
+        """Give a name to a namespace that somebody else made; nobody else's may have that name."""
+        path = self.directory / name
+        os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444))
+        try:
+            _mount(f"/proc/self/fd/{fd}", str(path), _MS_BIND)
+        except OSError:
+            path.unlink()
+            raise
+
     @contextmanager
     def nameless(self) -> Iterator[int]:
         """Stay in a new namespace for the block; it goes when nothing that was opened there is open any more.

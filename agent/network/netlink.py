@@ -260,11 +260,13 @@ def delete_host_route(address: str) -> Request:
     return Request(RTM_DELROUTE, 0, body, f"route to {address}", (errno.ESRCH,))
 
 
-def set_default_route(index: int, gateway: str, *, table: int = _MAIN, metric: int = 0) -> Request:
+def set_default_route(index: int, gateway: str, *, table: int = _MAIN, metric: int = 0, first: bool = False) -> Request:
+    """Lead by a gateway where no other route leads; `first` leaves one that is there already as it is."""
     raw = packed(gateway)
     body = ROUTE.pack(_family(raw), 0, 0, 0, 0, _STATIC, 0, _UNICAST, 0)
     body += attribute(RTA_GATEWAY, raw) + _u32(RTA_OIF, index) + _u32(RTA_TABLE, table) + _u32(RTA_PRIORITY, metric)
-    return Request(RTM_NEWROUTE, CREATE | REPLACE, body, f"default route by {gateway}")
+    flags, fine = (CREATE | EXCL, (errno.EEXIST,)) if first else (CREATE | REPLACE, ())
+    return Request(RTM_NEWROUTE, flags, body, f"default route by {gateway}", fine)
 
 
 def add_mark_rule(family: int, mark: int, mask: int, table: int, priority: int) -> Request:

@@ -66,8 +66,17 @@ def read_generation(body: bytes) -> int:
 
 def fresh_table(family: int, name: str) -> tuple[Request, ...]:
     """Make a table that is empty, whether or not there was one."""
-    made = _request(_NEWTABLE, family, CREATE, _text(1, name), f"table {name}")
-    return made, _request(_DELTABLE, family, 0, _text(1, name), f"table {name}"), made
+    made, gone = no_table(family, name)
+    return made, gone, made
+
+
+def no_table(family: int, name: str) -> tuple[Request, Request]:
+    """Take a table away, whether or not there is one."""
+    about = f"table {name}"
+    return (
+        _request(_NEWTABLE, family, CREATE, _text(1, name), about),
+        _request(_DELTABLE, family, 0, _text(1, name), about),
+    )
 
 
 def chain(family: int, table: str, name: str, *rules: tuple[Expression, ...]) -> tuple[Request, ...]:

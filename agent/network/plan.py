@@ -15,7 +15,7 @@ from agent.network.wireguard import Peer, address_of, is_key
 from cluster.errors import Failed
 from cluster.model.network import INGRESS, Endpoint, Network
 from cluster.model.task import Task
-from cluster.protocol import Item, NetworkItem, PeerItem, PortItem, TaskItem, VipItem
+from cluster.protocol import AttachmentItem, Item, NetworkItem, PeerItem, PortItem, TaskItem, VipItem
 
 VXLAN_PORT = 4789
 BRIDGE, BRIDGE_INDEX = "br0", 2
@@ -28,6 +28,7 @@ LEAST_IPV6_MTU = 1280
 
 _OUTER_INDEXES = 0x01000000
 _FIRST_INNER_INDEX = 2
+_BY_HAND_INDEXES = 0x02000000
 _REMEMBERED = 8192
 """Addresses that are not worked out again: each set of assignments has nearly all that the one before had."""
 
@@ -39,7 +40,8 @@ class Wire:
     Indexes are derived from the address, which is unique in the network, so that nothing need be asked of the kernel.
     `inner_index` 0 leaves the choice to the kernel. Addresses are (address, prefix length). `gateways` are set for the
     one link of a sandbox that leads outside. Answers to published ports leave by `gate`, an address of nobody, and are
-    sent on to the node that they came by (`returns.py`); "" where nodes stand in for their clients.
+    sent on to the node that they came by (`returns.py`); "" where nodes stand in for their clients. One into the
+    namespace that a container has of its own is `by_hand`: what else is there stays as it is.
     """
 
     network: str
@@ -52,6 +54,7 @@ class Wire:
     addresses: tuple[tuple[str, int], ...]
     gateways: tuple[str, ...] = ()
     gate: str = ""
+    by_hand: bool = False
 
     @property
     def has_ipv6(self) -> bool:
@@ -121,6 +124,7 @@ def plan(
     ports: list[PortItem] = []
     vips: dict[str, list[VipItem]] = {}
     tasks: list[Task] = []
+    by_hand: dict[str, list[Endpoint]] = {}
     for item in items:
         match item:
             case NetworkItem():
@@ -133,6 +137,8 @@ def plan(
                 ports.append(item)
             case TaskItem():
                 tasks.append(item.task)
+            case AttachmentItem(endpoint=Endpoint() as endpoint, removing=False):
+                by_hand.setdefault(item.sandbox, []).append(endpoint)
             case _:
                 pass
     refused = {ident: why for ident, item in networks.items() if (why := _too_narrow(item.network, vtep, underlay_mtu))}
@@ -147,6 +153,9 @@ def plan(
     for task in tasks:
         with suppress(Failed):  # said when it is to be started; it must not keep others from being wired
             sandboxes[task.id] = wires(task.id, task.endpoints, overlays)
+    for sandbox, endpoints in by_hand.items():
+        with suppress(Failed):
+            sandboxes[sandbox] = wires_by_hand(sandbox, endpoints, overlays)
     ingress = overlays.get(INGRESS)
     published = None
     if ingress is not None and ingress.node is not None:
@@ -162,22 +171,39 @@ def wires(task: str, endpoints: Iterable[Endpoint], overlays: dict[str, Overlay]
     ordered = sorted(endpoints, key=lambda endpoint: endpoint.network == INGRESS)
     laid: list[Wire] = []
     for position, endpoint in enumerate(ordered):
-        overlay = overlays.get(endpoint.network)
-        if overlay is None:
-            raise Failed(
-                f"task {task} has an address in network {endpoint.network}, which this node has not been told of",
-                hint="it is wired when the manager's next set of assignments brings the network",
-            )
-        laid.append(
-            Wire(
-                overlay.network, f"eth{position}", _FIRST_INNER_INDEX + position, outer_name(task),
-                _outer_index(endpoint.addresses), endpoint.mac, overlay.mtu,
-                _with_prefixes(endpoint.addresses, overlay.subnets, overlay.network),
-                () if any(wire.gateways for wire in laid) else overlay.gateways,
-                overlay.gate,
-            )
-        )  # fmt: skip
+        overlay = _overlay_of(task, endpoint, overlays)
+        laid.append(_wire(task, endpoint, overlay, laid, f"eth{position}", _FIRST_INNER_INDEX + position))
     return tuple(laid)
+
+
+def wires_by_hand(sandbox: str, endpoints: Iterable[Endpoint], overlays: dict[str, Overlay]) -> tuple[Wire, ...]:
+    """Lay out links into a container that has a namespace of its own: called so that they clash with no other's."""
+    laid: list[Wire] = []
+    for endpoint in sorted(endpoints, key=lambda one: one.network):
+        overlay = _overlay_of(sandbox, endpoint, overlays)
+        wire = _wire(sandbox, endpoint, overlay, laid, f"sy{overlay.vni}", _BY_HAND_INDEXES + overlay.vni)
+        laid.append(replace(wire, gate="", by_hand=True))
+    return tuple(laid)
+
+
+def _overlay_of(sandbox: str, endpoint: Endpoint, overlays: dict[str, Overlay]) -> Overlay:
+    if endpoint.network not in overlays:
+        raise Failed(
+            f"task {sandbox} has an address in network {endpoint.network}, which this node has not been told of",
+            hint="it is wired when the manager's next set of assignments brings the network",
+        )
+    return overlays[endpoint.network]
+
+
+def _wire(
+    sandbox: str, endpoint: Endpoint, overlay: Overlay, before: Iterable[Wire], inner: str, inner_index: int
+) -> Wire:
+    return Wire(
+        overlay.network, inner, inner_index, outer_name(sandbox), _outer_index(endpoint.addresses), endpoint.mac,
+        overlay.mtu, _with_prefixes(endpoint.addresses, overlay.subnets, overlay.network),
+        () if any(wire.gateways for wire in before) else overlay.gateways,
+        overlay.gate,
+    )  # fmt: skip
 
 
 def outer_name(task: str) -> str:

@@ -12,12 +12,13 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from agent.network import byhand
 from agent.network.egress import doors
 from agent.network.kernel import (
     NETWORKS,
@@ -28,6 +29,7 @@ from agent.network.kernel import (
     mend_sandbox,
     remove_network,
     remove_stale_links,
+    settle_translation,
     underlay_mtu,
     wire_node,
 )  # fmt: skip
@@ -35,7 +37,7 @@ from agent.network.listening import NETLINK_SOCK_DIAG, listening
 from agent.network.namespaces import Namespaces, namespace_of, read_sysctl
 from agent.network.netlink_socket import NETLINK_NETFILTER, Netlink
 from agent.network.nft import Nftables
-from agent.network.plan import Overlay, Plan, Wire, in_tunnel, node_link, outer_name, plan, wires
+from agent.network.plan import Overlay, Plan, Wire, in_tunnel, node_link, outer_name, plan, wires, wires_by_hand
 from agent.network.routes import look_elsewhere
 from agent.network.survey import Survey, survey
 from agent.network.tables import NodeTables
@@ -44,6 +46,7 @@ from agent.network.tunnels import Tunnels
 from agent.network.watch import LINKS, RULES, Watch, listener
 from agent.network.wireguard import OwnKey
 from cluster.errors import Failed, NotFound, StackyardError
+from cluster.model.attachment import BY_HAND
 from cluster.model.network import INGRESS, Endpoint
 from cluster.protocol import Item
 
@@ -213,8 +216,32 @@ class Wiring:
         """Take a task's namespace away, and with it its addresses; no error if there is none."""
         await self._alone(task, lambda: self._delete_sandbox(task))
 
+    async def attach(self, sandbox: str, pid: int, endpoints: Collection[Endpoint]) -> bool:
+        """Wire the namespace that a process has of its own as it is to be; see `cluster.model.attachment.sandbox_of`.
+
+        Tells whether it is another namespace than the sandbox was before. Raises NotFound when the process is gone.
+        """
+        for endpoint in endpoints:
+            if problem := self._refused.get(endpoint.network):
+                raise Failed(f"network {endpoint.network} cannot be wired on this node: {problem}")
+        laid = wires_by_hand(sandbox, endpoints, self._plan.overlays)
+        before = self._namespaces.inode(SANDBOXES + sandbox)
+        await self._alone(sandbox, lambda: self._attach(sandbox, pid, laid))
+        return self._namespaces.inode(SANDBOXES + sandbox) != before
+
+    async def release(self, sandbox: str) -> None:
+        """Take everything of ours out of a namespace that was attached; no error if there is none."""
+        await self._alone(sandbox, lambda: self._release(sandbox))
+
+    def attached(self) -> frozenset[str]:
+        """Sandboxes that are containers' own namespaces, by the names that the kernel holds."""
+        return frozenset(name for name in self._here() if name.startswith(BY_HAND))
+
     def sandboxes(self) -> frozenset[str]:
         """Tasks that have a namespace on this node, by the names that the kernel holds."""
+        return self._here() - self.attached()
+
+    def _here(self) -> frozenset[str]:
         return frozenset(name.removeprefix(SANDBOXES) for name in self._namespaces.names(SANDBOXES))
 
     def namespace(self, task: str) -> Path:
@@ -341,7 +368,7 @@ class Wiring:
                 self._refused[overlay.network] = str(error)
             else:
                 done[overlay.network] = overlay
-        here = self.sandboxes()
+        here = self._here()
         for task in here & wanted.sandboxes.keys():
             self._laid.setdefault(task, wanted.sandboxes[task])
         self._plan = replace(wanted, overlays=done)
@@ -396,7 +423,7 @@ class Wiring:
         self._look_around()
         self.tunnels.mend()
         self._follow_underlay()
-        here = self.sandboxes()
+        here = self._here()
         settled = {task: self._fit(task, laid) for task, laid in tuple(self._laid.items()) if task in here - busy}
         lost: set[Wire] = set()
         for overlay in self._plan.overlays.values():
@@ -464,7 +491,7 @@ class Wiring:
         return [wire for wire in missing if wire not in own]
 
     def _outer_names(self) -> frozenset[str]:
-        return frozenset(map(outer_name, self.sandboxes()))
+        return frozenset(map(outer_name, self._here()))
 
     def _create_sandbox(self, task: str, laid: tuple[Wire, ...]) -> None:
         self._delete_sandbox(task)
@@ -488,6 +515,36 @@ class Wiring:
         if laid is None:
             for network in tuple(self._networks.values()):
                 network.detach(outer_name(task))
+
+    def _attach(self, sandbox: str, pid: int, laid: tuple[Wire, ...]) -> None:
+        own = byhand.namespace_of_process(pid, self._namespaces)
+        try:
+            if self._namespaces.inode(SANDBOXES + sandbox) != os.fstat(own).st_ino:
+                self._release(sandbox)
+                self._namespaces.adopt(SANDBOXES + sandbox, own)
+        finally:
+            os.close(own)
+        held = self._laid.get(sandbox, ())
+        for wire in held:
+            if wire not in laid and wire.network in self._networks:
+                self._networks[wire.network].silence(wire)
+                self._networks[wire.network].detach(wire.outer)
+        mend_sandbox(self._namespaces, sandbox, laid, self._networks)
+        if held != laid or self._translation.unknown([sandbox]):
+            self._in_sandbox(sandbox, settle_translation)
+            self._in_sandbox(sandbox, partial(self._translate, sandbox, laid))
+        self._laid[sandbox] = laid
+
+    def _release(self, sandbox: str) -> None:
+        self._translation.close(sandbox)
+        for wire in self._laid.pop(sandbox, ()):
+            if wire.network in self._networks:
+                self._networks[wire.network].silence(wire)
+        for network in tuple(self._networks.values()):
+            network.detach(outer_name(sandbox))
+        with suppress(NotFound):
+            self._in_sandbox(sandbox, byhand.leave)
+        self._namespaces.delete(SANDBOXES + sandbox)
 
     def _clean_networks(self) -> None:
         if self._wanted is None:

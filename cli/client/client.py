@@ -47,6 +47,8 @@ else:
 T = TypeVar("T")
 
 _PATIENCE = 60.0
+_WIRING = 45.0
+"""Seconds in which agents find and wire a container, or it is said why not."""
 _EXAMINATION = 120.0
 _PAUSE = 0.3
 _SILENCE = 30.0  # a stream of progress has an empty line every ten seconds
@@ -106,6 +108,24 @@ class Client:
     def network(self, ident: str) -> views.NetworkDetail:
         """Tell who has which address in a network, by its id."""
         return self._get(views.NetworkDetail, f"/networks/{ident}")
+
+    def attach(
+        self,
+        network: str,
+        container: str,
+        *,
+        node: str = "",
+        aliases: Sequence[str] = (),
+        addresses: Sequence[str] = (),
+    ) -> views.AttachmentView:
+        """Make a container that was started by hand a member of a network, on whichever node it is."""
+        request = views.AttachRequest(container, node, tuple(aliases), tuple(addresses))
+        path = f"/v1/networks/{_quoted(network)}/attachments"
+        return _read(views.AttachmentView, self._transport.call("POST", path, None, request, within=_WIRING))
+
+    def detach(self, network: str, container: str, *, node: str = "") -> None:
+        path = f"/v1/networks/{_quoted(network)}/attachments/{_quoted(container)}"
+        self._transport.call("DELETE", path, {"node": node}, None, within=_WIRING)
 
     def convergence(self) -> views.ConvergenceView:
         """How long changes take to reach all nodes that are in session with the manager that answers."""

@@ -17,6 +17,16 @@ _NETWORK = {
     "INTERNAL": lambda n: "yes" if n.internal else "no",
     "ENCRYPTED": lambda n: "yes" if n.encrypted else "no",
     "TASKS": lambda n: str(n.endpoints),
+    "ATTACHED": lambda n: str(sum(one.state == "attached" for one in n.attachments)) if n.attachable else "-",
+}
+
+_ATTACHMENT = {
+    "CONTAINER": lambda a: a.name,
+    "NODE": lambda a: a.node,
+    "ADDRESSES": lambda a: joined(a.addresses) or "-",
+    "ALIASES": lambda a: joined(a.aliases),
+    "STATE": lambda a: a.state,
+    "MESSAGE": lambda a: a.message,
 }
 
 _MEMBER = {
@@ -75,6 +85,49 @@ def inspect_networks(names: tuple[str, ...], form: Form) -> None:
         show([one.network], _NETWORK | {"ASKED FOR": lambda _, asked=asked: joined(asked) or "-"}, Listing())
         click.echo()
         show(one.members, _MEMBER, Listing())
+        if one.network.attachments:
+            click.echo()
+            show(one.network.attachments, _ATTACHMENT, Listing())
+
+
+@network.command("attach")
+@click.argument("network_name", metavar="NETWORK")
+@click.argument("container")
+@click.option("--node", default="", help="The node that the container is on, where others have one of that name.")
+@click.option("--alias", "aliases", multiple=True, help="Another name for it on the network, beside its own.")
+@click.option("--ip", "addresses", multiple=True, help="The address that it is to have, IPv4 or IPv6.")
+@format_option
+def attach(
+    network_name: str, container: str, node: str, aliases: tuple[str, ...], addresses: tuple[str, ...], form: Form
+) -> None:
+    """Make a container that was started by hand a member of a network.
+
+    The network says `attachable: true`. The container is looked for on all nodes; started with `--dns 127.0.0.11` it
+    finds the services of the network by name, and in any case they find it by its own name and aliases. It stays a
+    member when it is restarted, until it is removed or taken off.
+
+    \b
+    Example: docker run -d --name debug --dns 127.0.0.11 alpine sleep 1d    (on any node)
+             stack network attach shop_default debug --alias probe
+    """
+    with connect() as client:
+        made = client.attach(network_name, container, node=node, aliases=aliases, addresses=addresses)
+    show([made], _ATTACHMENT, Listing(form))
+
+
+@network.command("detach")
+@click.argument("network_name", metavar="NETWORK")
+@click.argument("container")
+@click.option("--node", default="", help="The node that the container is on, where others have one of that name.")
+def detach(network_name: str, container: str, node: str) -> None:
+    """Take a container off a network that it was attached to; it runs on.
+
+    \b
+    Example: stack network detach shop_default debug
+    """
+    with connect() as client:
+        client.detach(network_name, container, node=node)
+    click.echo(f"{container} is taken off {network_name}.")
 
 
 @network.command("convergence")

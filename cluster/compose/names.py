@@ -51,8 +51,13 @@ def check_service(stack: str, key: str, where: Where) -> str:
     return key
 
 
+def is_alias(text: str) -> bool:
+    """Tell whether something can be a name on a network."""
+    return bool(_ALIAS.fullmatch(text)) and len(text) <= 253 and all(len(label) <= 63 for label in text.split("."))
+
+
 def check_alias(alias: str, where: Where) -> str:
-    if not _ALIAS.fullmatch(alias) or any(len(label) > 63 for label in alias.split(".")) or len(alias) > 253:
+    if not is_alias(alias):
         raise where.error(f"{alias[:80]!r} cannot be a name on a network", hint="Write it like a host name.")
     return alias
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
+from cluster.model.attachment import AttachmentReport
 from cluster.model.network import Endpoint, TunnelKey
 
 Role = Literal["worker", "manager"]
@@ -83,6 +84,8 @@ class Session:
     link: those that the agent told last, in this session or an earlier one. `images` names the versions of services
     (`uid/version`) that tasks of the node are about to be updated to, and of which the image is there, or why not.
     `listening` are the ports that programs of the host listen on (`tcp/22`), told and kept as the routes are.
+    `attachments` is what was said in this session of containers that were started by hand; of an earlier one it has
+    only which were attached: what was over then may have begun again.
     """
 
     node: str
@@ -98,6 +101,7 @@ class Session:
     routes: dict[str, str] = field(default_factory=dict)
     images: dict[str, str] = field(default_factory=dict)
     listening: tuple[str, ...] = ()
+    attachments: dict[str, AttachmentReport] = field(default_factory=dict)
 
 
 class NodeStatus(StrEnum):

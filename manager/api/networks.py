@@ -8,12 +8,14 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from cluster.errors import NotFound
+from cluster.model.attachment import Attachment, AttachmentState
 from cluster.model.network import Network
-from cluster.views import ConvergenceView, MemberView, NetworkDetail, NetworkView
+from cluster.views import AttachmentView, ConvergenceView, MemberView, NetworkDetail, NetworkView
 from manager.api.bodies import answer
 from manager.api.core import ReadyCore
 from manager.api.rules import Permitted
 from manager.api.show import Sees, everything, task_name
+from manager.decide.attachments import problem_of, report_of
 from manager.picture import ClusterState
 
 router = APIRouter(prefix="/v1/networks", tags=["cluster"])
@@ -66,6 +68,34 @@ def _view(state: ClusterState, network: Network) -> NetworkView:
         network.internal,
         endpoints,
         network.encrypted,
+        network.attachable,
+        tuple(attachments(state, network.id)),
+    )
+
+
+def attachments(state: ClusterState, network: str) -> list[AttachmentView]:
+    """Show the containers in a network that were started by hand, and for a while those that were."""
+    held = map(state.attachments.__getitem__, state.attachments_in.get(network, ()))
+    views = [attachment(state, one) for one in held if one.container]
+    return sorted(views, key=lambda view: (view.name, view.node, view.container))
+
+
+def attachment(state: ClusterState, one: Attachment) -> AttachmentView:
+    report, node = report_of(state, one), state.nodes.get(one.node)
+    told = AttachmentState.WAITING if report is None or report.state is AttachmentState.FOUND else report.state
+    message = problem_of(state, one) or ("" if report is None else report.message)
+    if report is not None and state.is_lost(one.node):
+        told, message = AttachmentState.WAITING, "its node is down"
+    network = state.networks.get(one.network)
+    return AttachmentView(
+        network="" if network is None else network.name,
+        node=one.node if node is None else node.name,
+        container=one.container,
+        name=one.asked if report is None else report.name or one.asked,
+        addresses=state.addresses_of(one.id).get(one.network, ()),
+        aliases=one.aliases,
+        state="leaving" if one.removing else str(told),
+        message=message,
     )
 
 

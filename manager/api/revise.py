@@ -217,12 +217,28 @@ def _paused(state: ClusterState, stack: Stack) -> frozenset[str]:
 def remove(state: ClusterState, name: str, *, volumes: bool) -> Write | RevisionReply:
     """Have a stack removed; asking again is fine, and may add that the volumes go too."""
     stack = _existing(state, name)
+    _refuse_to_cut_off(state, stack)
     going = replace(stack, removing=True, remove_volumes=stack.remove_volumes or volumes)
     reply = RevisionReply(name, stack.uid, stack.head, changed=going != stack)
     if going == stack:
         return reply
     key = key_of(stack)
     return Write((going,), {key: state.revision_of(key)}, reply)
+
+
+def _refuse_to_cut_off(state: ClusterState, stack: Stack) -> None:
+    """Raise for a stack in whose networks there are containers that somebody started by hand."""
+    held = [
+        f"{one.asked} on {state.nodes[one.node].name} in {state.networks[network].name}"
+        for network in sorted(state.networks_of.get(stack.uid, ()))
+        for one in map(state.attachments.__getitem__, sorted(state.attachments_in.get(network, ())))
+        if one.node in state.nodes and state.claims_of.get(one.id) and not one.removing
+    ]
+    if held and not stack.removing:
+        raise Conflict(
+            f"stack {stack.name} has networks with containers that were started by hand: {', '.join(held)}",
+            hint="Remove them, or take them off: `stack network detach NETWORK CONTAINER`.",
+        )
 
 
 def _existing(state: ClusterState, name: str) -> Stack:

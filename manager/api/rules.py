@@ -71,6 +71,8 @@ RULES: dict[tuple[str, str], Rule] = {
     ("GET", "/v1/networks/{ident}"): _OWN,
     ("GET", "/v1/upgrade"): Rule(Least.OPERATOR),
     ("POST", "/v1/upgrade/finish"): Rule(Least.ADMIN, does="upgrade finish"),
+    ("POST", "/v1/networks/{name}/attachments"): Rule(Least.OPERATOR, does="network attach"),
+    ("DELETE", "/v1/networks/{name}/attachments/{container}"): Rule(Least.OPERATOR, does="network detach"),
     ("GET", "/v1/backup"): Rule(Least.ROOT, does="backup"),
     # Stacks
     ("GET", "/v1/stacks"): _OWN,

@@ -14,6 +14,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from cluster.codec import Record
+from cluster.model.attachment import Attachment
 from cluster.model.cluster import Claim, Cluster
 from cluster.model.network import INGRESS, Network
 from cluster.model.node import Manager, Node, NodeState, Session
@@ -37,10 +38,11 @@ class About(IntEnum):
     INGRESS = 2
     SERVICE = 3
     REBALANCE = 4
+    ATTACHMENT = 5
 
 
 class Question(NamedTuple):
-    """`ident` is the id or uid of the node, stack or service."""
+    """`ident` is the id or uid of the node, stack, service or attachment."""
 
     about: About
     ident: str = ""
@@ -71,6 +73,7 @@ class Agenda:
         self.mark(About.INGRESS, "")
         self.mark(About.SERVICE, *state.services)
         self.mark(About.REBALANCE, "")
+        self.mark(About.ATTACHMENT, *state.attachments)
 
     def take(self, now: float) -> Question | None:
         """Give the next open question, closing it; those whose instant has come are open too."""
@@ -147,10 +150,12 @@ class Agenda:
                 node = record.id if isinstance(record, Node) else record.node
                 self.mark(About.NODE, node)
                 self._on(node)
+                self.mark(About.ATTACHMENT, *state.attachments_on.get(node, ()))
                 self.mark(About.STACK, *{state.volumes[v].stack_uid for v in state.volumes_leaving.get(node, ())})
                 self._waiting()
             case Session():
                 self.mark(About.NODE, record.node)
+                self.mark(About.ATTACHMENT, *state.attachments_on.get(record.node, ()))
                 self.mark(About.SERVICE, *{name.partition("/")[0] for name in record.images} & state.services.keys())
                 if _is_another(change):
                     self._on(record.node)
@@ -165,6 +170,9 @@ class Agenda:
                 # A network that goes may leave room for one that another stack lacks.
                 self.mark(About.STACK, *(state.stack_names if change.new is None else filter(None, [record.stack_uid])))
                 self.mark(About.SERVICE, *self._attached(record))
+                self.mark(About.ATTACHMENT, *state.attachments_in.get(record.id, ()))
+            case Attachment():
+                self.mark(About.ATTACHMENT, record.id)
             case Volume():
                 self.mark(About.STACK, record.stack_uid)
                 self._waiting()
@@ -221,6 +229,7 @@ class Agenda:
             self.mark(About.SERVICE, *(uid for uid, service in state.services.items() if service.problem))
         elif change.new is None:
             self._waiting()
+            self.mark(About.ATTACHMENT, *state.attachments_in.get(claim.name.rpartition("/")[0], ()))
             network = state.networks.get(claim.name.rpartition("/")[0])
             if claim.kind == "address" and network is not None and not state.occupied.get(network.id):
                 if network.id == INGRESS:

@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from cluster.model.network import INGRESS
+from cluster.model.attachment import Attachment, AttachmentState
+from cluster.model.network import INGRESS, Endpoint
 from cluster.model.service import CLIENT_IP, INGRESS_ROUTING, LOCAL_FIRST, STICKY, ServiceMode
 from cluster.model.stack import StackRevision
 from cluster.model.task import Desired, Task
 from cluster.protocol import (
+    ATTACHES,
     FETCHES,
     HOLDS,
     TUNNELS,
+    AttachmentItem,
     Item,
     NetworkItem,
     PeerItem,
@@ -78,7 +81,22 @@ def own(state: ClusterState, node: str, made: Made | None = None) -> dict[str, I
         items[network.ident] = network
     for volume in map(VolumeItem, state.volumes_leaving.get(node, ())):
         items[volume.ident] = volume
+    if session is not None and session.version >= ATTACHES:
+        items.update((item.ident, item) for item in _attached(state, node))
     return items
+
+
+def _attached(state: ClusterState, node: str) -> Iterator[AttachmentItem]:
+    """Give the containers that are to be attached on a node, and those that are looked for on all."""
+    for ident in (*state.attachments_on.get(node, ()), *state.attachments_on.get("", ())):
+        one = state.attachments[ident]
+        endpoint = _endpoint_of(state, one)
+        yield AttachmentItem(one.id, one.network, one.asked, one.container, endpoint, one.removing)
+
+
+def _endpoint_of(state: ClusterState, attachment: Attachment) -> Endpoint | None:
+    addresses = state.addresses_of(attachment.id).get(attachment.network)
+    return None if not addresses else Endpoint(attachment.network, addresses, attachment.aliases)
 
 
 def _next(state: ClusterState, node: str, made: Made) -> Iterator[ServiceItem]:
@@ -94,7 +112,7 @@ def _next(state: ClusterState, node: str, made: Made) -> Iterator[ServiceItem]:
 
 
 def memberships(state: ClusterState, node: str) -> set[str]:
-    """Name the networks that a node is in: those of its tasks that have not ended, and that of published ports.
+    """Name the networks that a node is in: of its tasks that have not ended and its attached containers, and ingress.
 
     An agent that does not know of encryption is told of no encrypted one.
     """
@@ -109,6 +127,9 @@ def memberships(state: ClusterState, node: str) -> set[str]:
         found.add(INGRESS)
     session = state.sessions.get(node)
     encrypts = session is not None and session.version >= TUNNELS
+    if session is not None and session.version >= ATTACHES:
+        attached = map(state.attachments.__getitem__, state.attachments_on.get(node, ()))
+        found |= {one.network for one in attached if state.claims_of.get(one.id)}
     known = ((network, state.networks.get(network)) for network in found)
     return {ident for ident, network in known if network is not None and (encrypts or not network.encrypted)}
 
@@ -118,7 +139,7 @@ def shared(state: ClusterState, network: str) -> Iterator[PeerItem | VipItem]:
     for uid in {owner for owner, _ in state.holders.get(network, ()) if owner in state.services}:
         if (found := vip(state, network, uid)) is not None:
             yield found
-    owners = [*state.tasks_in.get(network, ())]
+    owners = [*state.tasks_in.get(network, ()), *state.attachments_in.get(network, ())]
     if network == INGRESS:
         owners += state.node_states
     for owner in owners:
@@ -128,6 +149,8 @@ def shared(state: ClusterState, network: str) -> Iterator[PeerItem | VipItem]:
 
 def peer(state: ClusterState, network: str, owner: str) -> PeerItem | None:
     """Give the endpoint of a task (or, in the network of published ports, of a node); None when it has none now."""
+    if owner in state.attachments:
+        return _attached_peer(state, network, state.attachments[owner])
     if owner not in state.tasks:
         return _node_peer(state, owner) if network == INGRESS else None
     task = state.tasks[owner]
@@ -225,6 +248,28 @@ def _node_peer(state: ClusterState, node: str) -> PeerItem | None:
         addresses=verdict.ingress.addresses,
         mac=verdict.ingress.mac,
         ready=False,
+    )
+
+
+def _attached_peer(state: ClusterState, network: str, attachment: Attachment) -> PeerItem | None:
+    """Give the endpoint of a container that was started by hand: of no stack or service, found by its aliases."""
+    endpoint, vtep = _endpoint_of(state, attachment), _vtep(state, attachment.node)
+    if attachment.network != network or endpoint is None or vtep is None:
+        return None
+    session, record = state.sessions[attachment.node], state.networks.get(network)
+    report = session.attachments.get(attachment.id)
+    wired = report is not None and report.state is AttachmentState.ATTACHED
+    return PeerItem(
+        network=network,
+        owner=attachment.id,
+        node=attachment.node,
+        vtep=vtep,
+        addresses=endpoint.addresses,
+        mac=endpoint.mac,
+        ready=wired and not attachment.removing and not state.is_lost(attachment.node),
+        leaving=attachment.removing,
+        aliases=attachment.aliases,
+        tunnels=session.description.tunnels if record is not None and record.encrypted else (),
     )
 
 

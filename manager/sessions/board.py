@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from cluster.model.attachment import Attachment
 from cluster.model.cluster import Claim
 from cluster.model.network import INGRESS, Network
 from cluster.model.node import Node, NodeState, Session
@@ -154,6 +155,13 @@ class Board:
                 endpoints.add((INGRESS, node))
                 for task_id in self.state.tasks_on.get(node, ()):
                     endpoints.update((one.network, task_id) for one in self.state.tasks[task_id].endpoints)
+                for ident in self.state.attachments_on.get(node, ()):
+                    endpoints.add((self.state.attachments[ident].network, ident))
+            case Attachment():
+                endpoints.add((record.network, record.id))
+                nodes.update([record.node] if record.node else self.state.sessions)
+            case Claim(kind="address") if record.owner in self.state.attachments:
+                self._mark(self.state.attachments[record.owner], endpoints, nodes, stacks)
             case Network():
                 nodes.update(reader.node for reader in self._reading.get(record.id, ()))
                 nodes.update(

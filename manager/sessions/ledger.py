@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from cluster import codec
 from cluster.errors import NotFound
+from cluster.model.attachment import AttachmentState
 from cluster.model.node import Node, NodeDescription, Session, SessionState
 from cluster.model.task import Task, TaskState, TaskStatus
 from manager.etcd import Etcd, KeyValue, UnknownOutcome, delete, exists, get, put, unchanged
@@ -159,7 +160,8 @@ async def open_session(
         epoch = 1 if before is None else before.epoch + 1
         record = Session(node, epoch, manager, SessionState.OPEN, clock(), description, version=version)
         if before is not None:
-            record = replace(record, routes=before.routes, listening=before.listening)
+            attached = {i: told for i, told in before.attachments.items() if told.state is AttachmentState.ATTACHED}
+            record = replace(record, routes=before.routes, listening=before.listening, attachments=attached)
         guards = [unchanged(key, 0 if stored is None else stored.mod_revision), exists(node_key)]
         try:
             result = await etcd.txn(guards, [put(key, codec.encode(record))], [get(node_key)])

@@ -16,6 +16,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from cluster import codec, protocol
 from cluster.channel import Purpose
 from cluster.errors import Unavailable
+from cluster.model.attachment import AttachmentReport
 from cluster.model.node import SessionState
 from cluster.model.task import TaskStatus
 from cluster.model.volume import Volume
@@ -27,6 +28,7 @@ from cluster.protocol import (
     MOST_LISTENING,
     MOST_ROUTES,
     RESOLVES_IMAGES,
+    Attached,
     Beat,
     Examined,
     Fetched,
@@ -65,6 +67,9 @@ DEBOUNCE = 0.005
 ASK_AGAIN = 1.0
 WITNESS_FOR = 60.0
 """The host of an agent that has gone is asked about for this long, which is longer than the grace of its tasks."""
+
+MOST_ATTACHMENTS = 1000
+"""Containers started by hand that a node's agent may tell of: its record is kept small."""
 
 ETCD_PAUSE = 0.5
 LONGEST_GOODBYE = 3600.0
@@ -245,6 +250,11 @@ class AgentSession:
             case Fetched(images):
                 self._want = replace(self._want, images=bounds.images(images))
                 self._to_record.set()
+            case Attached(reports):
+                known = self._want.attachments
+                told = {ident: self._dated(report, known.get(ident)) for ident, report in reports.items()}
+                self._want = replace(self._want, attachments=dict(itertools.islice(told.items(), MOST_ATTACHMENTS)))
+                self._to_record.set()
             case (ImagesResolved() | Examined()) as answer:
                 self._answered(self.node, answer)
             case Goodbye(seconds):
@@ -254,6 +264,12 @@ class AgentSession:
             case Hello():
                 return False
         return True
+
+    def _dated(self, report: AttachmentReport, before: AttachmentReport | None) -> AttachmentReport:
+        """Note when something was said first, by the cluster's time."""
+        if before is not None and replace(before, at=report.at) == report:
+            return before
+        return replace(report, at=self._clock())
 
     def _report(self, status: TaskStatus) -> None:
         task = self._state.tasks.get(status.task)

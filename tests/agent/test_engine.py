@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.container import Event, Phase
+from agent.container import Event, Foreign, Phase
 from agent.engine import (
     ContainerMissing,
     Engine,
@@ -84,7 +84,7 @@ async def test_a_container_lives_and_its_life_is_told_in_events(engine: Engine) 
     await engine.remove(container)  # is no error
 
 
-async def _until(events: AsyncIterator[Event | str], action: str) -> AsyncIterator[Event]:
+async def _until(events: AsyncIterator[Event | Foreign | str], action: str) -> AsyncIterator[Event]:
     async for event in events:
         if isinstance(event, Event):
             yield event

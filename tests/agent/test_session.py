@@ -75,7 +75,14 @@ class NoNetwork:
     async def link_container(self, container: str, task: str) -> None: ...
     async def unlink_container(self, container: str) -> None: ...
     async def clean(self, tasks: Collection[str], containers: Collection[str]) -> None: ...
+    async def attach(self, sandbox: str, pid: int, endpoints: Collection[Endpoint]) -> None:
+        raise AssertionError
+
+    async def release(self, sandbox: str) -> None: ...
     def sandboxes(self) -> frozenset[str]:
+        return frozenset()
+
+    def attached(self) -> frozenset[str]:
         return frozenset()
 
     async def survey(self, tasks: Collection[str]) -> Survey:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cluster.codec import Record
+from cluster.model.attachment import Attachment
 from cluster.model.cluster import Claim, ClockMark, Cluster
 from cluster.model.container import ContainerSpec, Healthcheck, Logging, Mount, Ulimit
 from cluster.model.network import Endpoint, Network, NetworkSpec
@@ -159,6 +160,17 @@ EXAMPLES: dict[str, Record] = {
     "external": External("secret", "db-password", "9f2c" * 16, 12, 1700000000.0, "ann", {"team": "blue"}),
     "rebalancewish": RebalanceWish("0a1b2c3d", 1700000000.0, True, 2, 300.0),
     "rebalance": Rebalance("0a1b2c3d", True, 1700000001.0, 0.0, "0f0e0d", 3, 1),
+    "attachment": Attachment(
+        id="net1-hand-c0ffee",
+        network="net1",
+        asked="debug",
+        created_at=1700000000.0,
+        node="n1",
+        container="c0ffee",
+        aliases=("debug", "probe"),
+        addresses=("10.128.0.9",),
+        removing=True,
+    ),
     "withdrawn": Withdrawn("m1", {"0123456789abcdef012345678": 1700000005.5}),
     "user": User(
         "ann",

@@ -325,9 +325,9 @@ TABLE: dict[str, dict[str, Rule]] = {
     ),
     "networks.*": {
         **_honoured("name", "internal", "driver_opts", "ipam", "labels", "enable_ipv6"),
+        "attachable": Honoured("for `stack network attach`; services of other stacks join as ever"),
         "external": Depends("`host` and `none` are the node's own, `bridge` is translated", _external),
         "driver": Depends("`overlay` and `default`; `bridge` translated, others refused", _network_driver),
-        "attachable": Translated("nothing to do: services of other stacks join it as an external network in any case"),
         "enable_ipv4": Depends("only `true`", _ipv4),
     },
     "networks.*.driver_opts": {
