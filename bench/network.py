@@ -7,6 +7,7 @@ packages iperf3, sockperf and dnsperf. The ways that are measured:
 
     raw        from one host's own network to another's        direct     from a container to a task's own address
     vip        from a container to the service's address       ingress    from a host to a port that another publishes
+    encrypted  as direct, in a network that is (where wireguard-go is there; compare it with direct)
 
 The two ends of a throughput are on a core each, those of a round trip on one and the same (the cost of the way, without
 wake-ups). Names are asked from a container. `reach` is the time from the start of a new task's process to the moment at
@@ -21,6 +22,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -41,6 +43,7 @@ THROUGHPUT, ROUND_TRIP, CONNECTIONS = range(3)
 PORTS, RAW_PORTS = 7201, 7211
 """The first of three ports: containers listen on those that are published, a host on its own ones."""
 
+ENCRYPTS = shutil.which("wireguard-go") is not None
 FLOWS = [sys.executable, "-m", "bench.flows"]
 HERE = Path(__file__).resolve().parent.parent
 LOOKUPS = 2000
@@ -199,9 +202,13 @@ class OfStackyard(Rival):
         super().__init__(lab, self._stackyard)
 
     def deploy(self, folder: Path) -> None:
-        content = {"services": services(IMAGE, "vip"), "networks": {"a": {}}}
+        content: dict[str, Any] = {"services": services(IMAGE, "vip"), "networks": {"a": {}}}
         content["services"]["client"]["x-on-disconnect"] = {"replace": False}
         content["services"]["server"]["ports"] = [f"{PORTS}-{PORTS + 2}:{PORTS}-{PORTS + 2}"]
+        if ENCRYPTS:
+            content["networks"]["safe"] = {"driver_opts": {"encrypted": "true"}}
+            content["services"]["client"]["networks"] = ["a", "safe"]
+            content["services"]["sealed"] = services(IMAGE, "dnsrr")["server"] | {"networks": ["safe"]}
         file = folder / "net.yml"
         file.write_text(json.dumps(content))
         self._stackyard.stack("deploy", "-f", str(file), self.stack)
@@ -296,6 +303,9 @@ def measure(
     if isinstance(rival, OfStackyard):
         ways.append(Way("vip", client, server, address_of(programs, client, "server")))
         ways.append(Way("ingress", Place(CLIENT), server, lab.layout.node(EDGE).address))
+        if ENCRYPTS:
+            sealed = rival.place(SERVER, "sealed")
+            ways.append(Way("encrypted", client, sealed, address_of(programs, client, "sealed")))
     for way in ways:
         yield way.name, "Gbit/s", programs.throughput(way)
         yield way.name, "round trip us", programs.round_trip(way)
@@ -324,13 +334,13 @@ Figures = dict[tuple[str, str, str], list[float]]
 
 def table(figures: Figures) -> str:
     """Medians with their spread; the ratio to the raw way of the same turns."""
-    lines = [f"{'system':14}{'way':9}{'what':16}{'median':>10}  {'spread':21}{'/ raw':>7}"]
+    lines = [f"{'system':14}{'way':11}{'what':16}{'median':>10}  {'spread':21}{'/ raw':>7}"]
     for (system, way, what), values in figures.items():
         median = statistics.median(values)
         spread = f"({min(values):.2f}-{max(values):.2f})"
         raw = figures.get((system, "raw", what))
         ratio = f"{median / statistics.median(raw):.2f}" if raw and way != "raw" else ""
-        lines.append(f"{system:14}{way:9}{what:16}{median:10.2f}  {spread:21}{ratio:>7}")
+        lines.append(f"{system:14}{way:11}{what:16}{median:10.2f}  {spread:21}{ratio:>7}")
     return "\n".join(lines)
 
 

@@ -26,7 +26,7 @@ from cluster.model.task import Task, TaskStatus
 from cluster.model.update import Withdrawn
 from cluster.model.user import User
 from cluster.model.volume import Volume
-from cluster.protocol import USERS, VERSION
+from cluster.protocol import ATTACHES, USERS, VERSION
 
 SCHEMA = 1
 PREFIX = "/stackyard/state/"
@@ -94,7 +94,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("external", External, lambda r: f"{r.kind}/{r.name}"),
     Kind("withdrawn", Withdrawn, lambda r: r.manager),
     Kind("user", User, lambda r: r.name, since=USERS),
-    Kind("attachment", Attachment, lambda r: r.id),
+    Kind("attachment", Attachment, lambda r: r.id, since=ATTACHES),
 )
 _BY_TYPE = {kind.type: kind for kind in KINDS}
 _BY_NAME = {kind.name: kind for kind in KINDS}

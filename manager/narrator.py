@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from cluster.events import ClusterEvent
+from cluster.model.attachment import Attachment, AttachmentReport, AttachmentState
 from cluster.model.cluster import ClockMark
 from cluster.model.network import INGRESS, Network
 from cluster.model.node import Manager, Node, NodeState, NodeStatus, Session, SessionState
@@ -227,6 +228,26 @@ class _Narrator:
                 yield self._of_node(change, new.node, "condition", f"{name}: {text}")
         if gone := sorted(before.keys() - new.conditions.keys()):
             yield self._of_node(change, new.node, "mended", ", ".join(gone))
+        told = {} if old is None else old.attachments
+        for ident, report in new.attachments.items():
+            if (ident not in told or told[ident].state is not report.state) and ident in self._state.attachments:
+                yield from self._attachment(change, new.node, self._state.attachments[ident], report)
+
+    def _attachment(
+        self, change: Change, node: str, one: Attachment, report: AttachmentReport
+    ) -> Iterator[ClusterEvent]:
+        """Tell of a container that was started by hand, in the engine's words for that."""
+        network = self._state.networks.get(one.network)
+        wired = report.state is AttachmentState.ATTACHED
+        if network is None or not (wired or report.state.is_over):
+            return
+        action, message = "connect" if wired else "disconnect", f"container {report.name or one.asked}"
+        message += f": {report.message}" if report.message else ""
+        stack = self._state.stack_names.get(network.stack_uid, "")
+        yield ClusterEvent(
+            change.revision, report.at, "network", action, one.id, network.name, stack=stack,
+            node=self._node_name(node), message=message,
+        )  # fmt: skip
 
     def _of_node(
         self, change: Change, node: str, action: str, message: str = "", at: float | None = None

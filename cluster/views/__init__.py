@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from cluster.views.explain import NodeFit as NodeFit
     from cluster.views.explain import Trouble as Trouble
     from cluster.views.logs import LogLine as LogLine
+    from cluster.views.networks import AttachmentView as AttachmentView
+    from cluster.views.networks import AttachRequest as AttachRequest
     from cluster.views.networks import ConvergenceView as ConvergenceView
     from cluster.views.networks import DelayView as DelayView
     from cluster.views.networks import MemberView as MemberView
@@ -77,7 +79,7 @@ _NOUNS = {
     "tasks": ("TaskView",),
     "explain": ("Trouble", "NodeFit", "Explanation"),
     "secrets": ("ExternalRequest", "ExternalView", "SealingView"),
-    "networks": ("NetworkView", "NetworkDetail", "MemberView", "DelayView", "ConvergenceView"),
+    "networks": ("AttachmentView", "AttachRequest", "NetworkView", "NetworkDetail", "MemberView", "DelayView", "ConvergenceView"),
     "volumes": ("VolumeView",),
     "progress": ("ServiceProgress", "Progress"),
     "logs": ("LogLine",),

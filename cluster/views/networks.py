@@ -6,6 +6,30 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class AttachmentView:
+    """A container in a network that was started by hand. `message` tells what is wrong with it, if anything is."""
+
+    network: str
+    node: str
+    container: str
+    name: str
+    addresses: tuple[str, ...]
+    aliases: tuple[str, ...]
+    state: str
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AttachRequest:
+    """The body of POST /v1/networks/{name}/attachments: a container by name or id, on any node if none is given."""
+
+    container: str
+    node: str = ""
+    aliases: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class NetworkView:
     """`endpoints` counts the tasks that hold an address in it; `stack` is "" for the network of published ports."""
 
@@ -17,6 +41,8 @@ class NetworkView:
     internal: bool
     endpoints: int
     encrypted: bool = False
+    attachable: bool = False
+    attachments: tuple[AttachmentView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

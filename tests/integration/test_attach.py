@@ -75,7 +75,7 @@ def test_a_container_that_was_started_by_hand_is_a_member_of_the_network(
 
         names, hosts, clients = eventually(asked, "names are known on that node")
         assert (names["debug-too"], names["other"], len(names["tasks.web"])) == ([address], [others], 2)
-        assert hosts == sorted(task["container"][:12] for task in webs), "the virtual address leads to all"
+        assert hosts == sorted(task["id"][:12] for task in webs), "the virtual address leads to all"
         assert clients == [address]
         for task in webs:
             words = ("exec", task["container"], "python3", "-c", LOOK_UP)

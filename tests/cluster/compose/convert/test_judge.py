@@ -96,7 +96,6 @@ def test_values_that_are_honoured(fields: dict[str, Any]) -> None:
     [
         ({"driver": "bridge"}, "driver", "translated"),
         ({"driver": "macvlan"}, "driver", "refused"),
-        ({"attachable": True}, "attachable", "honoured"),
         ({"enable_ipv4": False}, "enable_ipv4", "refused"),
         ({"driver_opts": {"encrypted": "perhaps"}}, "driver_opts.encrypted", "refused"),
         ({"driver_opts": {"com.docker.x": "b"}}, "driver_opts.com.docker.x", "refused"),
