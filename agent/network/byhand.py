@@ -1,18 +1,71 @@
-"""The namespaces of containers that were started by hand: found by process, and left as they were found."""
+"""The namespaces of containers that were started by hand: found by process, wired, and left as they were found."""
 
 from __future__ import annotations
 
 import os
-from contextlib import closing
+from collections.abc import Callable, Mapping, MutableMapping
+from contextlib import closing, suppress
 
 from agent.network import nftmessages
+from agent.network.kernel import SANDBOXES, Network, mend_sandbox, settle_translation
 from agent.network.namespaces import Namespaces
 from agent.network.netlink_socket import NETLINK_NETFILTER, Netlink
+from agent.network.plan import Wire, outer_name
+from agent.network.translation import Translation
 from agent.network.vips import TABLE
 from cluster.errors import Failed, NotFound
 
+InSandbox = Callable[[str, Callable[[], None]], None]
 
-def namespace_of_process(pid: int, namespaces: Namespaces) -> int:
+
+class ByHand:
+    """Works on what the wiring holds: its networks, and the links of all sandboxes that are here. Blocks."""
+
+    def __init__(
+        self,
+        namespaces: Namespaces,
+        networks: Mapping[str, Network],
+        laid: MutableMapping[str, tuple[Wire, ...]],
+        translation: Translation,
+        in_sandbox: InSandbox,
+    ) -> None:
+        self._namespaces, self._networks, self._laid = namespaces, networks, laid
+        self._translation, self._in_sandbox = translation, in_sandbox
+
+    def attach(self, sandbox: str, pid: int, laid: tuple[Wire, ...]) -> None:
+        """Bring the namespace of a process to these links, whatever it had of ours before."""
+        own = _namespace_of_process(pid, self._namespaces)
+        try:
+            if self._namespaces.inode(SANDBOXES + sandbox) != os.fstat(own).st_ino:
+                self.release(sandbox)
+                self._namespaces.adopt(SANDBOXES + sandbox, own)
+        finally:
+            os.close(own)
+        held = self._laid.get(sandbox, ())
+        for wire in held:
+            if wire not in laid and wire.network in self._networks:
+                self._networks[wire.network].silence(wire)
+                self._networks[wire.network].detach(wire.outer)
+        mend_sandbox(self._namespaces, sandbox, laid, self._networks)
+        if held != laid or self._translation.unknown([sandbox]):
+            self._in_sandbox(sandbox, settle_translation)
+            self._in_sandbox(sandbox, lambda: self._translation.open(sandbox, laid, Netlink(NETLINK_NETFILTER)))
+        self._laid[sandbox] = laid
+
+    def release(self, sandbox: str) -> None:
+        """Take links, rules and the name away; no error if there are none."""
+        self._translation.close(sandbox)
+        for wire in self._laid.pop(sandbox, ()):
+            if wire.network in self._networks:
+                self._networks[wire.network].silence(wire)
+        for network in tuple(self._networks.values()):
+            network.detach(outer_name(sandbox))
+        with suppress(NotFound):
+            self._in_sandbox(sandbox, _leave)
+        self._namespaces.delete(SANDBOXES + sandbox)
+
+
+def _namespace_of_process(pid: int, namespaces: Namespaces) -> int:
     """Open the namespace that a process is in. Raises NotFound when it is gone, Failed when it is the node's own."""
     try:
         own = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -24,7 +77,7 @@ def namespace_of_process(pid: int, namespaces: Namespaces) -> int:
     return own
 
 
-def leave() -> None:
+def _leave() -> None:
     """Take the table of ours out of the calling thread's namespace."""
     with closing(Netlink(NETLINK_NETFILTER)) as inside:
         inside.transact(nftmessages.batch(*nftmessages.no_table(nftmessages.INET, TABLE)))

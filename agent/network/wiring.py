@@ -12,13 +12,13 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from agent.network import byhand
+from agent.network.byhand import ByHand
 from agent.network.egress import doors
 from agent.network.kernel import (
     NETWORKS,
@@ -29,7 +29,6 @@ from agent.network.kernel import (
     mend_sandbox,
     remove_network,
     remove_stale_links,
-    settle_translation,
     underlay_mtu,
     wire_node,
 )  # fmt: skip
@@ -90,6 +89,7 @@ class Wiring:
         self._laid: dict[str, tuple[Wire, ...]] = {}  # links of the sandboxes that are here; jobs of several threads
         self._busy: dict[str, asyncio.Future[None]] = {}
         self._translation = Translation()
+        self._by_hand = ByHand(self._namespaces, self._networks, self._laid, self._translation, self._in_sandbox)
         self._lock = asyncio.Lock()
         self._opened = ExitStack()
         self._home: Netlink
@@ -226,12 +226,12 @@ class Wiring:
                 raise Failed(f"network {endpoint.network} cannot be wired on this node: {problem}")
         laid = wires_by_hand(sandbox, endpoints, self._plan.overlays)
         before = self._namespaces.inode(SANDBOXES + sandbox)
-        await self._alone(sandbox, lambda: self._attach(sandbox, pid, laid))
+        await self._alone(sandbox, lambda: self._by_hand.attach(sandbox, pid, laid))
         return self._namespaces.inode(SANDBOXES + sandbox) != before
 
     async def release(self, sandbox: str) -> None:
         """Take everything of ours out of a namespace that was attached; no error if there is none."""
-        await self._alone(sandbox, lambda: self._release(sandbox))
+        await self._alone(sandbox, lambda: self._by_hand.release(sandbox))
 
     def attached(self) -> frozenset[str]:
         """Sandboxes that are containers' own namespaces, by the names that the kernel holds."""
@@ -515,36 +515,6 @@ class Wiring:
         if laid is None:
             for network in tuple(self._networks.values()):
                 network.detach(outer_name(task))
-
-    def _attach(self, sandbox: str, pid: int, laid: tuple[Wire, ...]) -> None:
-        own = byhand.namespace_of_process(pid, self._namespaces)
-        try:
-            if self._namespaces.inode(SANDBOXES + sandbox) != os.fstat(own).st_ino:
-                self._release(sandbox)
-                self._namespaces.adopt(SANDBOXES + sandbox, own)
-        finally:
-            os.close(own)
-        held = self._laid.get(sandbox, ())
-        for wire in held:
-            if wire not in laid and wire.network in self._networks:
-                self._networks[wire.network].silence(wire)
-                self._networks[wire.network].detach(wire.outer)
-        mend_sandbox(self._namespaces, sandbox, laid, self._networks)
-        if held != laid or self._translation.unknown([sandbox]):
-            self._in_sandbox(sandbox, settle_translation)
-            self._in_sandbox(sandbox, partial(self._translate, sandbox, laid))
-        self._laid[sandbox] = laid
-
-    def _release(self, sandbox: str) -> None:
-        self._translation.close(sandbox)
-        for wire in self._laid.pop(sandbox, ()):
-            if wire.network in self._networks:
-                self._networks[wire.network].silence(wire)
-        for network in tuple(self._networks.values()):
-            network.detach(outer_name(sandbox))
-        with suppress(NotFound):
-            self._in_sandbox(sandbox, byhand.leave)
-        self._namespaces.delete(SANDBOXES + sandbox)
 
     def _clean_networks(self) -> None:
         if self._wanted is None:

@@ -10,12 +10,14 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 
+from cluster.model.attachment import AttachmentReport
 from cluster.model.task import TaskStatus
 
 LONGEST_TEXT = 500
 MOST_LINES, LONGEST_LINE = 5, 200
 MOST_CONDITIONS = 32
 MOST_IMAGES, LONGEST_PROBLEM = 256, 200
+MOST_ATTACHMENTS = 256
 LONGEST_NAME = 128
 LARGEST_NUMBER = 2**31 - 1
 
@@ -42,6 +44,19 @@ def images(told: Mapping[str, str]) -> dict[str, str]:
     """Which images are there, or why not."""
     some = itertools.islice(told.items(), MOST_IMAGES)
     return {text(name, LONGEST_NAME): text(problem, LONGEST_PROBLEM) for name, problem in some}
+
+
+def attachments(told: Mapping[str, AttachmentReport]) -> dict[str, AttachmentReport]:
+    """How containers are that were started by hand."""
+    return {
+        text(ident, LONGEST_NAME): replace(
+            report,
+            message=text(report.message),
+            container=text(report.container, LONGEST_NAME),
+            name=text(report.name, LONGEST_NAME),
+        )
+        for ident, report in itertools.islice(told.items(), MOST_ATTACHMENTS)
+    }
 
 
 def names(told: tuple[str, ...]) -> tuple[str, ...]:

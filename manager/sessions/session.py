@@ -68,9 +68,6 @@ ASK_AGAIN = 1.0
 WITNESS_FOR = 60.0
 """The host of an agent that has gone is asked about for this long, which is longer than the grace of its tasks."""
 
-MOST_ATTACHMENTS = 1000
-"""Containers started by hand that a node's agent may tell of: its record is kept small."""
-
 ETCD_PAUSE = 0.5
 LONGEST_GOODBYE = 3600.0
 
@@ -251,9 +248,9 @@ class AgentSession:
                 self._want = replace(self._want, images=bounds.images(images))
                 self._to_record.set()
             case Attached(reports):
-                known = self._want.attachments
-                told = {ident: self._dated(report, known.get(ident)) for ident, report in reports.items()}
-                self._want = replace(self._want, attachments=dict(itertools.islice(told.items(), MOST_ATTACHMENTS)))
+                known, said = self._want.attachments, bounds.attachments(reports)
+                dated = {ident: self._dated(report, known.get(ident)) for ident, report in said.items()}
+                self._want = replace(self._want, attachments=dated)
                 self._to_record.set()
             case (ImagesResolved() | Examined()) as answer:
                 self._answered(self.node, answer)
