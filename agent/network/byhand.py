@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable
 from contextlib import closing, suppress
 
 from agent.network import nftmessages
@@ -24,8 +24,8 @@ class ByHand:
     def __init__(
         self,
         namespaces: Namespaces,
-        networks: Mapping[str, Network],
-        laid: MutableMapping[str, tuple[Wire, ...]],
+        networks: dict[str, Network],
+        laid: dict[str, tuple[Wire, ...]],
         translation: Translation,
         in_sandbox: InSandbox,
     ) -> None:
