@@ -78,8 +78,21 @@ _NOUNS = {
     "services": ("ServiceView",),
     "tasks": ("TaskView",),
     "explain": ("Trouble", "NodeFit", "Explanation"),
+<<<<<<< HEAD
     "secrets": ("ExternalRequest", "ExternalView", "SealingView"),
     "networks": ("AttachmentView", "AttachRequest", "NetworkView", "NetworkDetail", "MemberView", "DelayView", "ConvergenceView"),
+=======
+    "secrets": ("ExternalRequest", "ExternalView"),
+    "networks": (
+        "AttachmentView",
+        "AttachRequest",
+        "NetworkView",
+        "NetworkDetail",
+        "MemberView",
+        "DelayView",
+        "ConvergenceView",
+    ),
+>>>>>>> e72cbfc (Tell of attached containers where networks are shown)
     "volumes": ("VolumeView",),
     "progress": ("ServiceProgress", "Progress"),
     "logs": ("LogLine",),
