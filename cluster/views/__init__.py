@@ -78,11 +78,7 @@ _NOUNS = {
     "services": ("ServiceView",),
     "tasks": ("TaskView",),
     "explain": ("Trouble", "NodeFit", "Explanation"),
-<<<<<<< HEAD
     "secrets": ("ExternalRequest", "ExternalView", "SealingView"),
-    "networks": ("AttachmentView", "AttachRequest", "NetworkView", "NetworkDetail", "MemberView", "DelayView", "ConvergenceView"),
-=======
-    "secrets": ("ExternalRequest", "ExternalView"),
     "networks": (
         "AttachmentView",
         "AttachRequest",
@@ -92,7 +88,6 @@ _NOUNS = {
         "DelayView",
         "ConvergenceView",
     ),
->>>>>>> e72cbfc (Tell of attached containers where networks are shown)
     "volumes": ("VolumeView",),
     "progress": ("ServiceProgress", "Progress"),
     "logs": ("LogLine",),
