@@ -62,7 +62,7 @@ COMMANDS = {
     "lab": ("cli.commands.lab", "lab", "A cluster of several hosts on this machine."),
     "man": ("cli.commands.man", "man", "Print the manual page of this program."),
     "completion": ("cli.commands.completion", "completion", "Print what makes a shell complete words of `stack`."),
-    "version": ("cli.commands.node", "version", "Show the versions of this command and of the manager."),
+    "version": ("cli.commands.version", "version", "Show the versions of all parts of the cluster, and which differ."),
 }
 
 ALIASES = {"secrets": "secret"}

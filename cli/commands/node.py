@@ -1,4 +1,4 @@
-"""`stack node` and `stack version`."""
+"""`stack node`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cli.client import Client
 from cli.commands.session import connect
 from cli.listing import Listing, list_options, show
 from cli.output import joined
-from cluster.errors import Failed, StackyardError, UserError
+from cluster.errors import Failed, UserError
 from cluster.model.node import Availability
 from cluster.views import NodeChange, NodeView
 
@@ -223,18 +223,3 @@ def rm_(names: tuple[str, ...], force: bool) -> None:
         for name in names:
             client.remove_node(name, force=force)
             click.echo(f"removed {name}")
-
-
-@click.command()
-def version() -> None:
-    """Show the versions of this command and of the manager."""
-    from importlib.metadata import version as installed
-
-    click.echo(f"stack    {installed('stackyard')}")
-    try:
-        with connect() as client:
-            manager = client.version()
-        click.echo(f"manager  {manager.version} (API {manager.api}, agents' protocol {manager.protocol})")
-    except StackyardError as error:
-        click.echo(f"manager  {error.message}", err=True)
-        raise SystemExit(error.exit_code) from None

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from cluster.views.stacks import SwitchRequest as SwitchRequest
     from cluster.views.stacks import UpdateRequest as UpdateRequest
     from cluster.views.system import ClusterView as ClusterView
+    from cluster.views.system import EtcdView as EtcdView
     from cluster.views.system import ManagerView as ManagerView
     from cluster.views.system import VersionView as VersionView
     from cluster.views.tasks import TaskView as TaskView
@@ -59,7 +60,7 @@ API_VERSION = "v1"
 
 _NOUNS = {
     "errors": ("ErrorBody",),
-    "system": ("VersionView", "ManagerView", "ClusterView"),
+    "system": ("EtcdView", "VersionView", "ManagerView", "ClusterView"),
     "upgrade": ("ProgramView", "UpgradeView"),
     "nodes": ("NodeView", "NodeChange"),
     "rebalance": ("RebalanceRequest", "MoveView", "RebalanceView"),

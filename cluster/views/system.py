@@ -6,12 +6,24 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class EtcdView:
+    """A member of etcd, by the URL at which managers ask it."""
+
+    endpoint: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
 class VersionView:
-    """`protocol` is the newest version of the agents' session that the manager speaks."""
+    """`protocol` is the newest version of the agents' session that the manager speaks.
+
+    `etcd` has the members that answered this manager; none while etcd is out of reach.
+    """
 
     version: str
     api: str
     protocol: int
+    etcd: tuple[EtcdView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -232,12 +232,6 @@ async def test_nodes_are_listed_and_changed(person: Terminal, manager: RunningMa
         assert "drain" in (await person.stack("node", "ls")).out
 
 
-async def test_versions_of_both_sides(person: Terminal, manager: RunningManager) -> None:
-    said = await person.stack("version")
-    assert said.code == 0
-    assert [line.split()[0] for line in said.out.splitlines()] == ["stack", "manager"]
-
-
 async def test_another_manager_is_asked_when_one_is_out_of_reach(person: Terminal, manager: RunningManager) -> None:
     await person.know_manager(manager, f"https://{loopback_address()}:2377", manager.base)
     said = await person.stack("ls")
