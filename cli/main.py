@@ -62,6 +62,11 @@ COMMANDS = {
     "lab": ("cli.commands.lab", "lab", "A cluster of several hosts on this machine."),
     "man": ("cli.commands.man", "man", "Print the manual page of this program."),
     "completion": ("cli.commands.completion", "completion", "Print what makes a shell complete words of `stack`."),
+    "support-bundle": (
+        "cli.commands.support_bundle",
+        "support_bundle",
+        "Pack what a maintainer needs, without secrets.",
+    ),
     "version": ("cli.commands.version", "version", "Show the versions of all parts of the cluster, and which differ."),
 }
 

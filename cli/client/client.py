@@ -131,6 +131,10 @@ class Client:
         """How long changes take to reach all nodes that are in session with the manager that answers."""
         return self._get(views.ConvergenceView, "/networks/convergence")
 
+    def metrics(self) -> str:
+        """Give what Prometheus reads of the manager that answers."""
+        return self._transport.call("GET", "/v1/metrics").decode()
+
     def volumes(self) -> list[views.VolumeView]:
         """List the volumes whose data is on one node."""
         return self._get(list[views.VolumeView], "/volumes")

@@ -9,15 +9,19 @@ import click
 
 from cli.client import Client
 from cli.client.contexts import DEFAULT_SOCKET, Context, chosen
+from cli.client.transport import PATIENCE
 from cluster.errors import NotFound, UserError
 
 if TYPE_CHECKING:
     from cluster.views import ServiceView
 
 
-def connect() -> Client:
-    """Give the client of the cluster that was chosen with --context, STACK_CONTEXT or STACK_HOST."""
-    return Client(chosen(click.get_current_context().find_root().obj))
+def connect(*, patience: float = PATIENCE) -> Client:
+    """Give the client of the cluster that was chosen with --context, STACK_CONTEXT or STACK_HOST.
+
+    `patience` is as for `Client`.
+    """
+    return Client(chosen(click.get_current_context().find_root().obj), patience=patience)
 
 
 def connect_as_root() -> Client:

@@ -56,7 +56,7 @@ def version(form: Form) -> None:
         with connect() as client:
             found = versions(client)
     except StackyardError as error:
-        found = Versions([_myself()], missing=[f"nothing is known of the cluster: {error}"], exit_code=error.exit_code)
+        found = alone(error)
     if form == "json":
         import msgspec
 
@@ -72,6 +72,11 @@ def _myself() -> Part:
     from cluster.protocol import VERSION
 
     return Part("command", "stack", installed("stackyard"), VERSION)
+
+
+def alone(error: StackyardError) -> Versions:
+    """Tell of this command only, and why of nothing else."""
+    return Versions([_myself()], missing=[f"nothing is known of the cluster: {error}"], exit_code=error.exit_code)
 
 
 def versions(client: Client) -> Versions:

@@ -8,6 +8,9 @@ from enum import StrEnum
 
 from cluster.model.network import Endpoint
 
+IT_SAID = "it said: "
+"""Begins what a task printed last, wherever a reason or message ends with that."""
+
 
 class TaskState(StrEnum):
     """How far a task has come; it only ever moves forward in this order (names and meaning are SwarmKit's)."""

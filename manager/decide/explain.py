@@ -10,7 +10,7 @@ from dataclasses import replace
 from cluster.model.node import Node
 from cluster.model.service import ServiceSpec, ServiceState
 from cluster.model.stack import StackRevision
-from cluster.model.task import Task, TaskState, TaskStatus
+from cluster.model.task import IT_SAID, Task, TaskState, TaskStatus
 from cluster.views import Explanation, NodeFit, Trouble
 from manager.decide import dependencies, failures, ports
 from manager.decide.allocator import AddressAllocator, NoRoom, attachments
@@ -92,7 +92,7 @@ def _how(task: Task, status: TaskStatus) -> str:
     """Tell how a task ended."""
     told = f"exited with code {status.exit_code}" in status.message
     code = "" if status.exit_code is None or told else f" with exit code {status.exit_code}"
-    words = f"; it said: {' | '.join(status.log)}" if status.log else ""
+    words = f"; {IT_SAID}{' | '.join(status.log)}" if status.log else ""
     return f"{code}: {status.message or task.reason or 'it failed'}{words}"
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from cluster.model.service import RestartCondition, RestartPolicy, ServiceSpec
 from cluster.model.stack import StackSpec
-from cluster.model.task import Task, TaskState, TaskStatus
+from cluster.model.task import IT_SAID, Task, TaskState, TaskStatus
 
 FIRST_WAIT = 1.0
 LONGEST_WAIT = 60.0
@@ -80,7 +80,7 @@ def after_end(task: Task, status: TaskStatus, policy: RestartPolicy, now: float)
 def ending(status: TaskStatus) -> str:
     """Tell how a task ended by itself, with its last words: `exited with code 3, it said: no such table`."""
     why = status.message or (f"exit code {status.exit_code}" if status.exit_code is not None else str(status.state))
-    return f"{why}, it said: {status.log[-1]}" if status.log else why
+    return f"{why}, {IT_SAID}{status.log[-1]}" if status.log else why
 
 
 def inherited(task: Task) -> Successor:

@@ -46,6 +46,10 @@ class ObedientAgent(ToyAgent):
         super().__init__(socket, node)
         self.outcome = outcome
         self.log = b"hello\nworld\n"
+        self.complaint = ""
+        """What it says of tasks that fail."""
+        self.last_words: tuple[str, ...] = ()
+        """What those print before they do."""
         self.follows = True
         self.digests: dict[str, str] = {}
         self.passes = 1500
@@ -87,7 +91,8 @@ class ObedientAgent(ToyAgent):
                 code = 3 if state is TaskState.FAILED else None
                 if state.terminal:
                     self._ended.setdefault(item.task.id, asyncio.Event()).set()
-                news.append(TaskStatus(item.task.id, state, 5.0, "", container, code))
+                why, log = (self.complaint, self.last_words) if state is TaskState.FAILED else ("", ())
+                news.append(TaskStatus(item.task.id, state, 5.0, why, container, code, log=log))
         if news:
             self._sequence += 1
             await self.say(Statuses(self._sequence, tuple(news)))
