@@ -192,7 +192,7 @@ async def test_a_port_that_is_taken_is_a_conflict(person: Terminal, manager: Run
         (("ps", "moon"), "there is no stack or service moon"),
         (("services", "moon"), "moon"),
         (("scale", "moon=1"), "there is no service moon"),
-        (("logs", "moon"), "there is no service moon"),
+        (("logs", "moon"), "there is no service or task moon"),
         (("rm", "shop", "moon"), "there is no stack moon"),
         (("wait", "shop", "moon"), "there is no stack moon"),
         (("node", "update", "moon", "--availability", "drain"), "moon"),
