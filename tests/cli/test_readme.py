@@ -1,0 +1,56 @@
+"""The README's table of other programs' commands: each of ours in it is one, and takes the options that it shows."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from cli.main import stack
+
+README = Path(__file__).parents[2] / "README.md"
+HEADING = "## If you know Docker, kubectl or nomad\n"
+
+
+def shown() -> list[list[str]]:
+    """The commands in the last column of each row."""
+    section = README.read_text().split(HEADING)[1].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| ")][2:]
+    return [re.findall(r"`(.*?)`", row.strip("| ").rpartition("|")[2]) for row in rows]
+
+
+def parse(words: list[str]) -> None:
+    """Take a command line as the program does, up to the point where it would do something."""
+    command: click.Command = stack
+    context = click.Context(command, info_name=words.pop(0))
+    while isinstance(command, click.Group):
+        name, found, words = command.resolve_command(context, words)
+        assert found is not None
+        command, context = found, click.Context(found, info_name=name, parent=context)
+    command.make_context(command.name, words, parent=context.parent)
+
+
+@pytest.mark.parametrize("line", [command for row in shown() for command in row])
+def test_a_command_is_one_and_takes_what_is_shown(line: str) -> None:
+    words = shlex.split(line)
+    assert words[0] == "stack"
+    parse(words)
+
+
+def test_there_is_one_in_each_row() -> None:
+    assert len(shown()) > 30 and all(shown())
+
+
+def test_wrong_ones_would_be_found() -> None:
+    for wrong in (
+        "stack stats",
+        "stack node explode n1",
+        "stack ps --sideways",
+        "stack token show nobody",
+        "stack exec",
+    ):
+        with pytest.raises(click.UsageError):
+            parse(wrong.split())
