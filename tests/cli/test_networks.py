@@ -23,9 +23,9 @@ async def test_networks_and_volumes_are_listed_and_told(person: Terminal, manage
     async with obedient(manager):
         assert (await person.stack("deploy")).code == 0
         _, row = (await person.stack("network", "ls")).out.splitlines()
-        assert row.split()[:2] == ["app_back", "app"] and row.split()[-3:] == ["yes", "no", "1"]
+        assert row.split()[:2] == ["app_back", "app"] and row.split()[-4:] == ["yes", "no", "1", "-"]
         (found,) = (await person.stack("network", "inspect", "app_back", "--format", "json")).json
-        assert (found["internal"], found["endpoints"]) == (True, 1)
+        assert (found["network"]["internal"], found["network"]["endpoints"]) == (True, 1)
         _, row = (await person.stack("volume", "ls")).out.splitlines()
         assert row.split()[:4] == ["app_data", "n1", "app", "app_db"]
         assert (await person.stack("rm", "app")).code == 0

@@ -150,7 +150,8 @@ def reaches(path: Path, address: str, within: int = 20) -> bool:
 
 
 def rows(path: Path) -> set[str]:
-    """Everything that the kernel holds in one namespace, but for carrier and multicast, which have their own time."""
+    """Everything that the kernel holds in one namespace, but for what has its own time: carrier, multicast, and whether an
+    address is looked for elsewhere first."""
     found: Iterable[str] = (
         *inside(path, "ip", "-o", "link").splitlines(),
         *inside(path, "ip", "-o", "addr").splitlines(),
@@ -158,4 +159,4 @@ def rows(path: Path) -> set[str]:
         *inside(path, "ip", "neigh", "show", "nud", "permanent").splitlines(),
     )
     kept = (line for line in found if not line.startswith(("33:33:", "01:00:5e:")))
-    return {re.sub(r"NO-CARRIER,|,LOWER_UP| state [A-Z]+", "", line) for line in kept}
+    return {re.sub(r"NO-CARRIER,|,LOWER_UP| state [A-Z]+| tentative", "", line) for line in kept}
