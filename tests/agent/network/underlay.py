@@ -150,8 +150,10 @@ def reaches(path: Path, address: str, within: int = 20) -> bool:
 
 
 def rows(path: Path) -> set[str]:
-    """Everything that the kernel holds in one namespace, but for what has its own time: carrier, multicast, and whether an
-    address is looked for elsewhere first."""
+    """Everything that the kernel holds in one namespace, but for what has its own time.
+
+    That is carrier, multicast, and whether an address is still looked for elsewhere.
+    """
     found: Iterable[str] = (
         *inside(path, "ip", "-o", "link").splitlines(),
         *inside(path, "ip", "-o", "addr").splitlines(),
