@@ -27,25 +27,30 @@ _LOGIN = re.compile(r"(?<=://)[^/\s@]+(?=@)")
 def spec(told: Any) -> Any:
     """Give a spec (of JSON types) with the names of what may be secret, and without the values."""
     if isinstance(told, dict):
-        return {key: _hidden(value) if key in _VALUES | _WORDS else spec(value) for key, value in told.items()}
+        return {key: _hidden(value) if _is_secret(key, value) else spec(value) for key, value in told.items()}
     if isinstance(told, list | tuple):
         return [spec(value) for value in told]
     return _LOGIN.sub(MASK, told) if isinstance(told, str) else told
 
 
-def _hidden(value: Any) -> Any:
+def _is_secret(key: str, value: Any) -> bool:
+    """Tell a field that may hold secrets from a service or node that somebody calls `labels` or `test`."""
     if isinstance(value, dict):
-        return dict.fromkeys(value, MASK)
-    return None if value is None else [MASK] * len(value)
+        return key in _VALUES and all(isinstance(one, str) for one in value.values())
+    return key in _WORDS and isinstance(value, list | tuple)
+
+
+def _hidden(value: Any) -> Any:
+    return dict.fromkeys(value, MASK) if isinstance(value, dict) else [MASK] * len(value)
 
 
 def values(told: Any) -> Iterator[str]:
     """Give all that `spec` takes out of it, and the parts of that which may be told alone."""
     if isinstance(told, dict):
         for key, value in told.items():
-            if key in _VALUES | _WORDS:
-                for text in value.values() if isinstance(value, dict) else value or ():
-                    yield from _parts(str(text))
+            if _is_secret(key, value):
+                for text in value.values() if isinstance(value, dict) else value:
+                    yield from _parts(text)
             else:
                 yield from values(value)
     elif isinstance(told, list | tuple):
@@ -77,7 +82,10 @@ class Redactor:
     def told(self, told: Any) -> Any:
         """Give what was told (of JSON types) without secrets: sentences masked, names as they are."""
         if isinstance(told, dict):
-            return {key: _left_out(value) if key in _PRINTED else self.told(value) for key, value in told.items()}
+            return {
+                key: _left_out(value) if key in _PRINTED and isinstance(value, list | tuple) else self.told(value)
+                for key, value in told.items()
+            }
         if isinstance(told, list | tuple):
             return [self.told(value) for value in told]
         return self.text(told) if isinstance(told, str) else told

@@ -143,3 +143,11 @@ def test_sentences(text: str, shown: str) -> None:
 def test_no_sentence_stays_where_the_secrets_are_not_known() -> None:
     redactor = redact.Redactor(None)
     assert redactor.told({"name": "app_web", "message": "it is x"}) == {"name": "app_web", "message": redact.MASK}
+
+
+@pytest.mark.parametrize("name", ["labels", "test", "log", "options"])
+def test_things_may_be_called_like_fields(name: str) -> None:
+    told = {"services": {name: {"image": "box", "replicas": 2, "environment": {"A": "hunter2"}}}}
+    shown = {"services": {name: {"image": "box", "replicas": 2, "environment": {"A": redact.MASK}}}}
+    assert redact.spec(told) == shown and set(redact.values(told)) == {"hunter2"}
+    assert redact.Redactor([]).told({"behind": {name: 1.5}}) == {"behind": {name: 1.5}}
