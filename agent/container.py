@@ -125,8 +125,8 @@ def observe(inspect: Mapping[str, Any]) -> Observed:
         exit_code=state.get("ExitCode") if phase in (Phase.EXITED, Phase.DEAD) else None,
         oom=bool(state.get("OOMKilled")),
         health="" if health == "none" else health,
-        started_at=_instant(state.get("StartedAt")),
-        finished_at=_instant(state.get("FinishedAt")),
+        started_at=instant(state.get("StartedAt")),
+        finished_at=instant(state.get("FinishedAt")),
         error=state.get("Error") or "",
         inspected=True,
     )
@@ -145,8 +145,8 @@ def phase_from(status: str) -> Phase:
             return Phase.RUNNING
 
 
-def _instant(text: str | None) -> float | None:
-    """Read the engine's RFC 3339 with nanoseconds; its year 1 means never."""
+def instant(text: str | None) -> float | None:
+    """Read the engine's RFC 3339 with nanoseconds; its year 1 means never (None)."""
     if not text or text.startswith("0001-"):
         return None
     main, _, zone = text.partition("Z") if text.endswith("Z") else (text[:-6], "", text[-6:])

@@ -196,6 +196,17 @@ class Engine:
             listed = await self._api.containers.list(all=True, filters=filters)
         return {c.id: phase_from(c["State"]) for c in listed}
 
+    async def stats(self, container: str) -> Json:
+        """Read a container's counters as they are now. Raises ContainerMissing."""
+        path, now = f"containers/{container}/stats", {"stream": "false", "one-shot": "true"}
+        with self._sorted(f"read the counters of container {container[:12]}"):
+            return dict(await self._api._query_json(path, params=now))
+
+    async def disk(self) -> Json:
+        """Have the engine sum up what lies on its disk. Raises EngineTrouble while it does so for somebody else."""
+        with self._sorted("sum up what is on the disk"):
+            return dict(await self._api._query_json("system/df", timeout=_SLOW))
+
     async def volume(self, name: str) -> dict[str, str] | None:
         """Give a volume's labels; None when there is no such volume."""
         with self._sorted(f"inspect volume {name}"):

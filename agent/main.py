@@ -39,6 +39,7 @@ from agent.secrets import Secrets
 from agent.session import Session
 from agent.streams import Streams
 from agent.tunnel_keys import TunnelKeys
+from agent.usage import Usage
 from agent.verification import Verification
 from cluster.errors import Conflict, StackyardError, UserError
 from cluster.model.node import NodeDescription, Role
@@ -195,16 +196,17 @@ async def run(settings: Settings, store: FdStore) -> None:
     verification = Verification(wiring, resolver, lambda: Resolver(wiring), lambda: runner.items)
     probes = Probes(who.identity.name, settings.advertise, wiring)
     examiner = Examiner(probes, wiring, runner, verification)
+    usage = Usage(engine, runner.known, wiring)
     checkup = Checkup(who.identity.name, probes, wiring, runner, verification)
     describe = _describer(settings, runner, wiring, keys)
     session = Session(
-        who, settings.managers, runner, outbox, streams, images, examiner, checkup, describe,
+        who, settings.managers, runner, outbox, streams, images, examiner, usage, checkup, describe,
         elsewhere=lambda: wiring.elsewhere, listening=lambda: wiring.listening,
     )  # fmt: skip
     await networks.open()
     try:
         async with asyncio.TaskGroup() as group:
-            parts = (runner, session, streams, images, examiner, checkup, networks)
+            parts = (runner, session, streams, images, examiner, usage, checkup, networks)
             tasks = [group.create_task(part.run()) for part in parts]
             tasks.append(group.create_task(journal.run(runner.entry)))
             tasks.append(group.create_task(credentials.keep_fresh(who, managers)))

@@ -25,6 +25,7 @@ from agent.images import Images
 from agent.outbox import Outbox
 from agent.runner import Runner
 from agent.streams import Streams
+from agent.usage import Usage
 from cluster.channel import OpenChannel
 from cluster.errors import Failed, StackyardError, Unavailable
 from cluster.model.node import NodeDescription
@@ -38,6 +39,7 @@ from cluster.protocol import (
     Goodbye,
     Hello,
     Managers,
+    Measure,
     OpenStream,
     Page,
     Recorded,
@@ -88,6 +90,7 @@ class Session:
         streams: Streams,
         images: Images,
         examiner: Examiner,
+        usage: Usage,
         checkup: Checkup,
         describe: Callable[[], NodeDescription],
         elsewhere: Callable[[], dict[str, str]] = dict,
@@ -98,7 +101,7 @@ class Session:
         self._configured = managers
         self._runner, self._outbox, self._streams, self._describe = runner, outbox, streams, describe
         self._images, self._examiner, self._checkup, self._elsewhere = images, examiner, checkup, elsewhere
-        self._listening = listening
+        self._usage, self._listening = usage, listening
         self._described: NodeDescription | None = None
         self._epoch = 0
         self._failures = 0
@@ -178,6 +181,7 @@ class Session:
                 self._tell_attached(socket, welcome.version),
                 self._tell_resolved(socket),
                 self._tell_examined(socket),
+                self._tell_measured(socket),
                 self._receive(socket, welcome, url),
             )
         raise AssertionError("a session does not end by itself")
@@ -230,6 +234,8 @@ class Session:
                     self._images.ask(asked)
                 case Examine() as wish:
                     self._examiner.ask(wish)
+                case Measure() as measurement:
+                    self._usage.ask(measurement)
                 case Welcome():
                     raise Failed("it said welcome twice")
 
@@ -278,6 +284,10 @@ class Session:
     async def _tell_examined(self, socket: aiohttp.ClientWebSocketResponse) -> NoReturn:
         while True:
             await self._send(socket, await self._examiner.take())
+
+    async def _tell_measured(self, socket: aiohttp.ClientWebSocketResponse) -> NoReturn:
+        while True:
+            await self._send(socket, await self._usage.take())
 
     async def _beat(self, socket: aiohttp.ClientWebSocketResponse, interval: float) -> NoReturn:
         loop = asyncio.get_running_loop()

@@ -76,7 +76,7 @@ def show(rows: Sequence[Any], columns: Columns, listing: Listing, *, spare: Sequ
     On a terminal that is too narrow the `spare` columns are left out, the first of them first. Raises UserError for a
     filter or template that names no column and no field.
     """
-    rows = [row for row in rows if all([_matches(row, columns, text) for text in listing.filters])]
+    rows = filtered(rows, columns, listing)
     if listing.form == "json":
         import msgspec
 
@@ -89,6 +89,11 @@ def show(rows: Sequence[Any], columns: Columns, listing: Listing, *, spare: Sequ
     else:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
         click.echo(fitted([list(columns), *([cell(row) for cell in columns.values()] for row in rows)], width, spare))
+
+
+def filtered(rows: Sequence[Any], columns: Columns, listing: Listing) -> list[Any]:
+    """Give the rows that are asked for. Raises as `show` does."""
+    return [row for row in rows if all([_matches(row, columns, text) for text in listing.filters])]
 
 
 def fitted(lines: Sequence[Sequence[str]], width: int | None, spare: Sequence[str] = ()) -> str:

@@ -18,6 +18,8 @@ COMMANDS = {
     "ls": ("cli.commands.stacks", "ls", "List the stacks."),
     "services": ("cli.commands.services", "services", "List the services."),
     "ps": ("cli.commands.services", "ps", "List the tasks."),
+    "top": ("cli.commands.top", "top", "Show what tasks use of CPU, memory, network and disk."),
+    "df": ("cli.commands.top", "df", "Show what images, containers and volumes take on the disks of nodes."),
     "inspect": ("cli.commands.inspect", "inspect", "Show all that is known of anything that has a name, as JSON."),
     "explain": ("cli.commands.explain", "explain", "Tell why a service or task does not run, and what would mend it."),
     "events": ("cli.commands.events", "events", "Show what happens in the cluster, in order, and why."),
@@ -70,7 +72,7 @@ COMMANDS = {
     "version": ("cli.commands.version", "version", "Show the versions of all parts of the cluster, and which differ."),
 }
 
-ALIASES = {"secrets": "secret"}
+ALIASES = {"secrets": "secret", "stats": "top"}
 
 MEANT = {"up": "deploy", "down": "rm", "undeploy": "rm", "apply": "deploy", "rollout": "wait", "describe": "explain"}
 """What other programs call our commands."""

@@ -34,6 +34,14 @@ def age(instant: float, now: float | None = None) -> str:
     return f"{seconds}s"
 
 
+def size(number: int) -> str:
+    """Say how many bytes, by powers of 1024, as Compose files have them: 512B, 1.5K, 20.0M."""
+    value, units = float(number), "BKMGTPE"
+    while value >= 1023.95 and len(units) > 1:
+        value, units = value / 1024, units[1:]
+    return f"{number}B" if units[0] == "B" else f"{value:.1f}{units[0]}"
+
+
 def terminal_width() -> int:
     """Give the columns that there are for a line: those of the terminal, or COLUMNS; 0 where neither sets a bound."""
     if not sys.stdout.isatty() and not os.environ.get("COLUMNS"):

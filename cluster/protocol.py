@@ -26,6 +26,7 @@ from cluster.model.service import PortSpec, ServiceSpec
 from cluster.model.task import Task, TaskStatus
 from cluster.model.volume import VolumeSpec
 from cluster.reading import untrusted
+from cluster.usage import Counters, Stored
 
 VERSION = 4
 OLDEST_VERSION = 1
@@ -51,6 +52,8 @@ EXAMINES = 4
 """From this version on an agent knows Examine."""
 ATTACHES = 4
 """From this version on an agent attaches containers that were started by hand, and says Attached."""
+MEASURES = 4
+"""From this version on an agent knows Measure."""
 
 USERS = 4
 """From this version on a manager knows records of users."""
@@ -379,6 +382,15 @@ class Examined(msgspec.Struct, tag="examined", frozen=True):
     problem: str = ""
 
 
+class Measured(msgspec.Struct, tag="measured", frozen=True):
+    """The answer to Measure of that id: what was asked for, as far as it is there, or why there is nothing."""
+
+    id: str
+    tasks: tuple[Counters, ...] = ()
+    disk: tuple[Stored, ...] = ()
+    problem: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class LogsRequest:
     """The log of one task's container, as the engine gives it; `tail` None is all of it, instants in seconds."""
@@ -415,18 +427,28 @@ class Examine(msgspec.Struct, tag="examine", frozen=True):
     seconds: float
 
 
+class Measure(msgspec.Struct, tag="measure", frozen=True):
+    """Asks for the counters of tasks, or what lies on the disk; given up after so many seconds."""
+
+    id: str
+    tasks: tuple[str, ...]
+    disk: bool
+    seconds: float
+
+
 class Managers(msgspec.Struct, tag="managers", frozen=True):
     """There is another manager: the URLs of all, as in Welcome. Only for agents of version MANAGERS and later."""
 
     urls: tuple[str, ...]
 
 
-ToManager = (
-    Hello | Beat | Statuses | VolumesRemoved | Programmed | Fetched | Attached | Goodbye | ImagesResolved | Examined
-)
+Answer = ImagesResolved | Examined | Measured
+"""What is said to a question, by its id."""
+
+ToManager = Hello | Beat | Statuses | VolumesRemoved | Programmed | Fetched | Attached | Goodbye | Answer
 
 
-ToAgent = Welcome | Managers | Refused | Page | Recorded | OpenStream | OpenChannel | ResolveImages | Examine
+ToAgent = Welcome | Managers | Refused | Page | Recorded | OpenStream | OpenChannel | ResolveImages | Examine | Measure
 
 
 # Frames of a log stream: the first byte tells the source, the rest is the bytes as the engine gave them.

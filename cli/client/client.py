@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from cluster.model.node import Role
     from cluster.model.secret import FileKind
     from cluster.model.stack import StackRevision, StackSpec
+    from cluster.usage import DiskView, UsageView
 else:
     membership, people, plans = map(_Later, ("cluster.membership", "cluster.people", "cluster.plans"))
 
@@ -50,6 +51,7 @@ _PATIENCE = 60.0
 _WIRING = 45.0
 """Seconds in which agents find and wire a container, or it is said why not."""
 _EXAMINATION = 120.0
+_DISK = 90.0
 _PAUSE = 0.3
 _SILENCE = 30.0  # a stream of progress has an empty line every ten seconds
 
@@ -101,6 +103,18 @@ class Client:
         from cluster.examination import Diagnosis
 
         return _read(Diagnosis, self._transport.call("POST", "/v1/doctor", within=_EXAMINATION))
+
+    def usage(self, stack: str | None = None, service: str | None = None, node: str | None = None) -> UsageView:
+        """Read once what running tasks have used; two answers make rates."""
+        from cluster.usage import UsageView
+
+        return self._get(UsageView, "/usage", stack=stack, service=service, node=node)
+
+    def disk(self, node: str | None = None) -> DiskView:
+        """Have engines sum up what lies on their disks, which may take a minute."""
+        from cluster.usage import DiskView
+
+        return _read(DiskView, self._transport.call("GET", "/v1/disk", {"node": node}, within=_DISK))
 
     def networks(self) -> list[views.NetworkView]:
         return self._get(list[views.NetworkView], "/networks")

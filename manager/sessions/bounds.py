@@ -7,11 +7,13 @@ to send nothing to people's terminals but text.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from cluster.model.attachment import AttachmentReport
 from cluster.model.task import TaskStatus
+from cluster.protocol import Measured
+from cluster.usage import Counters, Stored
 
 LONGEST_TEXT = 500
 MOST_LINES, LONGEST_LINE = 5, 200
@@ -20,6 +22,9 @@ MOST_IMAGES, LONGEST_PROBLEM = 256, 200
 MOST_ATTACHMENTS = 256
 LONGEST_NAME = 128
 LARGEST_NUMBER = 2**31 - 1
+LARGEST_SIZE = 2**63 - 1
+LATEST_INSTANT = 1e11
+MOST_STORED = 16
 
 
 def status(told: TaskStatus) -> TaskStatus:
@@ -59,6 +64,31 @@ def attachments(told: Mapping[str, AttachmentReport]) -> dict[str, AttachmentRep
     }
 
 
+def measured(told: Measured, asked: Collection[str]) -> Measured:
+    """What tasks use, of those that were asked about, and what lies on a disk."""
+    counters = {one.task: _counters(one) for one in told.tasks if one.task in asked}
+    disk = tuple(
+        Stored(one.kind, _size(one.count), _size(one.active), _size(one.size), _size(one.reclaimable))
+        for one in told.disk[:MOST_STORED]
+    )
+    return Measured(told.id, tuple(counters.values()), disk, text(told.problem))
+
+
+def _counters(told: Counters) -> Counters:
+    return Counters(
+        told.task,
+        max(0.0, min(told.at, LATEST_INSTANT)),
+        cpu=_size(told.cpu),
+        memory=_size(told.memory),
+        memory_limit=_size(told.memory_limit),
+        received=None if told.received is None else _size(told.received),
+        sent=None if told.sent is None else _size(told.sent),
+        read=_size(told.read),
+        written=_size(told.written),
+        pids=_size(told.pids),
+    )
+
+
 def names(told: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(text(name, LONGEST_NAME) for name in told)
 
@@ -70,3 +100,7 @@ def text(told: str, longest: int = LONGEST_TEXT) -> str:
 
 def _number(told: int, least: int) -> int:
     return max(least, min(told, LARGEST_NUMBER))
+
+
+def _size(told: int) -> int:
+    return max(0, min(told, LARGEST_SIZE))

@@ -7,10 +7,10 @@ import secrets
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from cluster.protocol import Examined, ImagesResolved, ToAgent
+from cluster.protocol import Examined, ImagesResolved, Measured, ToAgent
 from manager.sessions.session import AgentSession
 
-Answer = TypeVar("Answer", ImagesResolved, Examined)
+Answer = TypeVar("Answer", ImagesResolved, Examined, Measured)
 
 
 class Questions(Generic[Answer]):

@@ -6,7 +6,7 @@ import asyncio
 import ipaddress
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -19,10 +19,12 @@ from cluster.model.node import Manager, Node, Session, SessionState
 from cluster.protocol import (
     OLDEST_VERSION,
     VERSION,
+    Answer,
     Examined,
     Hello,
     ImagesResolved,
     LogsRequest,
+    Measured,
     Refused,
     Welcome,
     decode_to_manager,
@@ -36,6 +38,7 @@ from manager.sessions.examinations import Examinations
 from manager.sessions.generations import Generations
 from manager.sessions.images import Images
 from manager.sessions.ledger import open_session
+from manager.sessions.measurements import Measurements
 from manager.sessions.session import BEAT_INTERVAL, GOING, OVERTAKEN, OVERTAKEN_REASON, REMOVED, AgentSession
 from manager.sessions.streams import Stream, Streams
 from manager.sessions.withdrawals import Withdrawals
@@ -70,7 +73,7 @@ class Sessions:
         life: str = "",
     ) -> None:
         self.streams = Streams()
-        self._images, self._examinations = Images(), Examinations()
+        self._images, self._examinations, self._measurements = Images(), Examinations(), Measurements()
         self._etcd = etcd
         self._follower = follower
         self._board = Board(follower.state)
@@ -169,11 +172,19 @@ class Sessions:
         able = [session for session in self._held.values() if session.examines]
         return await self._examinations.examine(able, targets)
 
-    def _answered(self, node: str, answer: ImagesResolved | Examined) -> None:
-        if isinstance(answer, Examined):
-            self._examinations.answered(node, answer)
-        else:
-            self._images.answered(node, answer)
+    async def measure(self, tasks: Mapping[str, Sequence[str]], *, disk: bool) -> dict[str, Measured]:
+        """Have nodes tell what these tasks of theirs use, or what lies on their disks. Raises nothing."""
+        held = {node: self._held[node] for node in tasks if self.holds(node)}
+        return await self._measurements.measure(held, tasks, disk=disk)
+
+    def _answered(self, node: str, answer: Answer) -> None:
+        match answer:
+            case ImagesResolved():
+                self._images.answered(node, answer)
+            case Examined():
+                self._examinations.answered(node, answer)
+            case Measured():
+                self._measurements.answered(node, answer)
 
     def holds(self, node: str) -> bool:
         return node in self._held and self._held[node].talks

@@ -25,9 +25,11 @@ from cluster.protocol import (
     CHANNELS,
     EXAMINES,
     MANAGERS,
+    MEASURES,
     MOST_LISTENING,
     MOST_ROUTES,
     RESOLVES_IMAGES,
+    Answer,
     Attached,
     Beat,
     Examined,
@@ -36,6 +38,7 @@ from cluster.protocol import (
     Hello,
     ImagesResolved,
     Managers,
+    Measured,
     Programmed,
     Recorded,
     Statuses,
@@ -94,7 +97,7 @@ class AgentSession:
         withdrawals: Withdrawals,
         generations: Generations,
         version: int,
-        answered: Callable[[str, ImagesResolved | Examined], None],
+        answered: Callable[[str, Answer], None],
     ) -> None:
         self.node = ledger.record.node
         self.epoch = ledger.record.epoch
@@ -146,6 +149,11 @@ class AgentSession:
     def examines(self) -> bool:
         """Tell whether there is an agent that can examine its node."""
         return self.talks and self._version >= EXAMINES
+
+    @property
+    def measures(self) -> bool:
+        """Tell whether its agent is new enough to tell what its tasks use."""
+        return self._version >= MEASURES
 
     def opens_channels(self, purpose: Purpose) -> bool:
         """Tell whether the agent is new enough for that."""
@@ -252,7 +260,7 @@ class AgentSession:
                 dated = {ident: self._dated(report, known.get(ident)) for ident, report in said.items()}
                 self._want = replace(self._want, attachments=dated)
                 self._to_record.set()
-            case (ImagesResolved() | Examined()) as answer:
+            case (ImagesResolved() | Examined() | Measured()) as answer:
                 self._answered(self.node, answer)
             case Goodbye(seconds):
                 back_by = self._clock() + min(seconds, LONGEST_GOODBYE)

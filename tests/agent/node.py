@@ -31,6 +31,7 @@ class Node:
         self.host = host
         self.engine = Engine(host.socket)
         wiring = Wiring(NODE, ADDRESS, netns=host.netns, links=host.links, home=host.network_namespace())
+        self.wiring = wiring
         self.network = Networks(wiring, Resolver(wiring))
         self.outbox = Outbox()
         self.journal = Journal(journal)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +27,7 @@ from agent.runner import Runner
 from agent.secrets import Secrets
 from agent.session import Session
 from agent.streams import Streams
+from agent.usage import Usage
 from agent.verification import Verified
 from cluster import pki
 from cluster.examination import NodeReport, Probed, Target
@@ -105,7 +106,7 @@ class NoWays:
 
 
 class NoSandboxes:
-    async def in_sandbox(self, task: str, work: Callable[[], socket.socket]) -> socket.socket:
+    async def in_sandbox(self, task: str, work: Callable[[], Any]) -> Any:
         raise NotImplementedError
 
 
@@ -138,10 +139,11 @@ class Agent:
         self._streams = Streams(credentials, engine, self.runner.known, Reach(engine, self.runner.known, NoSandboxes()))
         self._images = Images(engine)
         self._examiner = Examiner(NoWays(), NoNetwork(), self.runner, NoNames())
+        self._usage = Usage(engine, self.runner.known, NoSandboxes())
         self.checkup = Checkup(NODE, NoWays(), NoNetwork(), self.runner, NoNames())
         self.session = Session(
             credentials, managers, self.runner, self.outbox, self._streams, self._images, self._examiner,
-            self.checkup, lambda: self.description, elsewhere=lambda: self.elsewhere,
+            self._usage, self.checkup, lambda: self.description, elsewhere=lambda: self.elsewhere,
             listening=lambda: self.listening,
         )  # fmt: skip
 
@@ -153,6 +155,7 @@ class Agent:
             self._streams.run(),
             self._images.run(),
             self._examiner.run(),
+            self._usage.run(),
             self.journal.run(self.runner.entry),
         )
         tasks = [asyncio.create_task(each) for each in work]

@@ -66,6 +66,7 @@ class Terminal:
         *arguments: str,
         environment: Mapping[str, str] | None = None,
         stdin: int = asyncio.subprocess.PIPE,
+        stdout: int = asyncio.subprocess.PIPE,
         stderr: int = asyncio.subprocess.PIPE,
     ) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
@@ -78,7 +79,7 @@ class Terminal:
             cwd=self.folder,
             env=self.environment | dict(environment or {}),
             stdin=stdin,
-            stdout=asyncio.subprocess.PIPE,
+            stdout=stdout,
             stderr=stderr,
         )
 
@@ -91,7 +92,7 @@ class Terminal:
                 process.kill()
                 await process.wait()
         assert process.returncode is not None
-        return Said(process.returncode, out.decode(), (err or b"").decode())
+        return Said(process.returncode, (out or b"").decode(), (err or b"").decode())
 
     async def interrupt(self, process: asyncio.subprocess.Process, when: Callable[[str], bool]) -> Said:
         """Press Ctrl-C once the command has said what `when` waits for."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime
 
 import aiohttp
@@ -21,6 +22,8 @@ from cluster.protocol import (
     Fetched,
     ImagesResolved,
     LogsRequest,
+    Measure,
+    Measured,
     OpenStream,
     Page,
     ResolveImages,
@@ -30,6 +33,7 @@ from cluster.protocol import (
     Welcome,
     decode_to_agent,
 )
+from cluster.usage import Counters, Stored
 from tests.manager.managers import Client, Joined, RunningManager
 from tests.manager.sessions.stage import ToyAgent
 
@@ -54,6 +58,8 @@ class ObedientAgent(ToyAgent):
         self.digests: dict[str, str] = {}
         self.passes = 1500
         """The size of the largest packets that its probes find to pass."""
+        self.measured = 0
+        """How often it was asked what its tasks use; each time a second later, of which they worked a half."""
         self.channels = 0
         """Those that are open."""
         self._client = client
@@ -76,10 +82,19 @@ class ObedientAgent(ToyAgent):
                 elif isinstance(message, Examine):
                     probed = tuple(Probed(target, self.passes, answerer=target.node) for target in message.targets)
                     await self.say(Examined(message.id, NodeReport("eth0", 1500, 1500, probed)))
+                elif isinstance(message, Measure):
+                    await self.say(self._measured(message))
                 elif isinstance(message, OpenStream):
                     streams.create_task(self._serve(message.ticket, message.request))
                 elif isinstance(message, OpenChannel):
                     streams.create_task(self._echo(message))
+
+    def _measured(self, asked: Measure) -> Measured:
+        if asked.disk:
+            return Measured(asked.id, disk=(Stored("images", 3, 1, 3 * 2**30, 2**30), Stored("volumes", 1, 1, 5, 0)))
+        n = self.measured = self.measured + 1
+        used = Counters("", 100.0 + n, n * 500_000_000, 2**20, 2**30, n * 1024, n * 2048, n * 10, n * 20, 3)
+        return Measured(asked.id, tuple(replace(used, task=task) for task in asked.tasks))
 
     async def _act(self) -> None:
         news = []
