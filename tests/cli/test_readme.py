@@ -46,7 +46,7 @@ def test_there_is_one_in_each_row() -> None:
 
 def test_wrong_ones_would_be_found() -> None:
     for wrong in (
-        "stack stats",
+        "stack statistics",
         "stack node explode n1",
         "stack ps --sideways",
         "stack token show nobody",

@@ -70,9 +70,9 @@ async def test_disks_are_told_node_by_node(manager: RunningManager, root: Client
 
 async def test_a_node_that_is_away_is_a_note(manager: RunningManager, root: Client) -> None:
     async with obedient(manager, "n1"):
-        async with obedient(manager, "n2", address="127.0.0.2"):
+        async with obedient(manager, "n2", address="127.0.0.2") as away:
             await deployed(manager, root, "shop")
-        await until(lambda: len(manager.core.sessions._held) < 2)
+        await until(lambda: not manager.core.sessions.holds(away.node))
         view = await root.get("/disk")
         assert [one["node"] for one in view["nodes"]] == ["n1"]
         [note] = view["notes"]
