@@ -199,10 +199,9 @@ def standing(cluster: Cluster) -> Iterator[str]:
     cluster.stack("rm", "standing", code=None)
 
 
-def test_addresses_are_given_out_of_the_range_alone(cluster: Cluster, probe: str) -> None:
-    cluster.deploy("attach.yml", probe)
+def test_addresses_are_given_out_of_the_range_alone(cluster: Cluster, standing: str) -> None:
     given = set()
-    for task in cluster.tasks(f"{probe}_web"):
+    for task in cluster.tasks(f"{standing}_web"):
         said = cluster.docker(
             task["node"], "exec", task["container"], "python3", "-c", LOOK_UP, f"{task['service']}.{task['slot']}"
         )

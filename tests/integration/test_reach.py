@@ -146,7 +146,7 @@ def test_codes_streams_and_settings(cluster: Cluster, web: str) -> None:
     missing = cluster.stack("exec", task, "--", "no-such-command", code=127)
     assert (missing.stdout, "no-such-command" in missing.stderr) == ("", True)
     assert "permission denied" in cluster.stack("exec", task, "/etc", code=126).stderr
-    assert "there is no task" in cluster.stack("exec", f"{web}.9", "true", code=2).stderr
+    assert f"{web} has no task 9" in cluster.stack("exec", f"{web}.9", "true", code=2).stderr
 
 
 def test_much_is_piped_through_without_loss(cluster: Cluster, web: str, tmp_path: Path) -> None:
