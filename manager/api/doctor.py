@@ -26,20 +26,29 @@ from manager.sessions.examinations import WITHIN
 
 router = APIRouter(prefix="/v1", tags=["members"])
 
+MOST_LOOKS = 3
+
 _FROM_OTHERS = aiohttp.ClientTimeout(total=WITHIN + 10.0)
 
 
 @router.post("/doctor", response_model=Diagnosis)
 async def doctor(caller: Permitted, core: ReadyCore) -> Response:
-    """Examine all nodes, and twice where something is wrong: what a moment brought about is not told."""
+    """Examine all nodes, and again where something is wrong: what a moment brought about is not told.
+
+    Where only other things are wrong then, as with a node that has just followed the MTU of its link, there is a third
+    look.
+    """
     found, answers = await _examine_all(core)
-    if any(not finding.mended for finding in found.findings):
-        again, _ = await _examine_all(core, answers)
-        before = {(finding.kind, finding.about) for finding in found.findings}
-        mended = [finding for finding in found.findings if finding.mended]
-        kept = [f for f in again.findings if not f.mended and (f.kind, f.about) in before]
-        found = replace(again, findings=(*kept, *mended))
-    return answer(found)
+    mended = {finding for finding in found.findings if finding.mended}
+    kept: tuple[Finding, ...] = ()
+    for _ in range(MOST_LOOKS - 1):
+        before = {(finding.kind, finding.about) for finding in found.findings if not finding.mended}
+        if kept or not before:
+            break
+        found, answers = await _examine_all(core, answers)
+        mended |= {finding for finding in found.findings if finding.mended}
+        kept = tuple(f for f in found.findings if not f.mended and (f.kind, f.about) in before)
+    return answer(replace(found, findings=(*kept, *sorted(mended, key=lambda f: (f.kind, f.about)))))
 
 
 @router.post("/examinations", response_model=None, openapi_extra=takes(ExaminationRequest))
