@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable
 from agent.container import ImageWish, image_wish
 from agent.engine import EngineDown, EngineRefused
 from agent.known import Known
+from cluster.assignments import ServiceItem
 from cluster.errors import StackyardError
-from cluster.protocol import Fetched, ServiceItem
+from cluster.protocol import Fetched
 
 log = logging.getLogger(__name__)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from cluster.assignments import Assignments, Item
 from cluster.errors import Failed
-from cluster.protocol import Assignments, Item, Page
+from cluster.protocol import Page
 
 
 class OutOfOrder(Failed):

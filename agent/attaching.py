@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from agent.container import LABEL_CLUSTER, Observed, Phase, observe
+from cluster.assignments import AttachmentItem
 from cluster.model.attachment import AttachmentReport, AttachmentState
 from cluster.model.network import Endpoint
-from cluster.protocol import AttachmentItem
 
 PATIENCE = 10.0
 """Seconds after its end for which a container keeps its addresses: `docker restart` is about one."""

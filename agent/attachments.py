@@ -15,10 +15,11 @@ from typing import Protocol
 
 from agent.attaching import Seen, Verdict, judge, seen_from
 from agent.engine import ContainerMissing, Engine
+from cluster.assignments import AttachmentItem, Item
 from cluster.errors import StackyardError
 from cluster.model.attachment import AttachmentReport, AttachmentState
 from cluster.model.network import Endpoint
-from cluster.protocol import Attached, AttachmentItem, Item
+from cluster.protocol import Attached
 
 log = logging.getLogger(__name__)
 

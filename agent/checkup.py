@@ -14,9 +14,9 @@ from typing import Protocol
 
 from agent.network.survey import Survey
 from agent.verification import Verified
+from cluster.assignments import Item, NetworkItem, PeerItem
 from cluster.errors import StackyardError
 from cluster.examination import CLOCK_TOLERANCE, WAY, Probed, Target
-from cluster.protocol import Item, NetworkItem, PeerItem
 
 log = logging.getLogger(__name__)
 

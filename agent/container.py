@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from cluster.protocol import ServiceItem
+from cluster.assignments import ServiceItem
 
 LABEL_CLUSTER = "com.stackyard.cluster"
 LABEL_TASK = "com.stackyard.task"

@@ -16,9 +16,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from agent.container import Image, ImageWish, Observed, Phase, image_wish
+from cluster.assignments import ServiceItem
 from cluster.model.service import RestartCondition, RestartPolicy
 from cluster.model.task import Desired, Task, TaskState, TaskStatus
-from cluster.protocol import ServiceItem
 
 OFFLINE_AFTER = 10.0
 """Seconds without a manager after which the agent itself restarts what crashed."""

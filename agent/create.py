@@ -22,13 +22,13 @@ from agent.container import (
 )
 from agent.network.lookups import RESOLVER
 from agent.resolv_conf import ResolvConf, for_container
+from cluster.assignments import ServiceItem
 from cluster.errors import Failed
 from cluster.model.container import BlockIO, ContainerSpec, DeviceRequest, Healthcheck, Mount
 from cluster.model.network import INGRESS
 from cluster.model.service import ServiceSpec
 from cluster.model.task import Task
 from cluster.model.volume import VolumeSpec
-from cluster.protocol import ServiceItem
 from cluster.templates import Place, expand_service, expand_volume, values_of
 
 _LOCAL_HOSTS = (

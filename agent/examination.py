@@ -8,12 +8,14 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from agent.answering import Answering
 from agent.network.survey import Survey
 from agent.verification import Verified
+from cluster.assignments import Item
 from cluster.errors import StackyardError
 from cluster.examination import NodeReport, Probed, Target
 from cluster.fingerprint import by_network
-from cluster.protocol import Examine, Examined, Item
+from cluster.protocol import Examine, Examined
 
 log = logging.getLogger(__name__)
 
@@ -54,39 +56,28 @@ class Names(Protocol):
     async def verify(self) -> Verified: ...
 
 
-class Examiner:
-    """Answers managers. `run` is its life; `ask` may be called at any time from the same loop."""
+class Examiner(Answering[Examine, Examined]):
+    """Examines this node, and answers the probes of others."""
 
     def __init__(self, ways: Ways, kernel: Kernel, tasks: Tasks, names: Names) -> None:
+        super().__init__()
         self._ways, self._kernel, self._tasks, self._names = ways, kernel, tasks, names
-        self._asked: asyncio.Queue[Examine] = asyncio.Queue()
-        self._answers: asyncio.Queue[Examined] = asyncio.Queue()
-
-    def ask(self, wanted: Examine) -> None:
-        """Have the node examined."""
-        self._asked.put_nowait(wanted)
-
-    async def take(self) -> Examined:
-        """Wait for the next answer; one to a manager that has gone since means nothing to another."""
-        return await self._answers.get()
 
     async def run(self) -> None:
         """Answer the probes of other nodes, and examine what is asked for, for ever."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._ways.run())
-            while True:
-                wanted = await self._asked.get()
-                group.create_task(self._answer(wanted), name="examination")
+            group.create_task(super().run())
 
-    async def _answer(self, wanted: Examine) -> None:
+    async def answer(self, wanted: Examine) -> Examined:
+        """Examine in the time that there is, or say why not."""
         try:
             async with asyncio.timeout(wanted.seconds):
-                answer = Examined(wanted.id, await self.examine(wanted.targets))
+                return Examined(wanted.id, await self.examine(wanted.targets))
         except TimeoutError:
-            answer = Examined(wanted.id, problem=f"it was not done with it within {wanted.seconds:g} s")
+            return Examined(wanted.id, problem=f"it was not done with it within {wanted.seconds:g} s")
         except (StackyardError, OSError) as error:
-            answer = Examined(wanted.id, problem=str(error))
-        self._answers.put_nowait(answer)
+            return Examined(wanted.id, problem=str(error))
 
     async def examine(self, targets: Sequence[Target]) -> NodeReport:
         """Examine this node and the ways to those others."""

@@ -13,10 +13,11 @@ import signal
 from typing import Any
 
 from agent.channel import Channel, while_listening
-from agent.engine import Engine, EngineDown, EngineRefused, EngineTrouble
+from agent.engine import Engine, EngineDown
 from agent.hijack import Hijacked
 from agent.processes import send_signal
-from cluster.channel import SIGNALS, ExecRequest, Kind, read_size
+from agent.terminal import seen, steering, typing
+from cluster.channel import ExecRequest, Kind
 from cluster.errors import StackyardError
 from cluster.protocol import STDERR
 
@@ -27,7 +28,6 @@ SIZES_AT_START = (1, 42)
 
 HANG_UP_TIMEOUT = 5.0
 START_TIMEOUT = 10.0
-_LONGEST_PAUSE = 0.5
 _NOT_STARTED = b"OCI runtime exec failed"
 _MISSING = re.compile(rb"executable file not found|no such file or directory")
 
@@ -79,38 +79,25 @@ class _Command:
         if size_at_start:
             body["ConsoleSize"] = wanted.size
         async with self._engine.upgraded("start a command", f"exec/{self._id}/start", body) as stream:
-            self._channel.control = self._steer
-            typing = asyncio.create_task(self._pass_input(stream)) if wanted.stdin else None
-            try:
-                await self._channel.send(Kind.START)
-                if wanted.tty and wanted.size is not None and not size_at_start:
-                    await self._resize(*wanted.size)
-                await self._pass_output(stream)
-            except OSError as error:
-                raise EngineDown(f"lost the engine while a command ran: {error}") from error
-            finally:
-                if typing is not None:
-                    typing.cancel()
-                    await asyncio.gather(typing, return_exceptions=True)
+            what = f"a command in container {self._container[:12]}"
+            self._channel.control = steering(what, self._resize, self._signal)
+            async with typing(self._channel, stream, stdin=wanted.stdin):
+                try:
+                    await self._channel.send(Kind.START)
+                    if wanted.tty and wanted.size is not None and not size_at_start:
+                        await self._resize(*wanted.size)
+                    await self._pass_output(stream)
+                except OSError as error:
+                    raise EngineDown(f"lost the engine while a command ran: {error}") from error
         await self._channel.end(await self._exit_code())
 
     async def hang_up(self) -> None:
         """Tell a command that nobody is there any more. Its input has ended with the engine's stream."""
         try:
             async with asyncio.timeout(HANG_UP_TIMEOUT):
-                await self._signal(signal.SIGHUP)
+                await self._signal("SIGHUP")
         except (StackyardError, TimeoutError) as error:
             log.warning("a command in container %s may go on unattended: %s", self._container[:12], error)
-
-    async def _pass_input(self, stream: Hijacked) -> None:
-        try:
-            async for data in self._channel.input():
-                await stream.write(data)
-            stream.write_end()
-        except OSError:
-            # The command takes no more, which is no error of its; what still comes is thrown away.
-            async for _ in self._channel.input():
-                pass
 
     async def _pass_output(self, stream: Hijacked) -> None:
         first = True
@@ -123,38 +110,22 @@ class _Command:
 
     async def _exit_code(self) -> int:
         """Wait for the exit code: a command may close its output long before it ends."""
-        pause = 0.005
-        while (state := await self._inspect()).get("Running") or state.get("ExitCode") is None:
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+        state = await seen(self._inspect, lambda state: not state.get("Running") and state.get("ExitCode") is not None)
         return NOT_FOUND if self._missing else int(state["ExitCode"])
-
-    async def _steer(self, kind: Kind, content: bytes) -> None:
-        try:
-            if kind is Kind.RESIZE:
-                await self._resize(*read_size(content))
-            elif (name := content.decode(errors="replace")) in SIGNALS:
-                await self._signal(signal.Signals[f"SIG{name}"])
-        except (EngineRefused, EngineTrouble, TimeoutError) as error:
-            log.info("a command in container %s cannot be steered: %s", self._container[:12], error)
 
     async def _resize(self, rows: int, columns: int) -> None:
         await self._begun()
         await self._engine.ask("resize a terminal", "POST", f"exec/{self._id}/resize", h=str(rows), w=str(columns))
 
-    async def _signal(self, number: signal.Signals) -> None:
+    async def _signal(self, name: str) -> None:
         state = await self._begun()
         if state.get("Running") and (pid := state.get("Pid")):
-            await asyncio.to_thread(send_signal, self._engine.socket, self._container, pid, number)
+            await asyncio.to_thread(send_signal, self._engine.socket, self._container, pid, signal.Signals[name])
 
     async def _begun(self) -> dict[str, Any]:
         """Look at the command once it runs, or has run: the engine answers before it has begun to start it."""
-        pause = 0.005
         async with asyncio.timeout(START_TIMEOUT):
-            while not ((state := await self._inspect()).get("Running") or state.get("ExitCode") is not None):
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
-        return state
+            return await seen(self._inspect, lambda state: state.get("Running") or state.get("ExitCode") is not None)
 
     async def _inspect(self) -> dict[str, Any]:
         return await self._engine.ask("look at a command", "GET", f"exec/{self._id}/json")

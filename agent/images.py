@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from agent.answering import Answering
 from agent.engine import Engine
 from cluster.errors import StackyardError
 from cluster.protocol import ImagesResolved, ResolveImages
@@ -11,30 +12,15 @@ from cluster.protocol import ImagesResolved, ResolveImages
 AT_ONCE = 8
 
 
-class Images:
-    """Answers managers. `run` is its life; `ask` may be called at any time from the same loop."""
+class Images(Answering[ResolveImages, ImagesResolved]):
+    """Looks up images."""
 
     def __init__(self, engine: Engine) -> None:
+        super().__init__()
         self._engine = engine
-        self._asked: asyncio.Queue[ResolveImages] = asyncio.Queue()
-        self._answers: asyncio.Queue[ImagesResolved] = asyncio.Queue()
 
-    def ask(self, wanted: ResolveImages) -> None:
-        """Have images looked up."""
-        self._asked.put_nowait(wanted)
-
-    async def take(self) -> ImagesResolved:
-        """Wait for the next answer; one to a manager that has gone since means nothing to another."""
-        return await self._answers.get()
-
-    async def run(self) -> None:
-        """Look up what is asked for, for ever."""
-        async with asyncio.TaskGroup() as group:
-            while True:
-                wanted = await self._asked.get()
-                group.create_task(self._resolve(wanted), name=f"looking up {len(wanted.images)} images")
-
-    async def _resolve(self, wanted: ResolveImages) -> None:
+    async def answer(self, wanted: ResolveImages) -> ImagesResolved:
+        """Ask about all images of a question, a few at a time."""
         turns = asyncio.Semaphore(AT_ONCE)
         digests: dict[str, str] = {}
         platforms: dict[str, tuple[str, ...]] = {}
@@ -50,4 +36,4 @@ class Images:
                 problems[image] = error.message
 
         await asyncio.gather(*map(look_up, wanted.images))
-        self._answers.put_nowait(ImagesResolved(wanted.id, digests, problems, platforms))
+        return ImagesResolved(wanted.id, digests, problems, platforms)

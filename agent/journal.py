@@ -16,8 +16,9 @@ from pathlib import Path
 import msgspec
 
 from agent.assembly import Assembler, OutOfOrder
+from cluster.assignments import Assignments
 from cluster.model.task import TaskStatus
-from cluster.protocol import Assignments, Page, paginate
+from cluster.protocol import Page, paginate
 
 log = logging.getLogger(__name__)
 

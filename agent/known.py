@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from agent.container import Image, ImageWish, Observed, Phase, image_wish
 from agent.converge import Memory, View
+from cluster.assignments import Assignments, NetworkItem, ServiceItem, TaskItem, VolumeItem
 from cluster.model.task import Task, TaskState, TaskStatus
-from cluster.protocol import Assignments, NetworkItem, ServiceItem, TaskItem, VolumeItem
 
 
 class Known:

@@ -17,7 +17,7 @@ from enum import Enum, auto
 from typing import TypeVar
 
 from agent.dns import AAAA, ANY, PTR, A, address_of
-from cluster.protocol import PeerItem, VipItem
+from cluster.assignments import PeerItem, VipItem
 
 T = TypeVar("T")
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from agent.network.wiring import Wiring
 from agent.resolver import Resolver
+from cluster.assignments import Item
 from cluster.errors import NotFound
 from cluster.model.network import Endpoint
-from cluster.protocol import Item
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from functools import partial
 from typing import Protocol
 
 from agent.archive import pass_archive
-from agent.attach import attach, send_signal
 from agent.channel import Channel
+from agent.console import attach, send_signal
 from agent.container import Observed, Phase
 from agent.engine import Engine
 from agent.exec import run_command

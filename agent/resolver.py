@@ -24,8 +24,8 @@ from agent.fdstore import FdStore
 from agent.names import NetworkNames, Verdict, resolve
 from agent.network import lookups
 from agent.node_dns import PLACE, NodeDns
+from cluster.assignments import AttachmentItem, Item, NetworkItem, PeerItem, ServiceItem, TaskItem, VipItem
 from cluster.model.network import INGRESS, Endpoint
-from cluster.protocol import AttachmentItem, Item, NetworkItem, PeerItem, ServiceItem, TaskItem, VipItem
 
 Asker = tuple[str, int]
 

@@ -43,9 +43,9 @@ from agent.secrets import OutOfReach, Secrets
 from agent.steps import AT_ONCE, Network, Steps
 from agent.volumes import Volumes
 from agent.withdrawals import Withdrawals
+from cluster.assignments import Assignments, Item
 from cluster.errors import StackyardError
 from cluster.model.task import Desired, TaskStatus
-from cluster.protocol import Assignments, Item
 from cluster.templates import Place, TemplateError
 
 log = logging.getLogger(__name__)

@@ -19,10 +19,10 @@ from typing import Protocol
 
 from agent.create import Host, expanded
 from agent.libc import call
+from cluster.assignments import ServiceItem
 from cluster.errors import Unavailable
 from cluster.model.container import FileReference
 from cluster.model.task import Task
-from cluster.protocol import ServiceItem
 from cluster.templates import Function, TemplateError, Value, render, values_of
 
 log = logging.getLogger(__name__)

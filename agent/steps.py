@@ -29,10 +29,11 @@ from agent.known import Known
 from agent.last_words import MOST_LINES, last_lines
 from agent.secrets import Secrets
 from agent.turns import Turns
+from cluster.assignments import Item, ServiceItem
 from cluster.errors import StackyardError
 from cluster.model.network import Endpoint
 from cluster.model.task import Task, TaskState, TaskStatus
-from cluster.protocol import Item, LogsRequest, ServiceItem
+from cluster.protocol import LogsRequest
 
 log = logging.getLogger(__name__)
 

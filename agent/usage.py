@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from agent.answering import Answering
 from agent.container import Observed, Phase, instant
 from agent.engine import ContainerMissing, Engine
 from agent.known import Known
@@ -25,40 +26,24 @@ class Sandboxes(Protocol):
     def in_sandbox(self, task: str, work: Callable[[], tuple[int, int]]) -> Awaitable[tuple[int, int]]: ...
 
 
-class Usage:
-    """Answers managers. `run` is its life; `ask` may be called at any time from the same loop."""
+class Usage(Answering[Measure, Measured]):
+    """Measures this node's tasks and disk."""
 
     def __init__(self, engine: Engine, known: Known, sandboxes: Sandboxes) -> None:
+        super().__init__()
         self._engine, self._known, self._sandboxes = engine, known, sandboxes
-        self._asked: asyncio.Queue[Measure] = asyncio.Queue()
-        self._answers: asyncio.Queue[Measured] = asyncio.Queue()
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._walking = asyncio.Lock()  # engines refuse to walk through their disk twice at a time
 
-    def ask(self, wanted: Measure) -> None:
-        """Have something measured."""
-        self._asked.put_nowait(wanted)
-
-    async def take(self) -> Measured:
-        """Wait for the next answer; one to a manager that has gone since means nothing to another."""
-        return await self._answers.get()
-
-    async def run(self) -> None:
-        """Measure what is asked for, for ever."""
-        async with asyncio.TaskGroup() as group:
-            while True:
-                wanted = await self._asked.get()
-                group.create_task(self._answer(wanted), name="measurement")
-
-    async def _answer(self, wanted: Measure) -> None:
+    async def answer(self, wanted: Measure) -> Measured:
+        """Measure in the time that there is, or say why not."""
         try:
             async with asyncio.timeout(wanted.seconds):
-                answer = await self.measure(wanted)
+                return await self.measure(wanted)
         except TimeoutError:
-            answer = Measured(wanted.id, problem=f"its engine did not tell within {wanted.seconds:g} s")
+            return Measured(wanted.id, problem=f"its engine did not tell within {wanted.seconds:g} s")
         except StackyardError as error:
-            answer = Measured(wanted.id, problem=error.message)
-        self._answers.put_nowait(answer)
+            return Measured(wanted.id, problem=error.message)
 
     async def measure(self, wanted: Measure) -> Measured:
         """Measure once. Raises what the engine does; a task that has gone, or does not run, is left out."""

@@ -20,9 +20,9 @@ from agent import dns
 from agent.names import NetworkNames, Verdict, resolve
 from agent.network import lookups
 from agent.resolver import Resolver
+from cluster.assignments import Item
 from cluster.errors import StackyardError
 from cluster.examination import Astray
-from cluster.protocol import Item
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,9 @@ import logging
 from agent.container import LABEL_STACK
 from agent.engine import Engine, EngineDown
 from agent.known import Known
+from cluster.assignments import ServiceItem
 from cluster.errors import StackyardError
-from cluster.protocol import ServiceItem, VolumesRemoved
+from cluster.protocol import VolumesRemoved
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from cluster.protocol import Assignments, Item, PeerItem, Programmed
+from cluster.assignments import Assignments, Item, PeerItem
+from cluster.protocol import Programmed
 
 
 class Withdrawals:

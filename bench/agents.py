@@ -15,6 +15,7 @@ import aiohttp
 import uvloop
 
 from cluster import pki
+from cluster.assignments import TaskItem
 from cluster.model.node import NodeDescription
 from cluster.model.task import Desired, TaskState, TaskStatus
 from cluster.protocol import (
@@ -28,7 +29,6 @@ from cluster.protocol import (
     Programmed,
     ResolveImages,
     Statuses,
-    TaskItem,
     Welcome,
     decode_to_agent,
     encode,

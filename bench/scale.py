@@ -34,11 +34,11 @@ from pathlib import Path
 from agent.network.wiring import Wiring
 from agent.networks import Networks
 from agent.resolver import Resolver
+from cluster.assignments import Item, NetworkItem, PeerItem, ServiceItem, TaskItem, VipItem
 from cluster.model.container import ContainerSpec
 from cluster.model.network import Endpoint, Network
 from cluster.model.service import ServiceSpec
 from cluster.model.task import Task
-from cluster.protocol import Item, NetworkItem, PeerItem, ServiceItem, TaskItem, VipItem
 
 HOME = "stackyard-scale"
 PLACE = Path("/run/stackyard-scale")

@@ -205,17 +205,23 @@ class Course:
             _await(self._rival.ready, f"{VICTIM} is back")
 
     def _settle(self, replicas: int) -> None:
-        """Have so many tasks of the newest version, spread anew over all nodes where it matters."""
-        self._version += 1
+        """Have so many tasks, on all nodes: a new version is spread anew where one node lost its own."""
         self._rival.apply(self._version, replicas)
-        newest = self._version
+        _await(lambda: len(self._rival.running()) == replicas, f"{replicas} tasks run")
+        older = {version for _, version, _ in self._rival.running()}
+        if not self._everywhere():
+            self._version += 1
+            self._rival.apply(self._version, replicas)
 
-        def there() -> bool:
-            tasks = self._rival.running()
-            return len(tasks) == replicas and len({version for _, version, _ in tasks}) == 1 and newest > 0
+            def anew() -> bool:
+                tasks = self._rival.running()
+                return len(tasks) == replicas and not older & {version for _, version, _ in tasks}
 
-        _await(there, f"{replicas} tasks run")
+            _await(lambda: anew() and self._everywhere(), f"{replicas} tasks run, on all nodes")
         time.sleep(2)  # an update that has just ended is watched for a while: not in the next one's time
+
+    def _everywhere(self) -> bool:
+        return {node for _, _, node in self._rival.running()} == set(NODES)
 
     def _until(self, replicas: int, act: Callable[[], object], without: set[str] | None = None, off: str = "") -> float:
         gone = without or set()

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from cluster.protocol import PeerItem, VipItem
+from cluster.assignments import PeerItem, VipItem
 
 
 def fingerprint(items: Iterable[PeerItem | VipItem]) -> str:

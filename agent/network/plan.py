@@ -12,10 +12,10 @@ from itertools import chain
 from agent.network.ports import Rules, rules
 from agent.network.vips import Services, services
 from agent.network.wireguard import Peer, address_of, is_key
+from cluster.assignments import AttachmentItem, Item, NetworkItem, PeerItem, PortItem, TaskItem, VipItem
 from cluster.errors import Failed
 from cluster.model.network import INGRESS, Endpoint, Network
 from cluster.model.task import Task
-from cluster.protocol import AttachmentItem, Item, NetworkItem, PeerItem, PortItem, TaskItem, VipItem
 
 VXLAN_PORT = 4789
 BRIDGE, BRIDGE_INDEX = "br0", 2

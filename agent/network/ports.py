@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from agent.network.egress import LINKS
-from cluster.protocol import PeerItem, PortItem
+from cluster.assignments import PeerItem, PortItem
 
 TABLE = "inet stackyard"
 PROBE = """table netdev stackyard-probe {

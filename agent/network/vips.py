@@ -18,7 +18,7 @@ from functools import lru_cache
 from agent.network import nftmessages as nft
 from agent.network.netlink import Request, packed
 from agent.network.nftmessages import INET, IPV4, IPV6
-from cluster.protocol import PeerItem, VipItem
+from cluster.assignments import PeerItem, VipItem
 
 TABLE = "stackyard"
 STICKY_PLACES = 64

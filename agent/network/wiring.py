@@ -44,10 +44,10 @@ from agent.network.translation import Translation
 from agent.network.tunnels import Tunnels
 from agent.network.watch import LINKS, RULES, Watch, listener
 from agent.network.wireguard import OwnKey
+from cluster.assignments import Item
 from cluster.errors import Failed, NotFound, StackyardError
 from cluster.model.attachment import BY_HAND
 from cluster.model.network import INGRESS, Endpoint
-from cluster.protocol import Item
 
 T = TypeVar("T")
 

@@ -9,16 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from cluster.model.attachment import Attachment, AttachmentState
-from cluster.model.network import INGRESS, Endpoint
-from cluster.model.service import CLIENT_IP, INGRESS_ROUTING, LOCAL_FIRST, STICKY, ServiceMode
-from cluster.model.stack import StackRevision
-from cluster.model.task import Desired, Task
-from cluster.protocol import (
-    ATTACHES,
-    FETCHES,
-    HOLDS,
-    TUNNELS,
+from cluster.assignments import (
     AttachmentItem,
     Item,
     NetworkItem,
@@ -29,6 +20,12 @@ from cluster.protocol import (
     VipItem,
     VolumeItem,
 )
+from cluster.model.attachment import Attachment, AttachmentState
+from cluster.model.network import INGRESS, Endpoint
+from cluster.model.service import CLIENT_IP, INGRESS_ROUTING, LOCAL_FIRST, STICKY, ServiceMode
+from cluster.model.stack import StackRevision
+from cluster.model.task import Desired, Task
+from cluster.protocol import ATTACHES, FETCHES, HOLDS, TUNNELS
 from cluster.templates import Place, TemplateError, is_template, render, values_of
 from manager.decide.allocator import find_network
 from manager.decide.ports import published

@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from cluster.assignments import Item
 from cluster.model.attachment import Attachment
 from cluster.model.cluster import Claim
 from cluster.model.network import INGRESS, Network
@@ -20,7 +21,7 @@ from cluster.model.service import ServiceState
 from cluster.model.stack import Stack
 from cluster.model.task import Task, TaskStatus
 from cluster.model.volume import Volume
-from cluster.protocol import Item, Part, part
+from cluster.protocol import Part, part
 from manager.picture import Change, ClusterState
 from manager.sessions.assignments import Made, memberships, own, peer, ports, shared, vip
 from manager.sessions.turns import Turns

@@ -21,8 +21,8 @@ from cluster.model.node import SessionState
 from cluster.model.task import TaskStatus
 from cluster.model.volume import Volume
 from cluster.protocol import (
-    ATTACHES,
     CHANNELS,
+    CONSOLES,
     EXAMINES,
     MANAGERS,
     MEASURES,
@@ -157,7 +157,7 @@ class AgentSession:
 
     def opens_channels(self, purpose: Purpose) -> bool:
         """Tell whether the agent is new enough for that."""
-        return self._version >= (ATTACHES if purpose in ("attach", "signal") else CHANNELS)
+        return self._version >= (CONSOLES if purpose in ("attach", "signal") else CHANNELS)
 
     def tell_managers(self, urls: tuple[str, ...]) -> None:
         """Have the agent know where else it can go."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from cluster.assignments import Assignments, Item, NetworkItem, PeerItem, ServiceItem, TaskItem
 from cluster.model.container import ContainerSpec
 from cluster.model.network import Endpoint, Network
 from cluster.model.service import ServiceSpec
 from cluster.model.task import Task, task_id
-from cluster.protocol import Assignments, Item, NetworkItem, PeerItem, ServiceItem, TaskItem
 
 CLUSTER = "c1u5te2"
 NODE = "node1"

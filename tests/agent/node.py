@@ -16,8 +16,8 @@ from agent.outbox import Outbox
 from agent.resolver import Resolver
 from agent.runner import Runner
 from agent.secrets import OutOfReach, Secrets
+from cluster.assignments import Item
 from cluster.model.task import Task, TaskState, TaskStatus
-from cluster.protocol import Item
 from cluster.templates import Place
 from tests.agent.builders import CLUSTER, NODE, a_set
 from tests.engines import ADDRESS, EngineHost

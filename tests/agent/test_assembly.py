@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from agent.assembly import Assembler, OutOfOrder
-from cluster.protocol import Assignments, Page, TaskItem, paginate
+from cluster.assignments import Assignments, TaskItem
+from cluster.protocol import Page, paginate
 from tests.agent.builders import a_set, a_task, an_item
 
 ITEM = an_item()

@@ -9,9 +9,9 @@ import pytest
 
 from agent.attaching import PATIENCE, judge, seen_from
 from agent.container import LABEL_CLUSTER
+from cluster.assignments import AttachmentItem
 from cluster.model.attachment import AttachmentState
 from cluster.model.network import Endpoint
-from cluster.protocol import AttachmentItem
 
 NOW = 1_800_000_000.0
 ENDPOINT, OTHER = Endpoint("net", ("10.9.0.4",)), Endpoint("net", ("10.9.0.5",))

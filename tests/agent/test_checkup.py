@@ -12,9 +12,9 @@ from agent import checkup as checkup_module
 from agent.checkup import MOST_TARGETS, MOST_TROUBLES, Checkup
 from agent.network.survey import Survey
 from agent.verification import Verified
+from cluster.assignments import Item, NetworkItem, PeerItem
 from cluster.examination import Astray, Probed, Target
 from cluster.model.network import Network
-from cluster.protocol import Item, NetworkItem, PeerItem
 
 
 class World:

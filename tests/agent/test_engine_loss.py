@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from agent import converge
+from cluster.assignments import Item
 from cluster.model.service import RestartCondition, RestartPolicy
 from cluster.model.task import Task, TaskState
-from cluster.protocol import Item
 from tests.agent.builders import CLUSTER, a_network, a_task, an_item, in_network
 from tests.agent.node import Node, running
 from tests.engines import EngineHost

@@ -7,11 +7,11 @@ from typing import Any
 
 from agent.container import Image
 from agent.create import Host, create_request
+from cluster.assignments import ServiceItem
 from cluster.model.container import DeviceMapping, DeviceRequest, Healthcheck, Mount
 from cluster.model.service import Reservations, Resources
 from cluster.model.task import Task, TaskState
 from cluster.model.volume import VolumeSpec
-from cluster.protocol import ServiceItem
 from cluster.templates import Place
 from tests.agent.builders import CLUSTER, NODE, a_network, a_task, an_item, in_network
 from tests.agent.node import Node

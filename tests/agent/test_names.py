@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agent.dns import AAAA, PTR, A
 from agent.names import NetworkNames, Resolution, Verdict, resolve
-from cluster.protocol import PeerItem, VipItem
+from cluster.assignments import PeerItem, VipItem
 
 UNKNOWN, ELSEWHERE = Resolution(Verdict.UNKNOWN), Resolution(Verdict.ELSEWHERE)
 MX = 15

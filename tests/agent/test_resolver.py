@@ -19,11 +19,11 @@ from agent.fdstore import FdStore
 from agent.network.wiring import Wiring
 from agent.networks import Networks
 from agent.resolver import Resolver
+from cluster.assignments import Item, NetworkItem, ServiceItem, TaskItem
 from cluster.model.container import ContainerSpec
 from cluster.model.network import Network
 from cluster.model.service import ServiceSpec
 from cluster.model.task import Task
-from cluster.protocol import Item, NetworkItem, ServiceItem, TaskItem
 from tests.agent.network import underlay
 from tests.agent.network.underlay import BACK, FRONT, INGRESS_NETWORK, Cluster
 from tests.patience import PATIENCE

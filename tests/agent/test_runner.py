@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from cluster.assignments import Item
 from cluster.model.container import Healthcheck, Mount
 from cluster.model.service import Resources
 from cluster.model.task import Desired, Task, TaskState
 from cluster.model.volume import VolumeSpec
-from cluster.protocol import Item
 from tests.agent.builders import a_network, a_task, an_item, in_network
 from tests.agent.node import Node, running
 from tests.engines import BOX, REGISTRY, EngineHost

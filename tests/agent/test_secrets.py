@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from cluster.assignments import ServiceItem
 from cluster.model.container import FileReference
 from cluster.model.task import Desired, TaskState
-from cluster.protocol import ServiceItem
 from tests.agent.builders import a_task, an_item
 from tests.agent.node import Node, running
 from tests.engines import EngineHost

@@ -30,6 +30,7 @@ from agent.streams import Streams
 from agent.usage import Usage
 from agent.verification import Verified
 from cluster import pki
+from cluster.assignments import Item, PeerItem, TaskItem
 from cluster.examination import NodeReport, Probed, Target
 from cluster.model.network import Endpoint
 from cluster.model.node import NodeDescription
@@ -41,16 +42,13 @@ from cluster.protocol import (
     Examined,
     Goodbye,
     ImagesResolved,
-    Item,
     LogsRequest,
     OpenStream,
     Page,
-    PeerItem,
     Programmed,
     Refused,
     ResolveImages,
     Statuses,
-    TaskItem,
     paginate,
 )
 from cluster.templates import Place

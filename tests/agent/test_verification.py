@@ -10,7 +10,7 @@ import pytest
 from agent import verification
 from agent.resolver import Resolver
 from agent.verification import SILENCE, Verification, Verified
-from cluster.protocol import VipItem
+from cluster.assignments import VipItem
 from tests.agent.network.underlay import BACK, FRONT, inside
 from tests.agent.test_resolver import Node, node
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+from cluster.assignments import VolumeItem
 from cluster.model.container import Mount
 from cluster.model.task import TaskState
 from cluster.model.volume import VolumeSpec
-from cluster.protocol import VolumeItem, VolumesRemoved
+from cluster.protocol import VolumesRemoved
 from tests.agent.builders import a_task, an_item
 from tests.agent.node import Node
 from tests.engines import EngineHost

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from agent.withdrawals import Withdrawals
-from cluster.protocol import Assignments, Item, PeerItem, Programmed, VolumeItem
+from cluster.assignments import Assignments, Item, PeerItem, VolumeItem
+from cluster.protocol import Programmed
 
 PEER = PeerItem("f1", "t1", "n1", "192.0.2.1", ("10.0.0.2",), "02:42:0a:00:00:02", True, "shop", "web", "u1", 1)
 UNREADY = replace(PEER, ready=False)

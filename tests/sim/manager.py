@@ -8,13 +8,14 @@ import dataclasses
 import random
 from typing import TYPE_CHECKING
 
+from cluster.assignments import ServiceItem
 from cluster.codec import PREFIX, decode, encode, key_for, key_of
 from cluster.model.node import Manager as ManagerRecord
 from cluster.model.node import NodeDescription, Session, SessionState
 from cluster.model.task import Task, TaskStatus
 from cluster.model.update import Withdrawn
 from cluster.model.volume import Volume
-from cluster.protocol import FETCHES, ServiceItem
+from cluster.protocol import FETCHES
 from manager.clock import ClusterClock
 from manager.commit import Commit, Transaction
 from manager.decide.volumes import volumes_of

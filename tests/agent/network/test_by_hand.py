@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from agent.network.wiring import Wiring
+from cluster.assignments import AttachmentItem, Item, PeerItem
 from cluster.errors import NotFound, StackyardError
 from cluster.model.attachment import sandbox_of
 from cluster.model.network import Endpoint
-from cluster.protocol import AttachmentItem, Item, PeerItem
 from tests.agent.network.underlay import BACK, FRONT, Cluster, address_of, endpoint, inside, reaches
 
 pytestmark = pytest.mark.root

@@ -18,7 +18,7 @@ import pytest
 from agent.network.wiring import Wiring
 from agent.networks import Networks
 from agent.resolver import Resolver
-from cluster.protocol import VipItem
+from cluster.assignments import VipItem
 from tests.agent.network.underlay import BACK, FRONT, INGRESS_NETWORK, ROOT, Cluster, host, inside, run, wiring
 from tests.patience import PATIENCE
 

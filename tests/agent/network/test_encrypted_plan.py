@@ -9,8 +9,8 @@ import pytest
 
 from agent.network.plan import plan
 from agent.network.wireguard import Peer, address_of
+from cluster.assignments import NetworkItem, PeerItem
 from cluster.model.network import Endpoint, Network, TunnelKey
-from cluster.protocol import NetworkItem, PeerItem
 
 SAFE = Network("safe", "safe", "s", "safe", 0x1234, ("10.1.0.0/16",), encrypted=True)
 NEW, OLD = (TunnelKey(base64.b64encode(bytes([n]) * 32).decode(), 24789 + n) for n in (0, 1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent.network.wiring import Wiring
-from cluster.protocol import NetworkItem
+from cluster.assignments import NetworkItem
 from tests.agent.network.underlay import INGRESS_NETWORK, inside
 from tests.engines import ADDRESS, EngineHost
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from agent.network.wiring import Wiring
+from cluster.assignments import Item, NetworkItem, PeerItem, VipItem
 from cluster.model.network import INGRESS, Network
-from cluster.protocol import Item, NetworkItem, PeerItem, VipItem
 from tests.agent.network import underlay
 from tests.agent.network.test_wiring import opened_in, serving
 from tests.agent.network.underlay import BACK, FRONT, NAMES, Cluster, host, inside, namespace, reaches, run

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from agent.network.plan import Wire, plan, wires
+from cluster.assignments import Item, NetworkItem, PeerItem, TaskItem
 from cluster.errors import Failed
 from cluster.model.network import INGRESS, Endpoint, Network
 from cluster.model.task import Task
-from cluster.protocol import Item, NetworkItem, PeerItem, TaskItem
 
 FRONT = Network("front", "front", "s", "front", 0x1234, ("10.1.0.0/16", "fd00::/64"))
 GATE = Network(INGRESS, INGRESS, "", INGRESS, 4096, ("10.2.0.0/16",))

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from agent.network.namespaces import Namespaces
 from agent.network.nft import Nftables
 from agent.network.ports import TABLE, Rules, changes, forget, rules, udp_backends, whole
+from cluster.assignments import PeerItem, PortItem
 from cluster.errors import Failed
 from cluster.model.service import PortSpec
-from cluster.protocol import PeerItem, PortItem
 from tests.agent.network.underlay import ROOT
 
 

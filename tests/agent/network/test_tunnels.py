@@ -21,9 +21,9 @@ from agent.network.tunnels import NAMESPACE
 from agent.network.wireguard import PORTS, OwnKey
 from agent.network.wiring import Wiring
 from agent.tunnel_keys import new_key
+from cluster.assignments import Item, PeerItem
 from cluster.errors import Failed
 from cluster.model.network import Network, TunnelKey
-from cluster.protocol import Item, PeerItem
 from tests.agent.network import underlay
 from tests.agent.network.test_wiring import socket_in
 from tests.agent.network.traffic import echoing, forged, say, talking, tapped

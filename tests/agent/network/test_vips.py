@@ -22,7 +22,7 @@ from agent.network.netlink_socket import NETLINK_NETFILTER, Netlink
 from agent.network.nftmessages import get_generation, read_generation
 from agent.network.vips import STICKY_PLACES, Vip, changes, elements, services, table, whole
 from agent.network.wiring import Wiring
-from cluster.protocol import PeerItem, VipItem
+from cluster.assignments import PeerItem, VipItem
 from tests.agent.network.test_wiring import ECHO, ECHO_UDP, ask, opened_in, serving, socket_in
 from tests.agent.network.underlay import BACK, FRONT, Cluster, inside, wiring
 

@@ -16,7 +16,7 @@ from random import Random
 import pytest
 
 from agent.network.wiring import Wiring
-from cluster.protocol import NetworkItem, VipItem
+from cluster.assignments import NetworkItem, VipItem
 from tests.agent.network.underlay import BACK, INGRESS_NETWORK, ROOT, SUBNET, Cluster, host, inside, reaches, rows, run
 from tests.patience import PATIENCE
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from agent.network.wireguard import OwnKey
 from agent.network.wiring import Wiring
+from cluster.assignments import Item, NetworkItem, PeerItem, PortItem, TaskItem, VipItem
 from cluster.model.network import INGRESS, Endpoint, Network
 from cluster.model.service import PortSpec
 from cluster.model.task import Task
-from cluster.protocol import Item, NetworkItem, PeerItem, PortItem, TaskItem, VipItem
 from tests.own import NAME
 from tests.patience import PATIENCE
 

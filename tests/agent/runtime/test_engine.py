@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agent.network.wiring import Wiring
-from cluster.protocol import NetworkItem
+from cluster.assignments import NetworkItem
 from tests.agent.network.underlay import BACK, FRONT, endpoint
 from tests.engines import ADDRESS, BOX, EngineHost
 

@@ -10,6 +10,7 @@ from datetime import datetime
 
 import aiohttp
 
+from cluster.assignments import ServiceItem, TaskItem
 from cluster.channel import OpenChannel
 from cluster.examination import NodeReport, Probed
 from cluster.model.task import Desired, Task, TaskState, TaskStatus
@@ -27,9 +28,7 @@ from cluster.protocol import (
     OpenStream,
     Page,
     ResolveImages,
-    ServiceItem,
     Statuses,
-    TaskItem,
     Welcome,
     decode_to_agent,
 )

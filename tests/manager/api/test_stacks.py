@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from cluster.assignments import ServiceItem
 from cluster.model.container import ContainerSpec
 from cluster.model.service import PortSpec, RestartCondition, RestartPolicy, ServiceSpec
 from cluster.model.stack import StackSpec
 from cluster.model.task import TaskState
-from cluster.protocol import ServiceItem
 from cluster.views import Progress
 from manager.etcd import TxnResult, UnknownOutcome
 from tests.etcd_server import Servers

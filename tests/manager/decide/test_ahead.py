@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from cluster.assignments import ServiceItem
 from cluster.model.container import ContainerSpec
 from cluster.model.node import SessionState
 from cluster.model.service import ServiceMode, ServiceSpec, UpdateConfig
 from cluster.model.task import Task
-from cluster.protocol import FETCHES, ServiceItem
+from cluster.protocol import FETCHES
 from manager.decide.ahead import PATIENCE
 from manager.sessions.assignments import own
 from tests.manager.decide.builders import Lab, a_service, a_stack

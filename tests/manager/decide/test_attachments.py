@@ -6,9 +6,10 @@ import dataclasses
 
 import pytest
 
+from cluster.assignments import AttachmentItem, PeerItem
 from cluster.model.attachment import Attachment, AttachmentReport, AttachmentState, sandbox_of
 from cluster.model.network import NetworkSpec
-from cluster.protocol import ATTACHES, AttachmentItem, PeerItem
+from cluster.protocol import ATTACHES
 from manager.decide.attachments import LOOKED_FOR, SHOWN, problem_of
 from manager.decide.reaper import ORPHANED_AFTER
 from manager.sessions.assignments import assignments

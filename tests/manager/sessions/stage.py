@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import aiohttp
 
 from cluster import codec, pki
+from cluster.assignments import Item
 from cluster.codec import Record
 from cluster.model.container import ContainerSpec
 from cluster.model.network import Endpoint, Network, NetworkSpec
@@ -25,7 +26,6 @@ from cluster.protocol import (
     VERSION,
     Beat,
     Hello,
-    Item,
     Page,
     Statuses,
     ToAgent,

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cluster import codec
+from cluster.assignments import Item, NetworkItem, PeerItem, TaskItem, VipItem, VolumeItem
 from cluster.codec import Record
 from cluster.model.cluster import Claim
 from cluster.model.network import INGRESS, Endpoint, Network, NetworkSpec
@@ -18,17 +19,7 @@ from cluster.model.service import NetworkAttachment, PortSpec
 from cluster.model.stack import ServiceVersion, Stack, StackRevision, StackSpec
 from cluster.model.task import Desired, TaskState
 from cluster.model.volume import Volume
-from cluster.protocol import (
-    Item,
-    NetworkItem,
-    Page,
-    PeerItem,
-    TaskItem,
-    VipItem,
-    VolumeItem,
-    decode_to_agent,
-    frames,
-)
+from cluster.protocol import Page, decode_to_agent, frames
 from manager.picture import ClusterState, Event
 from manager.sessions import board as board_module
 from manager.sessions.assignments import assignments

@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 
 from cluster import codec
+from cluster.assignments import NetworkItem, PeerItem
 from cluster.codec import Record
 from cluster.model.network import Network, TunnelKey
 from cluster.model.node import Node, Session, SessionState
-from cluster.protocol import TUNNELS, NetworkItem, PeerItem
+from cluster.protocol import TUNNELS
 from manager.picture import ClusterState, Event
 from manager.sessions.assignments import assignments
 from tests.manager.managers import description

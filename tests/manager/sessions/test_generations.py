@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from cluster.assignments import PeerItem
 from cluster.model.task import TaskState
-from cluster.protocol import GENERATIONS, PeerItem, Programmed
+from cluster.protocol import GENERATIONS, Programmed
 from cluster.views import ConvergenceView
 from manager.sessions import generations
 from tests.manager.sessions.stage import Stage, ToyAgent, node, shop, status, task

@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 
 from cluster import codec
+from cluster.assignments import PeerItem, PortItem, TaskItem, VolumeItem
 from cluster.errors import Unavailable
 from cluster.model.node import SessionState
 from cluster.model.service import PortSpec
@@ -32,12 +33,8 @@ from cluster.protocol import (
     LogsRequest,
     OpenStream,
     Page,
-    PeerItem,
-    PortItem,
     Recorded,
     Refused,
-    TaskItem,
-    VolumeItem,
     VolumesRemoved,
     encode,
 )

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from cluster.assignments import PeerItem
 from cluster.model.task import Desired
 from cluster.model.update import Withdrawn
-from cluster.protocol import PeerItem, Programmed
+from cluster.protocol import Programmed
 from tests.manager.sessions.stage import Stage, ToyAgent, node, shop, status, task
 from tests.patience import PATIENCE
 
