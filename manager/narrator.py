@@ -16,6 +16,7 @@ from cluster.model.stack import Stack, StackRevision
 from cluster.model.task import Desired, Task, TaskState, TaskStatus
 from cluster.model.volume import Volume
 from manager.api.changes import changes as changed
+from manager.decide.restarts import ending
 from manager.picture import Change, ClusterState
 
 _MOST_CHANGES = 5
@@ -162,8 +163,9 @@ class _Narrator:
         before = next((one for one in row if one.n < task.n), None)
         if before is None:
             return ""
-        state, message = self._state.reported_state(before), self._state.message_of(before)
-        return f"in place of {before.id[:12]}, {state}" + (f": {message}" if message else "")
+        if message := self._state.message_of(before):
+            return f"{message} (in place of {before.id[:12]})"
+        return f"in place of {before.id[:12]}, {self._state.reported_state(before)}"
 
     def _status(self, change: Change, before: TaskStatus | None, new: TaskStatus) -> Iterator[ClusterEvent]:
         task = self._state.tasks.get(new.task) or self._tasks.get(new.task)
@@ -174,7 +176,8 @@ class _Narrator:
             yield self._of_task(change, task, "restart", message, new.at)
         elif before is None or before.state is not new.state:
             shown = new.state is TaskState.FAILED or new.state is TaskState.COMPLETE
-            yield self._of_task(change, task, str(new.state), new.message, new.at, new.exit_code if shown else None)
+            why = ending(new) if new.state is TaskState.FAILED else new.message
+            yield self._of_task(change, task, str(new.state), why, new.at, new.exit_code if shown else None)
 
     def _of_task(
         self, change: Change, task: Task, action: str, message: str = "", at: float | None = None,

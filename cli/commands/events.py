@@ -65,6 +65,6 @@ def line(event: ClusterEvent, width: int) -> str:
     at = local_time(event.at) if not 0 < width < 120 else time.strftime("%H:%M:%S", time.localtime(event.at))
     where = f"@{event.node}" if event.node and event.type not in ("node", "manager") else ""
     code = f"exit code {event.exit_code}" if event.exit_code else ""
-    why = joined((event.message, "" if code in event.message else code), "; ")
+    why = joined((event.message, "" if f"code {event.exit_code}" in event.message else code), "; ")
     text = f"{at}  {event.type:7}  {event.action:10}  {event.name + where:20}  {why}".rstrip()
     return text if not width or len(text) <= width else text[: width - 1] + "…"

@@ -32,11 +32,16 @@ def history(stack: str, listing: Listing) -> None:
             "REVISION": lambda r: f"{r.n}{' (current)' if r.current else ''}",
             "WHEN": lambda r: age(r.created_at) + " ago",
             "BY": lambda r: r.author,
-            "CHANGES": lambda r: joined(r.changes) or ("first kept" if r.n == revisions[-1].n else "nothing"),
+            "CHANGES": lambda r: joined(r.changes) or _of_no_change(r.n, revisions[-1].n),
             "REASON": lambda r: joined((r.reason, "all or nothing" if r.atomic else "")),
         },
         listing,
     )
+
+
+def _of_no_change(n: int, oldest: int) -> str:
+    """Say what a revision is of which no change is told."""
+    return "first" if n == 1 else "the oldest kept" if n == oldest else "nothing"
 
 
 @click.command()

@@ -76,7 +76,8 @@ def _service(
         return one, count.failed[0]
     update = _update(state, version)
     if update is not None and update.state.paused and not whole:
-        ways = f"`stack update {head.spec.name}_{spec.name} --continue` goes on with it, `stack rollback` goes back"
+        full = f"{head.spec.name}_{spec.name}"
+        ways = f"`stack update {full} --continue` goes on with it, `stack rollback {full}` goes back"
         return one, f"its update is paused: {update.message}; {ways}"
     wait = None if whole else dependencies.wait_of(state, head, spec, version, now)
     return one, wait.reason if wait is not None and wait.in_vain else ""

@@ -24,6 +24,7 @@ from cluster.views import (
 )
 from manager.api.changes import changes
 from manager.decide.filters import capacity_of
+from manager.decide.placement import WAITS
 from manager.decide.ports import published
 from manager.decide.tally import tally
 from manager.picture import ClusterState
@@ -244,7 +245,10 @@ def _leaving(state: ClusterState, service: ServiceState) -> ServiceView:
 
 
 def problem(state: ClusterState, service_uid: str) -> str:
-    """Give the trouble of a service: what the leader met, a paused update, why a task waits, or how one ended."""
+    """Give the trouble of a service: what the leader met, a paused update, why a task waits, or how one ended.
+
+    That each waits for the one before it is how an update goes on.
+    """
     service = state.services.get(service_uid)
     if service is not None and service.problem:
         return service.problem
@@ -253,7 +257,7 @@ def problem(state: ClusterState, service_uid: str) -> str:
     told: list[tuple[float, str]] = []
     for task in state.all_of(service_uid):
         status = state.statuses.get(task.id)
-        if state.is_live(task) and task.reason:
+        if state.is_live(task) and task.leaving_at is None and task.reason not in ("", WAITS):
             told.append((task.created_at, task.reason))
         if not _is_newest(state, task):
             continue  # how an older version failed is in its update's record
