@@ -4,8 +4,9 @@
 
 Manager, etcd and agents share this machine's cores, which the figures suffer from: the simulated agents take about as
 much as the manager. Reported are the time until all agents are ready, until all tasks run, the manager's memory, the
-longest stall of its event loop in each phase, whether it kept its lease, what a change of one service costs, the times
-of `stack ps` over HTTP (all tasks, and one stack's), CPU at rest, and what happens when all agents dial again at once.
+longest stall of its event loop in each phase and where it was, whether it kept its lease, what a change of one service
+costs, the times of `stack ps` over HTTP (all tasks, and one stack's), CPU at rest, and what happens when all agents
+dial again at once.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +34,7 @@ import aiohttp
 import msgspec
 import uvloop
 
+from bench.stalls import Stalls
 from cluster import pki
 from cluster.errors import Unavailable
 from cluster.model.container import ContainerSpec
@@ -45,6 +48,9 @@ from manager.main import Settings, managing
 HOST, PORT, ETCD_PORT = "127.0.0.1", 23770, 23790
 BESIDE = 2
 """Processes of simulated agents."""
+LONG = 0.04
+"""Seconds of its own work in which the manager's loop had no turn: it is told where it was."""
+MOST_PLACES = 8
 
 
 # The manager, in a process of its own, with something that looks how long its loop is held.
@@ -71,14 +77,17 @@ def be_manager(directory: Path, figures: Path) -> None:
         """Note each stall of more than 20 ms, with how much of it was this loop's own work, and now and then CPU and
         memory. The rest of a stall is the wait for a core."""
         loop = asyncio.get_running_loop()
+        stalls = Stalls()
+        stalls.start()
         with figures.open("a", buffering=1) as out, open("/proc/self/statm") as statm:  # noqa: ASYNC230
             told = 0.0
             while True:
                 began, used_by_then = loop.time(), time.thread_time()
                 await asyncio.sleep(0.005)
                 late, own = loop.time() - began - 0.005, time.thread_time() - used_by_then
+                seen = stalls.turn()
                 if late > 0.02:
-                    out.write(json.dumps({"at": time.time(), "stall": late, "own": own}) + "\n")
+                    out.write(json.dumps({"at": time.time(), "stall": late, "own": own, "seen": seen}) + "\n")
                 if began - told > 0.5:
                     told = began
                     used = resource.getrusage(resource.RUSAGE_SELF)
@@ -119,8 +128,8 @@ class Figures:
         """Tell how a phase went that ends now, and begin the next."""
         lines = [json.loads(line) for line in self._file.read_text().splitlines()]
         lines = [line for line in lines if line["at"] >= self._since]
-        stalls = [line["stall"] for line in lines if "stall" in line]
-        own = [line["own"] for line in lines if "stall" in line]
+        stalls = [line for line in lines if "stall" in line]
+        longest: Any = max(stalls, key=lambda line: line["own"], default={"own": 0.0, "seen": {}})
         usage = [line for line in lines if "cpu" in line]
         spent = usage[-1]["cpu"] - usage[0]["cpu"] if usage else 0.0
         kept = all(line["lease"] for line in usage)
@@ -128,10 +137,18 @@ class Figures:
         print(
             f"{name:34} {result:40} manager {spent:6.1f} s CPU in {passed:6.1f} s, "
             f"{max((line['memory'] for line in usage), default=0) / 2**20:5.0f} MiB, "
-            f"longest stall {max(stalls, default=0) * 1000:5.0f} ms, of own work {max(own, default=0) * 1000:4.0f} ms"
-            + ("" if kept else ", LEASE LOST"),
+            f"longest stall {max((line['stall'] for line in stalls), default=0) * 1000:5.0f} ms, "
+            f"of own work {longest['own'] * 1000:4.0f} ms" + ("" if kept else ", LEASE LOST"),
             flush=True,
         )
+        if longest["own"] > LONG:
+            print(f"    the longest was in {_told(longest['seen'])}", flush=True)
+            shares = Counter[str]()
+            for line in stalls:
+                if line["own"] > LONG:
+                    shares.update(line["seen"])
+            over = sum(line["own"] > LONG for line in stalls)
+            print(f"    all {over} of more than {LONG * 1000:.0f} ms of own work, in {_told(shares)}", flush=True)
         self._since = time.time()
 
     def epochs(self) -> tuple[int, int]:
@@ -139,6 +156,10 @@ class Figures:
         lines = self._file.read_text().splitlines()
         newest = next(json.loads(line) for line in reversed(lines) if '"epochs"' in line)["epochs"]
         return len(newest), sum(newest)
+
+
+def _told(seen: dict[str, int]) -> str:
+    return ", ".join(f"{count}x {place}" for place, count in Counter(seen).most_common(MOST_PLACES)) or "no place seen"
 
 
 # People
