@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from manager.decide.agenda import Question
@@ -33,8 +34,11 @@ LONGEST_SLEEP = 0.5
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1.0
 """Seconds before a question is asked again whose plan etcd would not take, when nothing changes meanwhile."""
 
-SLICE = 0.02
+SLICE = 0.01
 """Seconds of deciding after which others on the event loop have their turn."""
+
+LONGEST_COMMIT = 0.5
+"""Seconds after which the rest of a plan is left to be decided again if something more pressing is open."""
 
 
 class Store(Protocol):
@@ -46,6 +50,8 @@ class Following(Protocol):
 
     @property
     def state(self) -> ClusterState: ...
+    @property
+    def still(self) -> AbstractAsyncContextManager[None]: ...
     async def reached(self, revision: int) -> None: ...
 
 
@@ -64,7 +70,7 @@ class Control:
         self._following = following
         self._fence = tuple(fence)
         self._clock, self._monotonic = clock, monotonic
-        self._listened = monotonic()
+        self._listened = self._slice_began = monotonic()
         self._leader = Leader(following.state, clock())
         self._news = asyncio.Event()
         self._refused: dict[Question, int] = {}
@@ -75,7 +81,7 @@ class Control:
         self._news.set()
 
     async def run(self) -> None:
-        self._listened = slice_began = self._monotonic()
+        self._listened = self._monotonic()
         ask_all_at = self._listened + ASK_ALL_EVERY
         while True:
             self._news.clear()
@@ -87,14 +93,31 @@ class Control:
             question = self._leader.agenda.take(now)
             if question is None:
                 await self._sleep(now)
-                slice_began = self._monotonic()
+                self._slice_began = self._monotonic()
                 continue
-            plan = self._leader.decide(question, now)
+            plan = await self._decide(question, now)
             if plan.steps:
                 await self._commit(question, plan, now)
-            elif self._monotonic() - slice_began > SLICE:
-                await asyncio.sleep(0)
-                slice_began = self._monotonic()
+                self._slice_began = self._monotonic()
+
+    async def _decide(self, question: Question, now: float) -> Plan:
+        """Decide a question on the picture as it is. Others have their turn meanwhile, but see it stand still."""
+        deciding = self._leader.deciding(question, now)
+        async with self._following.still:
+            while True:
+                try:
+                    next(deciding)
+                except StopIteration as end:
+                    plan: Plan = end.value
+                    break
+                await self._breathe()
+        await self._breathe()
+        return plan
+
+    async def _breathe(self) -> None:
+        if self._monotonic() - self._slice_began > SLICE:
+            await asyncio.sleep(0)
+            self._slice_began = self._monotonic()
 
     def _listen(self) -> None:
         """Credit the time since the last call if that was too long for a loop that listens."""
@@ -113,7 +136,7 @@ class Control:
             pass
 
     async def _commit(self, question: Question, plan: Plan, now: float) -> None:
-        commit = self._leader.commit(plan, self._fence, now)
+        commit, began = self._leader.commit(plan, self._fence, now), self._monotonic()
         while (transaction := commit.next()) is not None:
             try:
                 result = await self._store.txn(transaction.compares, transaction.operations)
@@ -131,6 +154,9 @@ class Control:
             commit.succeeded(result.revision)
             await self._following.reached(result.revision)
             self._listen()
+            if self._monotonic() - began > LONGEST_COMMIT and self._leader.agenda.presses(question, self._clock()):
+                self._leader.agenda.mark(question.about, question.ident)
+                break
         self._refused.pop(question, None)
 
     def _again(self, question: Question) -> None:

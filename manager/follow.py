@@ -30,12 +30,14 @@ class Follower:
 
     What happened up to `listed_at` was read as a whole, when it was over; later changes are told one by one.
 
-    A listener must be quick and must not fail: it marks what is to be done, and does it elsewhere.
+    A listener must be quick and must not fail: it marks what is to be done, and does it elsewhere. Whoever holds
+    `still` finds the picture unchanged after an await too, and is to let go of it soon.
     """
 
     def __init__(self, etcd: Etcd) -> None:
         self.state = ClusterState()
         self.loaded = asyncio.Event()
+        self.still = asyncio.Lock()
         self.listed_at = 0
         self._etcd = etcd
         self._listeners: list[Listener] = []
@@ -47,9 +49,10 @@ class Follower:
             async for news in following:
                 if isinstance(news, Snapshot):
                     listing = ((item.key, item.value, item.mod_revision) for item in news.items)
-                    changes = self.state.replace(listing, news.revision)
-                    self.listed_at = news.revision
-                    self._tell(changes)
+                    async with self.still:
+                        changes = self.state.replace(listing, news.revision)
+                        self.listed_at = news.revision
+                        self._tell(changes)
                 else:
                     await self._take_in(news)
                 if not self.loaded.is_set():
@@ -66,7 +69,8 @@ class Follower:
             if number:
                 await asyncio.sleep(0)
             events = (Event(e.key, e.current.value if e.current else None, e.revision) for e in some)
-            self._tell(self.state.apply(events, some[-1].revision))
+            async with self.still:
+                self._tell(self.state.apply(events, some[-1].revision))
 
     async def reached(self, revision: int) -> None:
         """Wait until the picture shows everything up to a revision, such as that of a txn of one's own."""

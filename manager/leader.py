@@ -14,7 +14,7 @@ from manager.commit import CLOCK, Commit
 from manager.decide import attachments, liveness, orchestrator, rebalance, stacks
 from manager.decide.agenda import About, Agenda, Question
 from manager.decide.liveness import Hearing, nodes_to_note
-from manager.decide.plan import Draft, Plan
+from manager.decide.plan import Deciding, Draft, Plan, drained
 from manager.etcd.records import Compare
 from manager.picture import Change, ClusterState
 
@@ -51,8 +51,12 @@ class Leader:
 
     def decide(self, question: Question, now: float) -> Plan:
         """Answer one question. A bug in deciding a service sets that service aside, for ever longer, and is logged."""
+        return drained(self.deciding(question, now))
+
+    def deciding(self, question: Question, now: float) -> Deciding:
+        """Answer it piece by piece."""
         try:
-            plan = self._decide(question, now)
+            plan = yield from self._decide(question, now)
         except Exception as error:
             log.exception("deciding %s %s failed; it is set aside, others go on", question.about.name, question.ident)
             plan = self._set_aside(question, error, now)
@@ -65,7 +69,7 @@ class Leader:
         """Begin the commit of a plan that was decided on the picture as it is."""
         return Commit(plan, fence, ClockMark(now), self.state.revision_of(CLOCK))
 
-    def _decide(self, question: Question, now: float) -> Plan:
+    def _decide(self, question: Question, now: float) -> Deciding:
         match question.about:
             case About.NODE:
                 return liveness.decide(self.state, question.ident, self.hearing, now)
@@ -78,7 +82,7 @@ class Leader:
             case About.ATTACHMENT:
                 return attachments.decide(self.state, question.ident, now)
             case About.SERVICE:
-                return orchestrator.decide(self.state, question.ident, now)
+                return (yield from orchestrator.deciding(self.state, question.ident, now))
 
     def _set_aside(self, question: Question, error: Exception, now: float) -> Plan:
         service = self.state.services.get(question.ident) if question.about is About.SERVICE else None

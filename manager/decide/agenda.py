@@ -11,6 +11,7 @@ import ipaddress
 from collections import Counter
 from collections.abc import Iterable
 from enum import IntEnum
+from itertools import chain
 from typing import NamedTuple
 
 from cluster.codec import Record
@@ -60,6 +61,7 @@ class Agenda:
         self._open: dict[About, dict[str, None]] = {about: {} for about in About}
         self._wakes: dict[Question, float] = {}
         self._heap: list[tuple[float, Question]] = []
+        self._global: set[str] | None = None
 
     def mark(self, about: About, *idents: str) -> None:
         for ident in sorted(idents):  # many come from sets, and the same history is to be decided in the same order
@@ -89,6 +91,12 @@ class Agenda:
                 return Question(about, ident)
         return None
 
+    def presses(self, question: Question, now: float) -> bool:
+        """Tell whether a question is open, or its instant has come, that is asked before all of this kind."""
+        due = (other.about for other, at in self._wakes.items() if at <= now)
+        opened = (about for about, idents in self._open.items() if idents)
+        return any(about < question.about for about in chain(due, opened))
+
     def wake(self, question: Question, at: float | None) -> None:
         """Ask a question again at an instant, in place of an earlier wish."""
         if at is None:
@@ -110,6 +118,8 @@ class Agenda:
         changes = list(changes)
         if any(isinstance(change.new or change.old, _MOVERS) for change in changes):
             self.mark(About.REBALANCE, "")
+        if any(_asks_anew(change) for change in changes):
+            self._global = None
         freed: Counter[str] = Counter()
         for change in changes:
             for record in (change.old, change.new):
@@ -211,11 +221,11 @@ class Agenda:
         self.mark(About.SERVICE, *{tasks[task].service_uid for task in self._state.tasks_on.get(node, ())})
 
     def _everywhere(self) -> None:
-        """Mark the services that have a task on each node."""
-        for uid, service in self._state.services.items():
-            wanted = self._state.wanted(service)
-            if wanted is not None and wanted[0].mode.is_global:
-                self.mark(About.SERVICE, uid)
+        """Mark the services that have a task on each node; they are looked for again when other services are wanted."""
+        if self._global is None:
+            wanted = ((uid, self._state.wanted(service)) for uid, service in self._state.services.items())
+            self._global = {uid for uid, found in wanted if found is not None and found[0].mode.is_global}
+        self.mark(About.SERVICE, *self._global)
 
     def _left(self, task: Task) -> None:
         """Mark the network of published ports when a task that ended or was deleted used it."""
@@ -268,6 +278,14 @@ class Agenda:
             if head is not None and any(n.external and n.name == network.name for n in head.spec.networks.values()):
                 attached |= state.services_of.get(uid, set())
         return attached | set(state.unbound) | state.services_of.get(network.stack_uid, set())
+
+
+def _asks_anew(change: Change) -> bool:
+    """Tell whether another service may be wanted, or another way, from now on."""
+    record = change.new or change.old
+    if isinstance(record, ServiceState):
+        return change.old is None or change.new is None
+    return isinstance(record, Stack | StackRevision)
 
 
 def _is_another(change: Change) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from cluster.codec import key_of
 from cluster.errors import Inconsistent
@@ -18,7 +18,7 @@ from cluster.model.service import ServiceMode, ServiceState
 from cluster.model.task import Desired, Task
 from manager.decide import dependencies, global_mode, jobs, moves, ports, reaper, replicated, updater
 from manager.decide.placement import WAITS, NewTask, Placement
-from manager.decide.plan import Draft, Plan
+from manager.decide.plan import Deciding, Draft, Plan, drained
 from manager.decide.reaper import ORPHANED_AFTER, is_forgotten
 from manager.decide.restarts import Rests, Successor, after_end, inherited, policy_for
 from manager.decide.slots import Act, Fate, Opening, ServicePicture, Slot, none_wanted, slots_in
@@ -38,12 +38,17 @@ HISTORY = 4
 
 def decide(state: ClusterState, service_uid: str, now: float) -> Plan:
     """Say what to do about one service."""
+    return drained(deciding(state, service_uid, now))
+
+
+def deciding(state: ClusterState, service_uid: str, now: float) -> Deciding:
+    """Say the same piece by piece: of a service of thousands it takes long."""
     service = state.services.get(service_uid)
     if service is None:
         return Plan()
     if is_set_aside(state, service, now):
         return Plan(wake_at=service.quarantined_until)
-    draft = Draft(state)
+    draft = Draft(state, len(state.rows.get(service.uid, ())))
     wanted = state.wanted(service)
     head = state.head(service.stack_uid)
     # A service that goes does not wait for a node that is down: on its return, the node removes what nobody knows.
@@ -52,10 +57,11 @@ def decide(state: ClusterState, service_uid: str, now: float) -> Plan:
         if not dependencies.is_still_used(state, service):
             reaper.dissolve(state, draft, service)
     else:
+        yield
         slots = slots_in(state, service.uid)
         picture = ServicePicture(state, service, head, wanted[0], wanted[1].version, now, slots)
         wait = dependencies.wait_of(state, head, *wanted, now)
-        _Reconciler(picture, draft, "" if wait is None else wait.reason).run()
+        yield from _Reconciler(picture, draft, "" if wait is None else wait.reason).run()
     return draft.plan()
 
 
@@ -98,17 +104,20 @@ class _Reconciler:
         own = Counter(slot.tasks[0].node for slot in picture.slots if most and slot.occupant is not None)
         self._overfull = {node for node, count in own.items() if count > most}
 
-    def run(self) -> None:
+    def run(self) -> Iterator[None]:
         problem = ports.settle(self.picture, self.draft)
         self.placement.settle_virtual_addresses()
         wanted = (none_wanted if self.picture.spec.stopped else MODES[self.picture.spec.mode])(self.picture)
         kept = [slot for slot in self.picture.slots if wanted.fates[slot.number].act is Act.SETTLE]
+        yield
         astir = [slot for slot in kept if not self._is_at_rest(slot)]
+        yield
         self.moves = moves.moves(self.picture, astir)
         if self.moves.wake_at is not None:
             self.draft.wake(self.moves.wake_at)
         due = {slot.number: why for slot in astir if (why := self._due(slot)) is not None}
         turn = self._turn(kept, due)
+        yield
         if turn.undo is not None:
             self.draft.step(turn.undo.revision.reason, puts=turn.undo, guards=[key_of(self.picture.service)])
             return
@@ -126,7 +135,8 @@ class _Reconciler:
             else:
                 self._let_be(slot, fate)
         self.new += [NewTask(opening, Successor()) for opening in wanted.openings]
-        self._write(turn.service, problem)
+        yield
+        yield from self._write(turn.service, problem)
 
     def _turn(self, kept: Sequence[Slot], due: dict[int, Due]) -> Turn:
         """Ask which slots are replaced now. A job has no turns, and what runs of a service that is held stays."""
@@ -272,7 +282,7 @@ class _Reconciler:
 
     # Steps
 
-    def _write(self, service: ServiceState, problem: str) -> None:
+    def _write(self, service: ServiceState, problem: str) -> Iterator[None]:
         for task in self.dropped:
             self.draft.step(f"drop task {task.id}", deletes=[key_of(task)])
         for task in self.changed.values():
@@ -289,4 +299,5 @@ class _Reconciler:
                 continue
             if self.state.is_live(task) and task.id not in going:
                 self.placement.bind(task)
-        self.placement.make(self.new, service)
+                yield
+        yield from self.placement.make(self.new, service)

@@ -83,8 +83,11 @@ class Placement:
         """Give the volume that holds a task to its node, "" for none."""
         return "" if task.node is None else self._scheduler.holds(task.slot, task.node)
 
-    def make(self, new: Sequence[NewTask], service: ServiceState) -> None:
-        """Write as many new tasks as the plan takes; the service's record, with their number, goes with the first."""
+    def make(self, new: Sequence[NewTask], service: ServiceState) -> Iterator[None]:
+        """Write as many new tasks as the plan takes; the service's record, with their number, goes with the first.
+
+        Yields after each.
+        """
         new, made = new[: self._draft.room], service.tasks_made
         service = dataclasses.replace(service, tasks_made=made + len(new))
         for n, one in enumerate(new, made + 1):
@@ -103,6 +106,7 @@ class Placement:
                 meant_for=one.opening.node,
             )
             self._bind(task, self._rows.get(one.opening.slot, ()), new=one, service=service if one is new[0] else None)
+            yield
 
     def bind(self, task: Task) -> None:
         """Give a stored task that waits what it can have by now."""

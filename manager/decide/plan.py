@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from cluster.codec import Record, key_of
 from cluster.errors import Inconsistent
@@ -36,19 +37,42 @@ class Plan:
     wake_at: float | None = None
 
 
+Deciding: TypeAlias = Generator[None, None, Plan]
+"""A plan in the making. What is done between two yields takes a few milliseconds at most; the picture must not change
+before the plan is there."""
+
+
+def drained(deciding: Deciding) -> Plan:
+    """Make a plan in one go."""
+    while True:
+        try:
+            next(deciding)
+        except StopIteration as end:
+            plan: Plan = end.value
+            return plan
+
+
 LONGEST = 64
-"""Steps after which a plan is cut off and the rest is left for the next one, so that deciding never takes long: to
-place a task takes a third of a millisecond. With much fewer a service of thousands would be gone through too often."""
+"""Steps after which a plan is cut off and the rest is left for the next one: what is decided is never long out of date,
+and other questions have their turn."""
+
+PER_SLOT = 16
+"""Slots of a service for each step that its plans may have beyond LONGEST: all of its slots are gone through for each
+plan, so that with many short ones a service of thousands would take twice as long."""
 
 LARGEST = 90
 """Keys of one step: what etcd takes in a transaction, less what every transaction carries."""
 
 
 class Draft:
-    """A plan in the making, against one state of the cluster. A record is written at most once in a plan."""
+    """The steps of a plan so far, against one state of the cluster, about a service of so many slots if about one.
 
-    def __init__(self, state: ClusterState) -> None:
+    A record is written at most once in a plan.
+    """
+
+    def __init__(self, state: ClusterState, slots: int = 0) -> None:
         self._state = state
+        self._longest = max(LONGEST, slots // PER_SLOT)
         self._steps: list[Step] = []
         self._written: set[str] = set()
         self._wake_at: float | None = None
@@ -86,7 +110,7 @@ class Draft:
     @property
     def room(self) -> int:
         """Tell how many more steps there can be; without room, the plan asks to be decided again at once."""
-        return LONGEST - len(self._steps)
+        return self._longest - len(self._steps)
 
     @property
     def full(self) -> bool:

@@ -141,14 +141,14 @@ async def test_a_leader_that_was_put_aside_decides_in_vain(server: Servers, capl
 async def test_a_bug_in_deciding_one_service_sets_it_aside_and_others_go_on(
     server: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, broken_now = orchestrator.decide, True
+    real, broken_now = orchestrator.deciding, True
 
-    def decide(state: Any, uid: str, now: float) -> Any:
+    def deciding(state: Any, uid: str, now: float) -> Any:
         if broken_now and state.services[uid].name == "bad" and not state.services[uid].quarantined_until:
             raise ZeroDivisionError("a bug")
-        return real(state, uid, now)
+        return (yield from real(state, uid, now))
 
-    monkeypatch.setattr(orchestrator, "decide", decide)
+    monkeypatch.setattr(orchestrator, "deciding", deciding)
     async with leading(server) as lead:
         await lead.deploy(a_service("bad"), a_service("good"))
 
