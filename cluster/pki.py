@@ -15,6 +15,7 @@ live for 90 days.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import re
@@ -192,8 +193,12 @@ def issue(
     return _certificate_pem(certificate)
 
 
+@functools.lru_cache(maxsize=4096)
 def identity(certificate: bytes) -> Identity:
-    """Read whom a certificate (DER, already verified by TLS) names. Raises Forbidden when it names nobody of ours."""
+    """Read whom a certificate (DER, already verified by TLS) names. Raises Forbidden when it names nobody of ours.
+
+    It is remembered: to read one takes the event loop of a manager as long as to shake hands does.
+    """
     from cryptography import x509
     from cryptography.x509.oid import NameOID
 

@@ -55,7 +55,8 @@ class EventLog:
     def _add(self, events: Sequence[ClusterEvent]) -> None:
         overflow = len(self._ring) + len(events) - (self._ring.maxlen or 0)
         if overflow > 0 and events:
-            last = [*self._ring, *events][overflow - 1]
+            kept = len(self._ring)
+            last = self._ring[overflow - 1] if overflow <= kept else events[overflow - 1 - kept]
             self.whole_from = max(self.whole_from, last.revision + 1)
         self._ring.extend(events)
         self.end += len(events)
