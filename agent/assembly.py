@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from cluster.assignments import Assignments, Item
+from cluster.assignments import Assignments
 from cluster.errors import Failed
 from cluster.protocol import Page
+from cluster.topics import topic_of
 
 
 class OutOfOrder(Failed):
@@ -14,7 +15,8 @@ class OutOfOrder(Failed):
 class Assembler:
     """Puts the pages of one session together, starting from what an earlier session or the journal left.
 
-    Nothing of a set counts before its last page is there; a full set takes the place of everything.
+    Nothing of a set counts before its last page is there; a full set takes the place of everything but the topics that
+    are kept.
     """
 
     def __init__(self, epoch: int, start: Assignments) -> None:
@@ -41,7 +43,7 @@ class Assembler:
         self._pages.append(page)
         if not page.last:
             return None
-        items: dict[str, Item] = {} if page.full else dict(self._current.items)
+        items = {i: item for i, item in self._current.items.items() if not page.full or topic_of(i) in page.kept}
         for part in self._pages:
             for ident in part.removed:
                 items.pop(ident, None)

@@ -51,6 +51,7 @@ from cluster.protocol import (
     decode_to_agent,
     encode,
 )
+from cluster.topics import digests
 
 log = logging.getLogger(__name__)
 
@@ -191,7 +192,8 @@ class Session:
         self._described = self._describe()
         epoch = max(self._epoch, given.epoch)
         cluster = self._identity.cluster
-        hello = Hello(OLDEST_VERSION, VERSION, self._described, cluster, epoch, given.revision, self._life)
+        has = await asyncio.to_thread(digests, given.items.values())
+        hello = Hello(OLDEST_VERSION, VERSION, self._described, cluster, epoch, given.revision, self._life, has)
         await self._send(socket, hello)
         try:
             async with asyncio.timeout(WELCOME_TIMEOUT):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import random
 import signal
 from pathlib import Path
@@ -15,7 +16,7 @@ import aiohttp
 import uvloop
 
 from cluster import pki
-from cluster.assignments import TaskItem
+from cluster.assignments import Item, TaskItem
 from cluster.model.node import NodeDescription
 from cluster.model.task import Desired, TaskState, TaskStatus
 from cluster.protocol import (
@@ -33,6 +34,7 @@ from cluster.protocol import (
     decode_to_agent,
     encode,
 )
+from cluster.topics import digests, topic_of
 
 LONGEST_PAUSE = 3.0
 
@@ -45,6 +47,8 @@ class SimulatedAgent:
         self._tls = pki.client_context((certificates / "ca.pem").read_text(), *map(str, files))
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._told: dict[str, tuple[TaskState, Desired]] = {}
+        self._items: dict[str, Item] = {}
+        self._coming: dict[str, Item] | None = None
         self._sequence = 0
         self._interval = 1.0
 
@@ -76,8 +80,9 @@ class SimulatedAgent:
         description = NodeDescription(
             self.name, "127.0.0.1", "bench", "1", architecture="x86_64", engine_version="20.10", cpus=64, memory=2**38
         )
-        await socket.send_bytes(encode(Hello(OLDEST_VERSION, VERSION, description)))
+        await socket.send_bytes(encode(Hello(OLDEST_VERSION, VERSION, description, has=digests(self._items.values()))))
         self._told.clear()
+        self._coming = None
         async for frame in socket:
             if frame.type is not aiohttp.WSMsgType.BINARY:
                 return
@@ -88,10 +93,11 @@ class SimulatedAgent:
             elif isinstance(message, Page):
                 await self._obey(socket, message)
             elif isinstance(message, ResolveImages):
-                digests = dict.fromkeys(message.images, "sha256:" + 64 * "0")
-                await socket.send_bytes(encode(ImagesResolved(message.id, digests)))
+                known = dict.fromkeys(message.images, "sha256:" + 64 * "0")
+                await socket.send_bytes(encode(ImagesResolved(message.id, known)))
 
     async def _obey(self, socket: aiohttp.ClientWebSocketResponse, page: Page) -> None:
+        self._keep(page)
         news = []
         for item in page.tasks:
             if (status := self._state(item)) is not None:
@@ -103,6 +109,18 @@ class SimulatedAgent:
             await socket.send_bytes(encode(Fetched(coming)))
         if page.last and page.peers:
             await socket.send_bytes(encode(Programmed(page.revision)))
+
+    def _keep(self, page: Page) -> None:
+        if not page.full:
+            for ident in page.removed:
+                self._items.pop(ident, None)
+            self._items.update((item.ident, item) for item in page.items)
+            return
+        self._coming = self._coming or {}
+        self._coming.update((item.ident, item) for item in page.items)
+        if page.last:
+            stays = {ident: item for ident, item in self._items.items() if topic_of(ident) in page.kept}
+            self._items, self._coming = stays | self._coming, None
 
     def _state(self, item: TaskItem) -> TaskStatus | None:
         task = item.task
@@ -137,6 +155,7 @@ def main() -> None:
     parser.add_argument("--url", required=True)
     parser.add_argument("--certificates", type=Path, required=True)
     parsed = parser.parse_args()
+    gc.set_threshold(100_000, 50, 1000)  # these hold what a thousand hosts would
     uvloop.run(work(parsed.first, parsed.count, parsed.url, parsed.certificates))
 
 

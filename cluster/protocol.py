@@ -62,6 +62,8 @@ ATTACHES = 4
 """From this version on an agent attaches containers that were started by hand, and says Attached."""
 MEASURES = 4
 """From this version on an agent knows Measure."""
+KEEPS = 4
+"""From this version on an agent says in Hello what it has of topics, and keeps of those what a full set says."""
 
 USERS = 4
 """From this version on a manager knows records of users."""
@@ -84,7 +86,7 @@ class Page(msgspec.Struct, tag="assignments", omit_defaults=True, frozen=True):
     """A part of a set. `full` on all pages of a full set, `last` on the last page of any set.
 
     `removed` holds idents, perhaps of items that came and went unsent, and is empty in full sets: there, what is not
-    mentioned is gone.
+    mentioned is gone, except what the agent has of the topics `kept`, which the last page names.
     """
 
     epoch: int
@@ -100,6 +102,7 @@ class Page(msgspec.Struct, tag="assignments", omit_defaults=True, frozen=True):
     volumes: tuple[VolumeItem, ...] = ()
     vips: tuple[VipItem, ...] = ()
     attachments: tuple[AttachmentItem, ...] = ()
+    kept: tuple[str, ...] = ()
 
     @property
     def items(self) -> tuple[Item, ...]:
@@ -108,7 +111,10 @@ class Page(msgspec.Struct, tag="assignments", omit_defaults=True, frozen=True):
 
 
 class Hello(msgspec.Struct, tag="hello", frozen=True):
-    """The agent's first message. `cluster` is the cluster that it acted for (empty on a fresh node), in its `life`."""
+    """The agent's first message. `cluster` is the cluster that it acted for (empty on a fresh node), in its `life`.
+
+    `has` are the digests of what it was told of topics (cluster/topics.py).
+    """
 
     oldest_version: int
     newest_version: int
@@ -117,6 +123,7 @@ class Hello(msgspec.Struct, tag="hello", frozen=True):
     epoch: int = 0
     revision: int = 0
     life: str = ""
+    has: dict[str, str] = {}
 
 
 class Welcome(msgspec.Struct, tag="welcome", frozen=True):
@@ -338,7 +345,13 @@ def part(item: Item) -> Part:
 
 
 def frames(
-    epoch: int, revision: int, parts: Iterable[Part], removed: tuple[str, ...] = (), *, full: bool
+    epoch: int,
+    revision: int,
+    parts: Iterable[Part],
+    removed: tuple[str, ...] = (),
+    *,
+    full: bool,
+    kept: tuple[str, ...] = (),
 ) -> Iterator[bytes]:
     """Cut a set into the frames of its pages, each below MAX_FRAME (one huge item alone may exceed it)."""
     texts: dict[str, list[bytes]] = {}
@@ -348,7 +361,8 @@ def frames(
         head = {"type": "assignments", "epoch": epoch, "revision": revision, "full": full, "last": last}
         items = {name: msgspec.Raw(b"[" + b",".join(some) + b"]") for name, some in texts.items()}
         texts.clear()
-        return _encoder.encode(head | items | ({"removed": gone} if gone else {}))
+        stays = {"kept": kept} if last and kept else {}
+        return _encoder.encode(head | items | ({"removed": gone} if gone else {}) | stays)
 
     for name, text in parts:
         if size and size + len(text) + 1 > MAX_FRAME - 1024:

@@ -9,25 +9,24 @@ them; it reads whenever it can send, and gets the newest of everything and nothi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from cluster.assignments import Item
 from cluster.model.attachment import Attachment
 from cluster.model.cluster import Claim
 from cluster.model.network import INGRESS, Network
-from cluster.model.node import Node, NodeState, Session
+from cluster.model.node import Node, NodeState, NodeStatus, Session
 from cluster.model.service import ServiceState
 from cluster.model.stack import Stack
 from cluster.model.task import Task, TaskStatus
 from cluster.model.volume import Volume
 from cluster.protocol import Part, part
+from cluster.topics import PORTS, digest, mark
 from manager.picture import Change, ClusterState
 from manager.sessions.assignments import Made, memberships, own, peer, ports, shared, vip
 from manager.sessions.turns import Turns
-
-PORTS = "ports"
-"""The topic of published ports; all others are called by the network's id."""
 
 PACE = 0.03
 """Seconds between two sets of one session, at least: what comes meanwhile goes together."""
@@ -54,16 +53,21 @@ class Topic:
         self.version = 0
         self.forgotten = 0
         self._changed: dict[str, int] = {}
+        self._marks = 0
 
     def put(self, ident: str, item: Item | None) -> bool:
         """Set or, with None, drop an item; tells whether that changed anything."""
         written = None if item is None else part(item)
-        if self.parts.get(ident) == written:
+        before = self.parts.get(ident)
+        if before == written:
             return False
+        if before is not None:
+            self._marks -= mark(before.text)
         if written is None:
             del self.parts[ident]
         else:
             self.parts[ident] = written
+            self._marks += mark(written.text)
         self.version += 1
         self._changed.pop(ident, None)
         self._changed[ident] = self.version
@@ -77,6 +81,11 @@ class Topic:
             if at <= version:
                 return
             yield ident
+
+    @property
+    def digest(self) -> str:
+        """What an agent says in Hello that has just these items."""
+        return digest(self._marks)
 
     def _forget(self) -> None:
         """Drop the older half of the marks; a reader that is so far behind starts over."""
@@ -108,9 +117,9 @@ class Board:
         """Tell whether a topic is made already."""
         return name in self._topics
 
-    def read(self, node: str) -> Reader:
-        """Begin to read for a new session of a node."""
-        return Reader(self, node)
+    def read(self, node: str, has: Mapping[str, str] = MappingProxyType({})) -> Reader:
+        """Begin to read for a new session of a node, whose agent has what these digests of topics tell."""
+        return Reader(self, node, has)
 
     def told(self, network: str) -> set[str]:
         """Name the nodes in session here that are told of a network."""
@@ -123,6 +132,8 @@ class Board:
         stacks: set[str] = set()
         vips: set[tuple[str, str]] = set()
         for change in changes:
+            if not self._is_told(change):
+                continue
             for record in (change.old, change.new):
                 self._mark(record, endpoints, nodes, stacks)
                 vips.update(self._virtual(record))
@@ -140,6 +151,26 @@ class Board:
             for reader in self._reading.get(_own(node), ()):
                 reader.stale = True
                 reader.news.set()
+
+    def _is_told(self, change: Change) -> bool:
+        """Tell whether agents may be told anything of a change: of most that become of nodes they are not.
+
+        Whether a session is open makes no difference to them unless its node is called down.
+        """
+        match change:
+            case Change(old=Session() as before, new=Session() as after):
+                verdict = self.state.node_states.get(after.node)
+                if verdict is not None and verdict.status is NodeStatus.DOWN:
+                    return True
+                told = (before.version, before.description, before.attachments)
+                return told != (after.version, after.description, after.attachments)
+            case Change(old=NodeState() as before, new=NodeState() as after):
+                was_down, is_down = (one.status is NodeStatus.DOWN for one in (before, after))
+                return was_down != is_down or before.ingress != after.ingress
+            case Change(old=Node() as before, new=Node() as after):
+                return before.name != after.name
+            case _:
+                return True
 
     def _mark(self, record: object, endpoints: set[tuple[str, str]], nodes: set[str], stacks: set[str]) -> None:
         match record:
@@ -241,19 +272,22 @@ def _own(node: str) -> str:
 
 
 class News(NamedTuple):
-    """What a reader has not been told yet. If `full`, the parts are all there are, and whatever else it had is gone."""
+    """What a reader has not been told yet. If `full`, the parts are all there are, and whatever else it had is gone,
+    but for the topics that it has as they are: those are `kept`."""
 
     revision: int
     full: bool
     parts: dict[str, Part]
     gone: set[str]
+    kept: tuple[str, ...] = ()
 
 
 class Reader:
     """One session's place on the board. `news` is set when there may be something to read."""
 
-    def __init__(self, board: Board, node: str) -> None:
+    def __init__(self, board: Board, node: str, has: Mapping[str, str]) -> None:
         self.node = node
+        self._has = has
         self.news = asyncio.Event()
         self.news.set()
         self.stale = True
@@ -300,11 +334,15 @@ class Reader:
         for name in tuple(self._places):
             self._read_topic(name, parts, gone)
         full, self._behind = self._behind, False
-        if full:
-            parts = {ident: part(item) for ident, item in self._own.items()}
-            for name in self._places:
-                parts.update(self._board.topic(name).parts)
-        return News(self._board.state.revision, full, parts, set() if full else gone)
+        if not full:
+            return News(self._board.state.revision, full, parts, gone)
+        topics = {name: self._board.topic(name) for name in self._places}
+        kept = {name for name, topic in topics.items() if topic.parts and self._has.get(name) == topic.digest}
+        self._has = {}
+        parts = {ident: part(item) for ident, item in self._own.items()}
+        for name in topics.keys() - kept:
+            parts.update(topics[name].parts)
+        return News(self._board.state.revision, full, parts, set(), tuple(sorted(kept)))
 
     def _read_own(self, parts: dict[str, Part], gone: set[str]) -> None:
         state = self._board.state

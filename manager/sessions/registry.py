@@ -17,6 +17,7 @@ from cluster.errors import StackyardError, Unavailable, UserError
 from cluster.examination import Target
 from cluster.model.node import Manager, Node, Session, SessionState
 from cluster.protocol import (
+    KEEPS,
     OLDEST_VERSION,
     VERSION,
     Answer,
@@ -210,7 +211,7 @@ class Sessions:
         newest = state.sessions.get(node)
         if newest is None or newest.epoch > ledger.record.epoch:
             raise Unavailable(OVERTAKEN_REASON)
-        reader = self._board.read(node)
+        reader = self._board.read(node, hello.has if version >= KEEPS else {})
         words = self._withdrawals, self.generations
         return AgentSession(socket, ledger, reader, state, self._clock, *words, version, self._answered)
 

@@ -307,7 +307,14 @@ class AgentSession:
                 await self._empty_outbox()
                 if not (news.full or news.parts or news.gone):
                     continue
-                for frame in frames(self.epoch, news.revision, news.parts.values(), tuple(news.gone), full=news.full):
+                for frame in frames(
+                    self.epoch,
+                    news.revision,
+                    news.parts.values(),
+                    tuple(news.gone),
+                    full=news.full,
+                    kept=news.kept,
+                ):
                     await self._socket.send_bytes(frame)
                     await self._reader.turn()
                     await self._empty_outbox()

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from agent.assembly import Assembler, OutOfOrder
-from cluster.assignments import Assignments, TaskItem
+from cluster.assignments import Assignments, Item, PeerItem, PortItem, TaskItem
+from cluster.model.service import PortSpec
 from cluster.protocol import Page, paginate
+from cluster.topics import PORTS
 from tests.agent.builders import a_set, a_task, an_item
 
 ITEM = an_item()
@@ -34,6 +38,18 @@ def test_a_full_set_takes_the_place_of_everything_that_was_known() -> None:
     given = assembler.feed(full(5, TaskItem(TWO)))
     assert given is not None
     assert list(given.items) == [f"task/{TWO.id}"]
+
+
+def test_topics_that_are_kept_stay_as_they_were_known() -> None:
+    peers = {name: PeerItem(name, "t1", "n1", "10.0.0.1", ("10.1.0.2",), "", ready=True) for name in ("f1", "f2")}
+    port = PortItem("u1", PortSpec(80, 8080))
+    known: tuple[Item, ...] = (*peers.values(), port, TaskItem(ONE))
+    assembler = Assembler(3, Assignments(2, 4, {item.ident: item for item in known}))
+    fresh = replace(peers["f2"], ready=False)
+    assert assembler.feed(Page(3, 5, full=True, last=False, peers=(fresh,))) is None
+    given = assembler.feed(Page(3, 5, full=True, last=True, tasks=(TaskItem(TWO),), kept=("f1", PORTS)))
+    assert given is not None
+    assert set(given.items.values()) == {peers["f1"], fresh, port, TaskItem(TWO)}
 
 
 def test_a_change_adds_replaces_and_removes() -> None:

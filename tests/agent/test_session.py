@@ -52,6 +52,7 @@ from cluster.protocol import (
     paginate,
 )
 from cluster.templates import Place
+from cluster.topics import digests
 from tests.agent.builders import CLUSTER, NODE, a_task, an_item
 from tests.agent.toy_manager import BEAT, ToyManager
 from tests.patience import PATIENCE
@@ -255,6 +256,21 @@ async def test_nothing_is_removed_before_the_last_page_of_a_full_set(agent: Agen
     await assigned(agent, ITEM.ident, f"task/{other.id}")
     await again.say(Page(2, 7, full=False, last=True, removed=(f"task/{other.id}",)))
     await assigned(agent, ITEM.ident)
+
+
+async def test_an_agent_says_what_it_has_of_topics_and_keeps_what_is_not_told_again(
+    agent: Agent, manager: ToyManager
+) -> None:
+    peer = PeerItem("f1", "t1", "n2", "10.0.0.2", ("10.1.0.2",), "", ready=True)
+    session = await manager.welcomed()
+    assert session.hello.has == {}
+    await session.say(*full(ITEM, peer))
+    await assigned(agent, ITEM.ident, peer.ident)
+    await session.cut()
+    again = await manager.welcomed(epoch=2)
+    assert again.hello.has == digests([peer])
+    await again.say(Page(2, 6, full=True, last=True, kept=("f1",)))
+    await assigned(agent, peer.ident)
 
 
 async def test_a_set_that_is_older_than_what_was_acted_on_ends_the_session_and_changes_nothing(

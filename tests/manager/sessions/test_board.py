@@ -20,6 +20,7 @@ from cluster.model.stack import ServiceVersion, Stack, StackRevision, StackSpec
 from cluster.model.task import Desired, TaskState
 from cluster.model.volume import Volume
 from cluster.protocol import Page, decode_to_agent, frames
+from cluster.topics import digests, topic_of
 from manager.picture import ClusterState, Event
 from manager.sessions import board as board_module
 from manager.sessions.assignments import assignments
@@ -52,12 +53,19 @@ class World:
             self.told[name] = {}
         return self.readers[name]
 
+    def dial_again(self, name: str) -> None:
+        """Have the agent open another session, in which it says what it has."""
+        if name in self.readers:
+            self.readers[name].close()
+            self.readers[name] = self.board.read(name, digests(self.told[name].values()))
+
     def read(self, name: str) -> None:
         news = self.reader(name).read()
         assert not set(news.parts) & news.gone
-        pages = map(decode_to_agent, frames(1, news.revision, news.parts.values(), tuple(news.gone), full=news.full))
+        written = frames(1, news.revision, news.parts.values(), tuple(news.gone), full=news.full, kept=news.kept)
+        pages = map(decode_to_agent, written)
         if news.full:
-            self.told[name] = {}
+            self.told[name] = {i: item for i, item in self.told[name].items() if topic_of(i) in news.kept}
         for page in pages:
             assert isinstance(page, Page)
             self.told[name].update((item.ident, item) for item in page.items)
@@ -120,8 +128,8 @@ def operations(draw: st.DrawFn) -> Operation:
             return [], [codec.key_of(draw(st.sampled_from(gone)))]
 
 
-ENTER = "enter "
-looks = st.sampled_from([*NODES, *(ENTER + name for name in NODES)])
+ENTER, AGAIN = "enter ", "again "
+looks = st.sampled_from([*NODES, *(word + name for word in (ENTER, AGAIN) for name in NODES)])
 steps = st.lists(st.one_of(operations(), looks), min_size=1, max_size=60)
 
 
@@ -136,6 +144,8 @@ def test_what_a_reader_was_told_adds_up_to_its_set(spare: int, steps: list[Opera
         for step in steps:
             if isinstance(step, str) and step.startswith(ENTER):
                 next(world.reader(step.removeprefix(ENTER)).enter(), None)
+            elif isinstance(step, str) and step.startswith(AGAIN):
+                world.dial_again(step.removeprefix(AGAIN))
             elif isinstance(step, str):
                 world.read(step)
             else:
@@ -185,6 +195,36 @@ def test_a_port_is_told_to_all() -> None:
     assert all(reader.news.is_set() for reader in world.readers.values())
     news = world.readers["n3"].read()
     assert set(news.parts) == {"port/tcp/8080"} and not news.full
+
+
+def test_an_agent_that_dials_again_is_told_no_topic_that_it_has_as_it_is() -> None:
+    world = busy_world(3)
+    world.dial_again("n1")
+    news = world.readers["n1"].read()
+    assert news.full and set(news.kept) == {"net1", INGRESS}
+    assert not [ident for ident in news.parts if topic_of(ident)]
+    elsewhere = replace(task(3, "n2"), endpoints=(Endpoint("net1", ("10.1.0.3",)),))
+    world.happen([elsewhere])
+    world.dial_again("n1")
+    news = world.readers["n1"].read()
+    assert news.kept == (INGRESS,)
+    assert {ident for ident in news.parts if topic_of(ident)} == {f"peer/net1/{task(n, '').id}" for n in (2, 3)}
+
+
+def test_an_agent_is_told_nothing_of_what_becomes_of_a_node_that_is_not_down() -> None:
+    world = busy_world(3)
+    was = world.state.node_states["n2"]
+    opened = world.state.sessions["n2"]
+    for record in (
+        replace(opened, state=SessionState.CLOSED, since=2.0),
+        replace(was, status=NodeStatus.AGENT_LOST, reason="its host answers, its agent does not"),
+        replace(opened, epoch=2, routes={"10.9.0.0/24": "eth1"}, conditions={"disk": "full"}),
+        was,
+    ):
+        world.happen([record])
+        assert [name for name, reader in world.readers.items() if reader.news.is_set()] == []
+    world.happen([replace(was, status=NodeStatus.DOWN)])
+    assert [name for name, reader in world.readers.items() if reader.news.is_set()] == ["n2"]
 
 
 def test_a_reader_that_has_closed_leaves_nothing_behind() -> None:

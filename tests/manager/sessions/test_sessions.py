@@ -21,6 +21,7 @@ from cluster.model.service import PortSpec
 from cluster.model.task import TaskState, TaskStatus
 from cluster.model.volume import Volume
 from cluster.protocol import (
+    KEEPS,
     MAX_FRAME,
     MOST_LISTENING,
     MOST_ROUTES,
@@ -38,6 +39,7 @@ from cluster.protocol import (
     VolumesRemoved,
     encode,
 )
+from cluster.topics import digests
 from manager.etcd import TxnResult, put
 from manager.sessions.assignments import assignments
 from manager.sessions.ledger import Fenced, open_session
@@ -81,6 +83,20 @@ async def test_the_first_set_is_whole_and_as_new_as_the_session(stage: Stage) ->
     assert {"task/" + tasks[0].id, "service/u1/1", "network/f1"} <= set(agent.items)
     session = await stage.etcd.get("/stackyard/state/session/n1")
     assert session is not None and agent.pages[-1].revision >= session.mod_revision
+
+
+async def test_what_an_agent_has_of_a_network_is_not_told_again(stage: Stage) -> None:
+    await stage.write(node("n1"), node("n2"), *shop(), task(1, "n1"), task(2, "n2"))
+    one = await stage.agent("n1")
+    has = digests(one.items.values())
+    assert set(has) == {"f1"}
+    again = await stage.agent("n1", has=has)
+    [page] = again.pages
+    assert page.kept == ("f1",) and not page.peers and page.tasks
+    outdated = await stage.agent("n1", has={"f1": has["f1"][::-1], "f9": ""})
+    assert outdated.items == assignments(stage.follower.state, "n1")
+    older = await stage.agent("n1", has=has, newest_version=KEEPS - 1)
+    assert len(older.pages[0].peers) == len(outdated.pages[0].peers) > 0
 
 
 async def test_a_big_set_comes_in_pages(stage: Stage) -> None:
