@@ -71,6 +71,8 @@ STOPPED_SERVICES = 4
 """From this version on a manager knows services that are stopped; an older one would start them."""
 NETWORK_OPTIONS = 4
 """From this version on a manager knows networks that are encrypted, have IPv6 or a gateway that was asked for."""
+LOCKED_FILES = 4
+"""From this version on a manager knows key files that are locked; an older one would write the keys in clear."""
 
 MAX_FRAME = 64 * 1024
 MOST_ROUTES = 128

@@ -145,7 +145,8 @@ async def managing(settings: Settings) -> AsyncIterator[Core]:
         others = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=peers), timeout=aiohttp.ClientTimeout(total=None, connect=5)
         )
-        presence = Presence(etcd, follower, manager, clock)
+        vault = Vault(settings.data, etcd, others, lambda: _others(follower, manager))
+        presence = Presence(etcd, follower, manager, clock, vault.unlocked)
         sessions = Sessions(
             etcd,
             follower,
@@ -165,7 +166,7 @@ async def managing(settings: Settings) -> AsyncIterator[Core]:
             clock=clock,
             stopping=asyncio.Event(),
             others=await stack.enter_async_context(others),
-            vault=Vault(settings.data, etcd, others, lambda: _others(follower, manager)),
+            vault=vault,
             own_etcd=own,
             audit=Audit(etcd, clock, lambda: presence.leading),
             events=events,
@@ -202,7 +203,8 @@ async def _serving(app: ASGIApp, core: Core, settings: Settings, tls: ssl.SSLCon
 
 
 def _others(follower: Follower, manager: Manager) -> list[str]:
-    return [other.url for other in follower.state.managers.values() if other.id != manager.id]
+    """Give the URLs of the other managers that can answer."""
+    return [other.url for other in follower.state.managers.values() if other.id != manager.id and not other.locked]
 
 
 async def renewing(

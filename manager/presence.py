@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from cluster.codec import encode, key_of
 from cluster.errors import Unavailable
@@ -24,9 +25,19 @@ PAUSE = 0.2
 
 
 class Presence:
-    """While the lease is held, the others know that this manager is alive, and its picture is worth reading."""
+    """While the lease is held, the others know that this manager is alive, and its picture is worth reading.
 
-    def __init__(self, etcd: Etcd, follower: Follower, manager: Manager, clock: Callable[[], float]) -> None:
+    Before `unlocked` is set they know only that it is there, and it neither leads nor serves.
+    """
+
+    def __init__(
+        self,
+        etcd: Etcd,
+        follower: Follower,
+        manager: Manager,
+        clock: Callable[[], float],
+        unlocked: asyncio.Event,
+    ) -> None:
         self.manager = manager
         self.held = asyncio.Event()
         self.leading = False
@@ -35,6 +46,7 @@ class Presence:
         self._etcd = etcd
         self._follower = follower
         self._clock = clock
+        self._unlocked = unlocked
         self._problem = "this manager is starting"
         self._absent_since = time.monotonic()
 
@@ -56,8 +68,12 @@ class Presence:
         while True:
             try:
                 async with self._etcd.lease(LEASE_TTL) as lease:
-                    await self._announce(lease)
+                    present = replace(self.manager, locked=not self._unlocked.is_set())
+                    await self._announce(present, lease)
                     self.lease = lease.id
+                    if present.locked:
+                        await self._until_unlocked(lease)
+                        await self._announce(self.manager, lease)
                     self.held.set()
                     await self._candidate(lease)
             except (EtcdUnavailable, UnknownOutcome, LeaseLost, Refused) as error:
@@ -69,10 +85,22 @@ class Presence:
                 self.held.clear()
             await asyncio.sleep(PAUSE)
 
-    async def _announce(self, lease: Lease) -> None:
+    async def _until_unlocked(self, lease: Lease) -> None:
+        """Wait for the unlock key. Raises LeaseLost when the lease is lost before."""
+        log.warning("manager %s is locked: `stack unlock` here, as root, opens it", self.manager.name)
+        waits = [asyncio.create_task(self._unlocked.wait()), asyncio.create_task(lease.lost.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        if not self._unlocked.is_set():
+            raise LeaseLost("etcd could not be reached in time to stay present")
+
+    async def _announce(self, manager: Manager, lease: Lease) -> None:
         while True:
             try:
-                await self._etcd.txn((), (put(key_of(self.manager), encode(self.manager), lease.id),))
+                await self._etcd.txn((), (put(key_of(manager), encode(manager), lease.id),))
             except UnknownOutcome as error:
                 log.info("announcing the manager again: %s", error.message)
                 continue

@@ -15,7 +15,7 @@ from cluster.model.network import NetworkSpec
 from cluster.model.node import Node
 from cluster.model.service import ServiceSpec
 from cluster.model.user import User
-from cluster.protocol import NETWORK_OPTIONS, STOPPED_SERVICES, VERSION
+from cluster.protocol import LOCKED_FILES, NETWORK_OPTIONS, STOPPED_SERVICES, VERSION
 from cluster.views import ProgramView, UpgradeView
 from manager.picture import ClusterState
 
@@ -46,6 +46,12 @@ def check_services(state: ClusterState, services: Iterable[ServiceSpec]) -> None
     """Raise Conflict for services that an older manager would start."""
     if any(service.stopped for service in services) and not allows(state, STOPPED_SERVICES):
         raise _too_early("services that are stopped")
+
+
+def check_locking(state: ClusterState) -> None:
+    """Raise Conflict where a manager may run that would write the keys to secrets in clear."""
+    if not allows(state, LOCKED_FILES):
+        raise _too_early("managers that are locked")
 
 
 def upgrade(state: ClusterState) -> UpgradeView:

@@ -34,7 +34,7 @@ class _Later:
 
 if TYPE_CHECKING:
     from cli.client.channel import Channel
-    from cluster import membership, people, plans
+    from cluster import membership, people, plans, unlock
     from cluster.channel import Purpose
     from cluster.events import ClusterEvent
     from cluster.examination import Diagnosis
@@ -43,7 +43,9 @@ if TYPE_CHECKING:
     from cluster.model.stack import StackRevision, StackSpec
     from cluster.usage import DiskView, UsageView
 else:
-    membership, people, plans = map(_Later, ("cluster.membership", "cluster.people", "cluster.plans"))
+    membership, people, plans, unlock = map(
+        _Later, ("cluster.membership", "cluster.people", "cluster.plans", "cluster.unlock")
+    )
 
 T = TypeVar("T")
 
@@ -296,6 +298,21 @@ class Client:
     def rotate_secrets_key(self) -> views.SealingView:
         """Have all secrets and configs sealed with a new key."""
         return self._ask(views.SealingView, "POST", "/secrets-key/rotate")
+
+    def unlock(self, key: str) -> None:
+        """Open the manager that is asked, which is locked since it started; raises Forbidden for a wrong key."""
+        self._transport.call("POST", "/v1/unlock", body=unlock.UnlockKey(key))
+
+    def unlock_key(self) -> str:
+        """Give the key that unlocks managers; "" where they start unlocked."""
+        return self._get(unlock.UnlockKey, "/unlock-key").key
+
+    def set_unlock_key(self, key: str) -> None:
+        """Have managers be locked with that key whenever they start, or not any more if it is ""."""
+        if key:
+            self._transport.call("PUT", "/v1/unlock-key", body=unlock.UnlockKey(key))
+        else:
+            self._transport.call("DELETE", "/v1/unlock-key")
 
     def scale(self, stack: str, replicas: dict[str, int], reason: str = "") -> views.RevisionReply:
         request = views.ScaleRequest(replicas, _operation(), reason)

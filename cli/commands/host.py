@@ -62,17 +62,24 @@ def init_options(command: Command) -> Command:
 
 
 @click.command()
+@click.option("--autolock", is_flag=True, help="Have managers be locked whenever they start: see `stack autolock`.")
 @init_options
-def init(**options: Unpack[InitOptions]) -> None:
+def init(autolock: bool, **options: Unpack[InitOptions]) -> None:
     """Make this host the first of a new cluster: manager and node.
 
     With --etcd the cluster is the one that this etcd holds, if it holds one: so it gets more managers.
     """
-    init_host(options)
+    if init_host(options) and autolock:
+        from cli.commands.unlock import turn_on
+
+        turn_on()
 
 
-def init_host(options: InitOptions, done: str = "", backup: tuple[Path, str] | None = None) -> None:
-    """Do `stack init`, out of a backup if one is given with its passphrase; `done` is said first, once it is."""
+def init_host(options: InitOptions, done: str = "", backup: tuple[Path, str] | None = None) -> bool:
+    """Do `stack init`, out of a backup if one is given with its passphrase; `done` is said first, once it is.
+
+    Tells whether the manager runs: without systemd a person is asked to start it, and to come again.
+    """
     from cli.host import init as host
 
     called = options["name"] or os.uname().nodename
@@ -95,9 +102,11 @@ def init_host(options: InitOptions, done: str = "", backup: tuple[Path, str] | N
     _tell(outcome, f"this host is already a manager of its cluster, as {outcome.record.name}; nothing was changed")
     if outcome.again:
         click.echo("\nand then run `stack init` again with the same options.")
-    elif token := host.worker_token():
+        return False
+    if token := host.worker_token():
         click.echo("\nOn each host that is to join, as root:\n")
         click.echo(f"    stack join {token} {host.managers_of(outcome.record.managers)}")
+    return True
 
 
 @click.command()

@@ -133,7 +133,8 @@ class Manager:
     """A manager that is alive: the record is bound to its lease. `url` is where agents and people reach it.
 
     `version` is the newest of records and messages that it knows (see cluster/protocol.py), `release` its program's.
-    One that says neither is of a release from before they were told.
+    One that says neither is of a release from before they were told. One that is `locked` waits for its unlock key, and
+    does nothing before.
     """
 
     id: str
@@ -142,3 +143,4 @@ class Manager:
     started_at: float
     version: int = 1
     release: str = ""
+    locked: bool = False

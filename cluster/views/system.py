@@ -33,6 +33,7 @@ class ManagerView:
     url: str
     leader: bool
     started_at: float
+    locked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ from manager.api import (
     services,
     stacks,
     system,
+    unlock,
     upgrade,
     usage,
     users,
@@ -72,7 +73,20 @@ def create_app(core: Core) -> FastAPI:
     app.state.core = core
     app.add_middleware(Audited, core=core)
     about_all = (backup, system, upgrade, members, users, audit_routes, events, monitoring, nodes, doctor)
-    about_stacks = (stacks, plans, networks, attachments, volumes, secrets, services, usage, reach, explain, rebalance)
+    about_stacks = (
+        stacks,
+        plans,
+        networks,
+        attachments,
+        volumes,
+        secrets,
+        unlock,
+        services,
+        usage,
+        reach,
+        explain,
+        rebalance,
+    )
     for module in (*about_all, *about_stacks, agents):
         app.include_router(module.router)
     app.add_exception_handler(StackyardError, _known)  # type: ignore[arg-type]  # it takes both kinds of connection

@@ -19,7 +19,7 @@ from cluster.templates import Place, TemplateError, check, expand_service, expan
 from cluster.views import DeployRequest
 from manager.api import revise
 from manager.api.core import TRIES, Core, busy
-from manager.secrets import Keys
+from manager.key_file import Keys
 
 FUNCTIONS = frozenset({"env", "secret", "config"})
 """What templates in contents know beside what those in services do."""

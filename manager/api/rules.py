@@ -43,12 +43,16 @@ STACK, NEW_STACK, OWN = get_args(About)[1:]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`does` is what the audit log calls it; `reads` tells that nothing is changed, whatever the method says."""
+    """`does` is what the audit log calls it; `reads` tells that nothing is changed, whatever the method says.
+
+    What is not there `while_locked` is refused by a manager that nobody has unlocked yet.
+    """
 
     least: Least
     about: About = ""
     does: str = ""
     reads: bool = False
+    while_locked: bool = False
 
 
 _ANYONE = Rule(Least.ANYONE)
@@ -57,7 +61,7 @@ _OF_STACK, _OWN = Rule(Least.VIEWER, STACK), Rule(Least.VIEWER, OWN)
 _NODE, _MANAGER = Rule(Least.NODE), Rule(Least.MANAGER)
 
 RULES: dict[tuple[str, str], Rule] = {
-    ("GET", "/v1/ping"): _ANYONE,
+    ("GET", "/v1/ping"): Rule(Least.ANYONE, while_locked=True),
     ("GET", "/v1/ca"): _ANYONE,
     ("GET", "/v1/life"): _ANYONE,
     ("GET", "/v1/version"): _VIEWER,
@@ -109,6 +113,10 @@ RULES: dict[tuple[str, str], Rule] = {
     ("DELETE", "/v1/configs/{name}"): Rule(Least.OPERATOR, does="config rm"),
     ("GET", "/v1/agent/contents/{stack}/{digest}"): _NODE,
     ("POST", "/v1/secrets-key/rotate"): Rule(Least.ADMIN, does="secret rotate-key"),
+    ("GET", "/v1/unlock-key"): Rule(Least.ROOT, does="unlock-key show"),
+    ("PUT", "/v1/unlock-key"): Rule(Least.ROOT, does="unlock-key set"),
+    ("DELETE", "/v1/unlock-key"): Rule(Least.ROOT, does="autolock off"),
+    ("POST", "/v1/unlock"): Rule(Least.ROOT, does="unlock", while_locked=True),
     ("GET", "/v1/sealing-keys"): _MANAGER,
     ("POST", "/v1/sealing-keys/{ident}"): Rule(Least.MANAGER, reads=True),
     # Nodes
@@ -206,6 +214,8 @@ async def permitted(connection: HTTPConnection, core: Annotated[Core, Depends(co
     """Find out who is asking, and refuse whoever may not. Every route depends on it, whether or not it says so."""
     rule = rule_of(connection)
     _name(connection, rule.does, ANONYMOUS)
+    if not rule.while_locked:
+        core.vault.require()
     try:
         caller = identified(connection, core)
     except UserError:

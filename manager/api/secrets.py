@@ -20,8 +20,8 @@ from manager.api.contents import read, store
 from manager.api.core import TRIES, AnyCore, Core, ReadyCore, busy
 from manager.api.rules import Permitted
 from manager.etcd import delete
+from manager.key_file import Keys
 from manager.picture import ClusterState
-from manager.secrets import Keys
 
 router = APIRouter(prefix="/v1", tags=["secrets"])
 

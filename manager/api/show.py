@@ -30,6 +30,9 @@ from manager.decide.tally import tally
 from manager.picture import ClusterState
 from manager.stamps import Stamp
 
+MANAGER, LOCKED = "manager", "its manager is locked: `stack unlock` there opens it"
+"""The name of a condition of a node, and what it says."""
+
 Sees = Callable[[str], bool]
 """Tells whether a stack of a name is the affair of whoever asks; what is not, is not there for them."""
 
@@ -84,7 +87,7 @@ def cluster(state: ClusterState, leader: str) -> ClusterView:
 
 
 def _manager(manager: Manager, leader: str) -> ManagerView:
-    return ManagerView(manager.id, manager.name, manager.url, manager.id == leader, manager.started_at)
+    return ManagerView(manager.id, manager.name, manager.url, manager.id == leader, manager.started_at, manager.locked)
 
 
 def node(state: ClusterState, node: Node, sees: Sees = everything) -> NodeView:
@@ -105,7 +108,7 @@ def node(state: ClusterState, node: Node, sees: Sees = everything) -> NodeView:
         since=node.joined_at if verdict is None else verdict.since,
         reason="" if verdict is None else verdict.reason,
         labels=node.labels,
-        conditions={} if session is None else _conditions(state, session),
+        conditions=_conditions(state, node, session),
         operating_system="" if description is None else description.os,
         architecture="" if description is None else description.architecture,
         cpus=0 if description is None else description.cpus,
@@ -128,10 +131,11 @@ def sees_volume(state: ClusterState, name: str, sees: Sees) -> bool:
     return sees(state.stack_names.get(state.volumes[name].stack_uid, ""))
 
 
-def _conditions(state: ClusterState, session: Session) -> dict[str, str]:
+def _conditions(state: ClusterState, node: Node, session: Session | None) -> dict[str, str]:
     """Give a node's troubles, but for ways to nodes that are not there to answer, or too old to."""
-    told = {}
-    for name, text in session.conditions.items():
+    locked = any(manager.locked and manager.name == node.name for manager in state.managers.values())
+    told = {MANAGER: LOCKED} if locked else {}
+    for name, text in {}.items() if session is None else session.conditions.items():
         other = state.sessions.get(name.removeprefix(WAY)) if name.startswith(WAY) else session
         verdict = None if other is None else state.node_states.get(other.node)
         ready = verdict is not None and verdict.status is NodeStatus.READY

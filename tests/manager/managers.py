@@ -144,14 +144,14 @@ class RunningManager:
 
 @asynccontextmanager
 async def running_manager(servers: Servers, directory: Path, name: str = "m1") -> AsyncIterator[RunningManager]:
-    """A whole manager, leading or not, that serves on a loopback address of its own."""
+    """A whole manager, leading or not or locked, that serves on a loopback address of its own."""
     directory = directory / name
     directory.mkdir(exist_ok=True)
     where = (loopback_address(), 2377)
     settings = Settings(name, directory / "data", directory / "m.sock", where, where, servers.endpoints)
     async with managing(settings) as core:
         manager = RunningManager(core, settings, directory)
-        await until(core.presence.held.is_set)
+        await until(lambda: core.presence.held.is_set() or not core.vault.unlocked.is_set())
         try:
             yield manager
         finally:

@@ -143,6 +143,37 @@ def test_a_killed_manager_takes_its_etcd_along_and_starts_again(program: Program
     assert program.serves()["id"] == first["id"]
 
 
+def test_nobody_else_can_read_or_use_what_it_writes(program: Program) -> None:
+    before = os.umask(0)
+    try:
+        program.start()
+    finally:
+        os.umask(before)
+    program.serves()
+    made = subprocess.run(
+        [
+            "curl",
+            "-s",
+            "--unix-socket",
+            program.socket,
+            "-X",
+            "PUT",
+            "http://m/v1/secrets/db",
+            "-d",
+            '{"data": "aGk="}',
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert '"size":2' in made.stdout
+    written = [path for path in (program.socket, program.data, *program.data.rglob("*")) if not path.is_symlink()]
+    assert {"contents.key", "manager-key.pem", "ca-key.pem", "db", "etcd.log", "m.sock"} <= {
+        one.name for one in written
+    }
+    assert [str(path) for path in written if path.stat().st_mode & 0o077] == []
+
+
 def test_its_etcd_speaks_to_nobody_without_its_certificate(program: Program) -> None:
     program.start()
     program.serves()

@@ -10,7 +10,8 @@ import pytest
 from cluster.codec import encode, key_of
 from cluster.model.node import Manager
 from manager.etcd import delete, put
-from manager.secrets import FILE, Keys
+from manager.key_file import Keys
+from manager.secrets import FILE
 from tests.etcd_server import Servers
 from tests.manager.api.test_secrets import VALUE, deploy, everything, sent, shop
 from tests.manager.managers import Client, RunningManager, running_manager, until

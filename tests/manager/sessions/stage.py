@@ -231,9 +231,11 @@ async def staged(servers: Servers, directory: Path, manager: str = "m1") -> Asyn
             watching = group.create_task(sessions.run())
             host = loopback_address()
             nobody = Manager("m0", manager, "", 0.0)
-            presence = Presence(etcd, follower, nobody, time.time)  # not run: only agents are served
             async with aiohttp.ClientSession() as others:
                 vault = Vault(directory, etcd, others, list)
+                presence = Presence(
+                    etcd, follower, nobody, time.time, vault.unlocked
+                )  # not run: agents alone are served
                 log, events = Audit(etcd, time.time, lambda: False), EventLog(follower, time.time, manager)
                 core = Core(
                     etcd,
