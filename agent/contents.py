@@ -23,6 +23,7 @@ class Contents:
     def __init__(self, credentials: Credentials, managers: Callable[[], Iterable[str]]) -> None:
         self._credentials, self._managers = credentials, managers
         self._last = ""
+        self._told: list[str] = []
         self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def fetch(self, stack: str, digest: str) -> bytes:
@@ -39,5 +40,7 @@ class Contents:
                         reasons.append(f"{url}: {(await answer.text())[:200]}")
                 except (aiohttp.ClientError, OSError, TimeoutError) as error:
                     reasons.append(f"{url}: {error or 'no answer in time'}")
-        log.info("content %s of stack %s cannot be had: %s", digest, stack, "; ".join(reasons))
+        if reasons != self._told:  # it is tried each second for as long as that takes
+            log.info("content %s of stack %s cannot be had: %s", digest, stack, "; ".join(reasons))
+            self._told = reasons
         raise OutOfReach("waits for a manager to give its secrets and configs")

@@ -83,6 +83,8 @@ class Clean:
     force: bool = False
 
 
+_NOT_HERE = "waits for a manager, as it has no container here yet"
+
 Step = Pull | Deliver | Launch | Restart | Inspect | Stop | Clean
 
 
@@ -237,7 +239,7 @@ def _start(view: View, world: World, task: Task) -> Decision:
 
     if item is None or (container is None and not world.complete):
         # Without its spec nothing can be made; and what the journal alone remembers may be over by now.
-        return Decision(status=report(TaskState.ACCEPTED))
+        return Decision(status=report(TaskState.ACCEPTED, "" if world.complete else _NOT_HERE))
     if world.blocked:
         return Decision(status=report(TaskState.ACCEPTED, world.blocked))
     if container is None and view.image is None:

@@ -64,6 +64,10 @@ class FdStore:
         """Have nothing kept by that name any more."""
         self._send(f"FDSTOREREMOVE=1\nFDNAME={name}")
 
+    def show(self, status: str) -> None:
+        """Have one line shown of how this program fares (`systemctl status`)."""
+        self._send(f"STATUS={status}")
+
     def forget_rest(self) -> None:
         """Have everything forgotten that was inherited and that nobody took."""
         for name in tuple(self._inherited):

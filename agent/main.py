@@ -37,6 +37,7 @@ from agent.resolver import Resolver
 from agent.runner import Runner
 from agent.secrets import Secrets
 from agent.session import Session
+from agent.standing import Standing
 from agent.streams import Streams
 from agent.tunnel_keys import TunnelKeys
 from agent.usage import Usage
@@ -206,7 +207,8 @@ async def run(settings: Settings, store: FdStore) -> None:
     await networks.open()
     try:
         async with asyncio.TaskGroup() as group:
-            parts = (runner, session, streams, images, examiner, usage, checkup, networks)
+            standing = Standing(runner, store)
+            parts = (runner, session, streams, images, examiner, usage, checkup, networks, standing)
             tasks = [group.create_task(part.run()) for part in parts]
             tasks.append(group.create_task(journal.run(runner.entry)))
             tasks.append(group.create_task(credentials.keep_fresh(who, managers)))

@@ -149,6 +149,16 @@ class Runner:
         return {**self._troubles, **firewall, **volumes, **disk, **(facts.troubles if facts else {})}
 
     @property
+    def reported(self) -> Collection[TaskStatus]:
+        """What was reported last of each task."""
+        return self._reported.values()
+
+    @property
+    def is_offline(self) -> bool:
+        """Whether no manager answers."""
+        return self._offline_since is not None
+
+    @property
     def accounted(self) -> frozenset[str] | None:
         """The tasks whose sandboxes are wanted or in use; None before a manager gave a full set."""
         return self._in_use() | self.attachments.sandboxes if self.known.complete else None
@@ -285,7 +295,9 @@ class Runner:
             self._retry(task, step, error.message, passing=None)
         except OutOfReach as error:
             self._retry(task, step, error.message, passing=None)
-            memory[task] = replace(memory[task], trouble=error.message)
+            if memory[task].trouble != error.message:
+                log.warning("task %s %s", task, error.message)
+                memory[task] = replace(memory[task], trouble=error.message)
         except ContainerMissing as error:
             log.info("task %s: %s", task, error.message)
             if (seen := self.known.container_of(task)) is not None:

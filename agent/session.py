@@ -11,6 +11,7 @@ import asyncio
 import errno
 import logging
 import random
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn
 
@@ -303,8 +304,8 @@ class Session:
             troubles = {**self._runner.conditions, **self._checkup.troubles}
             conditions = {name: text[:LONGEST_CONDITION] for name, text in troubles.items()}
             routes, listening = self._elsewhere(), self._listening()
-            beat = Beat(conditions, None if routes == told else routes, None if listening == listened else listening)
-            await self._send(socket, beat)
+            new_routes, new_listening = None if routes == told else routes, None if listening == listened else listening
+            await self._send(socket, Beat(conditions, new_routes, new_listening, time.time()))
             told, listened = routes, listening
             # Instants and not pauses, so that beats do not drift apart; those that were slept through are left out.
             at = max(at + interval, loop.time())

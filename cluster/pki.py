@@ -38,8 +38,8 @@ CA_LIFE = timedelta(days=20 * 365)
 LEAF_LIFE = timedelta(days=90)
 NODE_LIFE = timedelta(days=30)
 """So long a host may be switched off and still come back without joining again: a third of it at the least."""
-BACKDATE = timedelta(minutes=5)
-"""Certificates begin this long ago, for hosts whose clocks run behind."""
+BACKDATE = timedelta(hours=2)
+"""Certificates begin this long ago, for hosts whose clocks run behind: by an hour, if time zones are mixed up."""
 
 _SCHEME = "stackyard"
 _TOKEN = re.compile(r"SYTKN-1-(?P<digest>[0-9a-f]{64})-(?P<secret>[0-9a-z]{32})")

@@ -64,6 +64,8 @@ MEASURES = 4
 """From this version on an agent knows Measure."""
 KEEPS = 4
 """From this version on an agent says in Hello what it has of topics, and keeps of those what a full set says."""
+CLOCKS = 4
+"""From this version on an agent tells its time of day with each beat."""
 
 USERS = 4
 """From this version on a manager knows records of users."""
@@ -155,12 +157,13 @@ class Beat(msgspec.Struct, tag="beat", frozen=True):
 
     `routes` are the subnets that its host reaches otherwise than by our networks, with the link that leads there; None
     where they are as the session's last beat said. So with `listening`, the ports that programs of the host listen on
-    (`tcp/22`).
+    (`tcp/22`). `at` is the time of day on the node, 0 from an agent that does not tell it.
     """
 
     conditions: dict[str, str] = {}
     routes: dict[str, str] | None = None
     listening: tuple[str, ...] | None = None
+    at: float = 0.0
 
 
 class Statuses(msgspec.Struct, tag="statuses", frozen=True):

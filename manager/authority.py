@@ -95,8 +95,11 @@ async def found(etcd: Etcd, *, now: float) -> Authority:
     puts += [put(token_key(role), written(TokenRecord(rotation=1))) for role in ROLES]
     while True:
         try:
-            found_nothing = [absent(key) for key in (cluster_key, CA_KEY, RESTORING)]
-            result = await etcd.txn(found_nothing, puts, [get(cluster_key), get(CA_KEY), get(RESTORING)])
+            keys = (cluster_key, CA_KEY, RESTORING)
+            nothing, reads = [absent(key) for key in keys], [get(key) for key in keys]
+            result = await etcd.txn(nothing, (), reads)  # by itself, as a full etcd refuses puts that would not be made
+            if result.succeeded:
+                result = await etcd.txn(nothing, puts, reads)
         except UnknownOutcome as error:
             log.info("reading the cluster's record again: %s", error.message)
             await asyncio.sleep(0.1)

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from manager.decide.agenda import Question
 from manager.decide.plan import Plan
-from manager.etcd import Compare, EtcdUnavailable, Operation, TxnResult, UnknownOutcome
+from manager.etcd import Compare, EtcdUnavailable, NoSpace, Operation, TxnResult, UnknownOutcome
 from manager.leader import Leader
 from manager.picture import Change, ClusterState
 
@@ -144,6 +144,8 @@ class Control:
                 log.warning("%s: %s; looking again", transaction.steps[0].why, error.message)
                 self._leader.credit(self._clock())
                 self._again(question)
+                if isinstance(error, NoSpace):
+                    await asyncio.sleep(LONGEST_PAUSE)  # which is said at once, and would be for each question
                 return
             if not result.succeeded:
                 log.info("%s: something changed meanwhile; looking again", transaction.steps[0].why)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import os
 import shutil
 import time
 from collections.abc import AsyncIterator
@@ -36,8 +37,19 @@ PROMOTE_TIMEOUT = 120.0
 PAUSE = 1.0
 POLL = 0.05
 JOIN_FILE = "join.json"
+SETTLED = 10.0
+"""Seconds after which an etcd that was started again is taken to be well."""
 _REMOVED = b"permanently removed from the cluster"
+LEAST_FREE = 64 * 2**20
+"""Bytes that etcd takes on the disk for the next part of its write-ahead log; with less it ends."""
 _LAST_WORDS = 8192
+
+
+@dataclass(slots=True)
+class Child:
+    """How the process fares: `trouble` tells why it ended, "" while it runs."""
+
+    trouble: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +60,7 @@ class Own:
     peer: str
     tls: Tls
     authority: pki.Authority = field(repr=False)
+    child: Child = field(default_factory=Child)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +112,7 @@ async def running(place: Place) -> AsyncIterator[Own]:
     command = _command(binary, place, joining)
     async with asyncio.TaskGroup() as group:
         up = asyncio.Event()
-        keeping = group.create_task(_keep(command, place, up), name="etcd")
+        keeping = group.create_task(_keep(command, place, own.child, up), name="etcd")
         await up.wait()
         if joining is not None:
             await _promoted(own, joining)
@@ -159,7 +172,6 @@ def _command(binary: str, place: Place, joining: MemberReply | None) -> list[str
         *(f"--trusted-ca-file={ca}", f"--cert-file={certificate}", f"--key-file={key}", "--client-cert-auth"),
         *(f"--peer-trusted-ca-file={ca}", f"--peer-cert-file={certificate}", f"--peer-key-file={key}"),
         "--peer-client-cert-auth",
-        *("--auto-compaction-mode=periodic", "--auto-compaction-retention=10m"),
         f"--quota-backend-bytes={4 * 1024**3}",
         *("--logger=zap", "--log-level=warn"),
     ]
@@ -183,7 +195,7 @@ async def _promoted(own: Own, joining: MemberReply) -> None:
             await asyncio.sleep(PAUSE / 2)
 
 
-async def _keep(command: list[str], place: Place, up: asyncio.Event) -> None:
+async def _keep(command: list[str], place: Place, child: Child, up: asyncio.Event) -> None:
     """Start it, and start it again whenever it ends. That it never comes up the first time is an error."""
     log_file = place.directory / "etcd.log"
     while True:
@@ -200,16 +212,38 @@ async def _keep(command: list[str], place: Place, up: asyncio.Event) -> None:
                 await _answers(process, place.port, log_file)
                 log.info("etcd runs as process %d", process.pid)
                 up.set()
-            code = await process.wait()
+            code = await _ended(process, child)
         finally:
             await _stop(process)
-        if _REMOVED in log_file.read_bytes()[-_LAST_WORDS:]:
+        child.trouble = f"its etcd ended: {_why(code, log_file)}"
+        if _REMOVED in _last_words(log_file):
             raise Failed(
                 "this host's etcd was taken out of the cluster, so that this is no manager any more",
                 hint="`stack leave` here ends its membership; after that it can join again.",
             )
-        log.warning("etcd ended with exit code %d and is started again; its log is %s", code, log_file)
+        log.warning("etcd is started again, as it ended: %s", _why(code, log_file))
         await asyncio.sleep(PAUSE)
+
+
+async def _ended(process: asyncio.subprocess.Process, child: Child) -> int:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(SETTLED):
+            return await process.wait()
+    child.trouble = ""
+    return await process.wait()
+
+
+def _last_words(log_file: Path) -> bytes:
+    with open(log_file, "rb") as log_of_etcd:
+        log_of_etcd.seek(max(0, log_file.stat().st_size - _LAST_WORDS))
+        return log_of_etcd.read()
+
+
+def _why(code: int, log_file: Path) -> str:
+    disk = os.statvfs(log_file.parent)
+    if (free := disk.f_bavail * disk.f_frsize) < LEAST_FREE:  # of which its log, on the same disk, may say nothing
+        return f"only {free / 2**20:.0f} MiB are free on the disk of {log_file.parent}"
+    return f"exit code {code}; its log is {log_file}"
 
 
 async def _answers(process: asyncio.subprocess.Process, port: int, log_file: Path) -> None:
@@ -221,7 +255,7 @@ async def _answers(process: asyncio.subprocess.Process, port: int, log_file: Pat
             if process.returncode is None:
                 return
         if process.returncode is not None:
-            raise Failed(f"etcd does not start (exit code {process.returncode})", hint=f"Its log is {log_file}.")
+            raise Failed(f"etcd does not start: {_why(process.returncode, log_file)}", hint=f"Its log is {log_file}.")
         if time.monotonic() > deadline:
             raise Failed(f"etcd does not answer within {START_TIMEOUT:.0f} s", hint=f"Its log is {log_file}.")
         await asyncio.sleep(POLL)  # a process tells in no other way that it listens

@@ -44,6 +44,7 @@ from manager.picture import Change
 from manager.presence import Presence
 from manager.secrets import Vault
 from manager.sessions.registry import Sessions
+from manager.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +147,7 @@ async def managing(settings: Settings) -> AsyncIterator[Core]:
             connector=aiohttp.TCPConnector(ssl=peers), timeout=aiohttp.ClientTimeout(total=None, connect=5)
         )
         vault = Vault(settings.data, etcd, others, lambda: _others(follower, manager))
-        presence = Presence(etcd, follower, manager, clock, vault.unlocked)
+        presence = Presence(etcd, follower, manager, clock, vault.unlocked, lambda: own.child.trouble if own else "")
         sessions = Sessions(
             etcd,
             follower,
@@ -170,6 +171,7 @@ async def managing(settings: Settings) -> AsyncIterator[Core]:
             own_etcd=own,
             audit=Audit(etcd, clock, lambda: presence.leading),
             events=events,
+            upkeep=Upkeep(etcd, presence, clock, own),
         )
         app = create_app(core)  # which takes a while, and nothing else goes on yet
         tls = pki.server_context(str(certificate), str(key), authority.ca.certificate)
@@ -181,6 +183,7 @@ async def managing(settings: Settings) -> AsyncIterator[Core]:
             tasks.append(group.create_task(renewing(authority, manager, settings, (peers, tls)), name="certificate"))
             tasks.append(group.create_task(core.vault.hold(), name="keys"))
             tasks.append(group.create_task(core.audit.run(), name="audit"))
+            tasks.append(group.create_task(core.upkeep.run(), name="upkeep"))
             if own is not None:
                 tasks.append(group.create_task(membership.follow(etcd), name="members"))
             async with _serving(app, core, settings, tls):

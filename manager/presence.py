@@ -12,7 +12,7 @@ from cluster.codec import encode, key_of
 from cluster.errors import Unavailable
 from cluster.model.node import Manager
 from manager.control import Control
-from manager.etcd import Etcd, EtcdUnavailable, Leadership, Lease, LeaseLost, Refused, UnknownOutcome, put
+from manager.etcd import Etcd, EtcdUnavailable, Leadership, Lease, LeaseLost, NoSpace, Refused, UnknownOutcome, put
 from manager.follow import Follower
 
 log = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ ELECTION = "/stackyard/election"
 LEASE_TTL = 3
 """Seconds without a sign of life after which another manager leads; a thread of its own sees to it that they come."""
 
-PAUSE = 0.2
+PAUSE, PAUSE_WHILE_FULL = 0.2, 2.0
 
 
 class Presence:
@@ -37,8 +37,11 @@ class Presence:
         manager: Manager,
         clock: Callable[[], float],
         unlocked: asyncio.Event,
+        why: Callable[[], str] = str,
     ) -> None:
+        """`why` tells what keeps this manager's own etcd from running, "" if nothing is known to."""
         self.manager = manager
+        self._why = why
         self.held = asyncio.Event()
         self.leading = False
         self.lease = 0
@@ -54,8 +57,8 @@ class Presence:
         """Raise Unavailable, with the reason, unless the lease is held."""
         if not self.held.is_set():
             raise Unavailable(
-                f"the manager {self.manager.name} cannot serve: {self._problem}",
-                hint="It goes on by itself once etcd answers; `systemctl status etcd` may tell more.",
+                f"the manager {self.manager.name} cannot serve: {self._why() or self._problem}",
+                hint="It goes on by itself once etcd answers; the log of etcd may tell more.",
             )
 
     @property
@@ -66,6 +69,7 @@ class Presence:
     async def run(self) -> None:
         """Be present until cancelled, over all failures of etcd."""
         while True:
+            pause = PAUSE
             try:
                 async with self._etcd.lease(LEASE_TTL) as lease:
                     present = replace(self.manager, locked=not self._unlocked.is_set())
@@ -78,12 +82,13 @@ class Presence:
                     await self._candidate(lease)
             except (EtcdUnavailable, UnknownOutcome, LeaseLost, Refused) as error:
                 self._problem = error.message
+                pause = PAUSE_WHILE_FULL if isinstance(error, NoSpace) else PAUSE
                 log.warning("manager %s is not present: %s", self.manager.name, error.message)
             finally:
                 if self.held.is_set():
                     self._absent_since = time.monotonic()
                 self.held.clear()
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(pause)
 
     async def _until_unlocked(self, lease: Lease) -> None:
         """Wait for the unlock key. Raises LeaseLost when the lease is lost before."""
@@ -124,7 +129,7 @@ class Presence:
                     leading = group.create_task(control.run(), name="control")
                     await leadership.lost.wait()
                     leading.cancel()
-        except* Refused as refused:  # etcd is full, say: leading is given up and tried again
+        except* Refused as refused:  # it has no permission, say: leading is given up and tried again
             trouble = refused.exceptions[0]  # raised below: Python 3.11.2 would wrap it in a group again here
         finally:
             self.leading = False

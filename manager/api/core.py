@@ -25,6 +25,7 @@ from manager.presence import Presence
 from manager.secrets import Vault
 from manager.sessions.registry import Sessions
 from manager.tries import Tries
+from manager.upkeep import Upkeep
 from manager.versions import check_records
 
 CATCH_UP = 2.0
@@ -52,6 +53,7 @@ class Core:
     vault: Vault
     audit: audit.Audit
     events: EventLog
+    upkeep: Upkeep
     own_etcd: Own | None = None
     rows: TaskRows = field(default_factory=TaskRows)
     tries: Tries = field(default_factory=Tries)

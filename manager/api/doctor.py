@@ -78,7 +78,7 @@ async def _examine_all(
         if network in core.state.networks:
             twice += shared_addresses(core.state, network)
         await asyncio.sleep(0)
-    return replace(found, findings=(*found.findings, *twice)), answers
+    return replace(found, findings=(*found.findings, *twice, *core.upkeep.findings())), answers
 
 
 async def _behind(core: Core, answers: Mapping[str, Examined], before: Mapping[str, Examined]) -> dict[str, list[str]]:

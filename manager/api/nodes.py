@@ -28,12 +28,14 @@ DRAIN_DEADLINE = 600.0
 
 @router.get("/nodes", response_model=list[NodeView])
 async def nodes(caller: Permitted, core: ReadyCore) -> Response:
-    return await listed(core.state.nodes, lambda node: [show.node(core.state, node, caller.sees)])
+    etcd = core.upkeep.of_nodes(core.state)
+    return await listed(core.state.nodes, lambda node: [show.node(core.state, node, caller.sees, etcd)])
 
 
 @router.get("/nodes/{name}", response_model=NodeView)
 async def one_node(caller: Permitted, core: ReadyCore, name: str) -> Response:
-    return answer(show.node(core.state, show.find_node(core.state, name), caller.sees))
+    etcd = core.upkeep.of_nodes(core.state)
+    return answer(show.node(core.state, show.find_node(core.state, name), caller.sees, etcd))
 
 
 @router.patch("/nodes/{name}", response_model=NodeView, openapi_extra=takes(NodeChange))

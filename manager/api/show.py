@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 
 import msgspec
 
@@ -90,7 +91,10 @@ def _manager(manager: Manager, leader: str) -> ManagerView:
     return ManagerView(manager.id, manager.name, manager.url, manager.id == leader, manager.started_at, manager.locked)
 
 
-def node(state: ClusterState, node: Node, sees: Sees = everything) -> NodeView:
+def node(
+    state: ClusterState, node: Node, sees: Sees = everything, etcd: Mapping[str, str] = MappingProxyType({})
+) -> NodeView:
+    """Show a node. `etcd` are the troubles of etcd's members, by the node's id (manager.decide.upkeep)."""
     verdict = state.node_states.get(node.id)
     session = state.sessions.get(node.id)
     description = None if session is None else session.description
@@ -108,7 +112,7 @@ def node(state: ClusterState, node: Node, sees: Sees = everything) -> NodeView:
         since=node.joined_at if verdict is None else verdict.since,
         reason="" if verdict is None else verdict.reason,
         labels=node.labels,
-        conditions=_conditions(state, node, session),
+        conditions={**_conditions(state, node, session), **({"etcd": etcd[node.id]} if node.id in etcd else {})},
         operating_system="" if description is None else description.os,
         architecture="" if description is None else description.architecture,
         cpus=0 if description is None else description.cpus,

@@ -11,12 +11,14 @@ from manager.etcd.errors import (
     Compacted,
     EtcdUnavailable,
     LeaseLost,
+    NoSpace,
     Refused,
     UnknownOutcome,
     UnsupportedServer,
     WatchDenied,
 )
 from manager.etcd.lease import Lease
+from manager.etcd.maintenance import Look
 from manager.etcd.members import Member, remains_able
 from manager.etcd.records import (
     Batch,
@@ -52,8 +54,10 @@ __all__ = [
     "Leadership",
     "Lease",
     "LeaseLost",
+    "Look",
     "Member",
     "MemberStatus",
+    "NoSpace",
     "Operation",
     "Range",
     "Refused",

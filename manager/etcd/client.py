@@ -16,6 +16,7 @@ from manager.etcd.election import Leadership, elected
 from manager.etcd.endpoints import PATIENCE, READ_TIMEOUT, WRITE_TIMEOUT, Credentials, Endpoint, Endpoints, Tls
 from manager.etcd.errors import Compacted, EtcdUnavailable, Refused
 from manager.etcd.lease import Lease, held
+from manager.etcd.maintenance import Maintenance
 from manager.etcd.members import Members
 from manager.etcd.records import (
     MAX_COMPARES,
@@ -37,6 +38,9 @@ log = logging.getLogger(__name__)
 PAGE = 1000
 """Keys in one answer of a list; fewer when they are so big that an answer would not get through."""
 
+COMPACT_TIMEOUT = 60.0
+"""Seconds in which a long history goes from the disk."""
+
 MAX_REQUEST = 1536 * 1024
 """Bytes in one request: etcd's default, checked here so that a refusal is never taken for an unknown outcome."""
 
@@ -47,6 +51,7 @@ class Etcd:
     def __init__(self, endpoints: Endpoints) -> None:
         self._endpoints = endpoints
         self.members = Members(endpoints)
+        self.maintenance = Maintenance(endpoints)
 
     @classmethod
     @asynccontextmanager
@@ -165,7 +170,7 @@ class Etcd:
         """Does all of `ops` if all `compares` hold, else all of `otherwise`.
 
         Sent at most once. UnknownOutcome: it was sent, and no answer came within `timeout`. The same holds when the
-        calling task is cancelled meanwhile. EtcdUnavailable and Refused: nothing was written.
+        calling task is cancelled meanwhile. EtcdUnavailable and Refused: nothing was written (but see NoSpace).
         """
         if max(len(ops), len(otherwise)) > MAX_OPERATIONS:
             raise ValueError(f"{max(len(ops), len(otherwise))} operations in one txn; {MAX_OPERATIONS} is the most")
@@ -179,12 +184,16 @@ class Etcd:
         )
         return TxnResult(answer.succeeded, answer.header.revision, tuple(map(response, answer.responses)))
 
-    async def compact(self, revision: int) -> None:
-        """Forgets the history before `revision`; done already is fine."""
-        request = rpc.CompactionRequest(revision=revision)
+    async def compact(self, revision: int, *, physical: bool = False) -> None:
+        """Forgets the history before `revision`; done already is fine. `physical`: returns when its pages are free."""
+        request = rpc.CompactionRequest(revision=revision, physical=physical)
         try:
             await self._endpoints.call(
-                lambda endpoint: endpoint.kv.Compact, request, repeatable=True, timeout=WRITE_TIMEOUT
+                lambda endpoint: endpoint.kv.Compact,
+                request,
+                repeatable=True,
+                timeout=COMPACT_TIMEOUT if physical else WRITE_TIMEOUT,
+                patience=COMPACT_TIMEOUT if physical else None,
             )
         except Refused as error:
             if error.code != "OUT_OF_RANGE" or "compacted" not in error.message:

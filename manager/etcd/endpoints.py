@@ -17,7 +17,7 @@ import grpc.aio
 from aetcd import rpc
 
 from cluster.errors import UserError
-from manager.etcd.errors import EtcdUnavailable, Refused, UnknownOutcome
+from manager.etcd.errors import EtcdUnavailable, NoSpace, Refused, UnknownOutcome
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +104,12 @@ def verdict(error: Any) -> Verdict:
     return Verdict.UNKNOWN
 
 
-def refusal(error: Any) -> Refused:
+def refusal(error: Any) -> Refused | NoSpace:
+    if "database space exceeded" in (error.details() or ""):
+        return NoSpace(
+            "etcd's quota is used up, so that nothing can be changed now",
+            hint="The managers make room by themselves, within a minute; `stack node ls` tells if that did not help.",
+        )
     return Refused(f"etcd refused: {error.details()}", code=error.code().name)
 
 
@@ -256,8 +261,8 @@ class Endpoints:
         """Asks one endpoint, and others after it as long as the request was surely not carried out or is `repeatable`.
 
         `timeout` bounds one try, `patience` the search for an endpoint, if not as set for all. Raises Refused,
-        EtcdUnavailable, and UnknownOutcome only if not `repeatable`. When the caller is cancelled the outcome is
-        unknown as well. An answer bigger than we take is Refused as RESOURCE_EXHAUSTED: anybody's would be.
+        EtcdUnavailable or NoSpace, and UnknownOutcome only if not `repeatable`. When the caller is cancelled the
+        outcome is unknown as well. An answer bigger than we take is Refused as RESOURCE_EXHAUSTED: anybody's would be.
         """
         deadline = time.monotonic() + (self.patience if patience is None else patience)
         rounds = self.rounds()

@@ -2,6 +2,7 @@
 
 Unavailable
 ├── EtcdUnavailable    nobody answered; nothing was written
+│   └── NoSpace        etcd's quota is used up: it takes nothing but deletions
 ├── UnknownOutcome     a write was sent and no answer came: it may have happened, or may still happen
 └── LeaseLost          the lease ran out or was revoked, and what was bound to it is gone
 Failed
@@ -18,6 +19,14 @@ from cluster.errors import Failed, Unavailable
 
 class EtcdUnavailable(Unavailable):
     """No endpoint of etcd answered; the request was not carried out."""
+
+
+class NoSpace(EtcdUnavailable):
+    """etcd has no room for what was to be written, and takes nothing but deletions until it has (manager.upkeep).
+
+    Of writes that reach its quota at the same time some are carried out although it says this: who asks again must bear
+    that, as all do that guard what they write with what they know.
+    """
 
 
 class UnknownOutcome(Unavailable):

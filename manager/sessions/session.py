@@ -55,6 +55,7 @@ from manager.sessions import bounds
 from manager.sessions.board import Reader
 from manager.sessions.generations import Generations
 from manager.sessions.ledger import BATCH, Fenced, Ledger, merge
+from manager.sessions.time_of_day import TimeOfDay
 from manager.sessions.withdrawals import Withdrawals
 from manager.sessions.witness import answers
 
@@ -109,6 +110,7 @@ class AgentSession:
         self._withdrawals, self._generations = withdrawals, generations
         self._version = version
         self._answered = answered
+        self._time = TimeOfDay()
         self._heard = time.monotonic()
         self._want = ledger.record
         self._to_record = asyncio.Event()
@@ -229,8 +231,12 @@ class AgentSession:
 
     def _take(self, message: ToManager) -> bool:
         match message:
-            case Beat(told, routes, listening):
+            case Beat(told, routes, listening, at):
                 conditions = bounds.conditions(told)
+                if at > 0:
+                    ahead = min(at, bounds.LATEST_INSTANT) - time.time()
+                    if trouble := self._time.note(ahead, self._heard):
+                        conditions.setdefault("clock", trouble)  # what other nodes find is more exact
                 if conditions != self._want.conditions:
                     self._want = replace(self._want, conditions=conditions)
                     self._to_record.set()

@@ -8,7 +8,9 @@ from dataclasses import replace
 import pytest
 
 from agent import converge
+from agent.standing import line
 from cluster.assignments import Item
+from cluster.model.container import FileReference
 from cluster.model.service import RestartCondition, RestartPolicy
 from cluster.model.task import Task, TaskState
 from tests.agent.builders import CLUSTER, a_network, a_task, an_item, in_network
@@ -117,6 +119,35 @@ async def test_tasks_survive_a_power_cut_of_their_host(host: EngineHost) -> None
     host.boot(empty=False)
     host.start_engine()
     await goes_on(host, tasks, containers)
+
+
+async def test_after_a_reboot_without_a_manager_only_tasks_with_secrets_wait_and_say_so(host: EngineHost) -> None:
+    plain, secret = an_item("plain"), an_item("with", secrets=(FileReference("pw", "/run/secrets/pw", digest="d1"),))
+    free, bound, gone = a_task(plain), a_task(secret), a_task(plain, slot=2)
+    async with running(host) as first:
+        first.contents = {"d1": b"open sesame"}
+        first.assign(plain, secret, free, bound, gone)
+        containers = await both_run(first, [free, bound, gone])
+        await first.journal.flush()
+    host.cut_power()
+    host.boot(empty=False)
+    host.start_engine()
+    host.call("DELETE", f"/containers/{containers[gone.id]}?force=1")
+    async with running(host, listening=False) as node:
+        node.runner.resume(node.journal.read(CLUSTER))
+        await node.reach(free, S.RUNNING)
+        await node.reach(bound, S.STARTING)
+        await node.until(lambda: "waits for a manager" in node.statuses[bound.id].message)
+        assert not host.runs(containers[bound.id])
+        assert "waits for a manager" in (await node.reach(gone, S.ACCEPTED)).message, "nothing new is made meanwhile"
+        shown = line(node.runner.reported, {}, offline=node.runner.is_offline)
+        assert shown.startswith("1 task runs, 2 not yet (waits for a manager") and "no manager answers" in shown
+        assert no_failure(node)
+
+        node.contents = {"d1": b"open sesame"}
+        node.runner.online()
+        assert (await node.reach(bound, S.RUNNING)).container == containers[bound.id]
+        await node.leave_nothing()
 
 
 async def test_an_agent_that_starts_before_its_engine_waits_for_it(host: EngineHost) -> None:

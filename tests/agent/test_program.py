@@ -26,6 +26,7 @@ from tests.engines import ADDRESS, EngineHost, Program
 from tests.patience import PATIENCE
 
 BIN = Path(sys.prefix) / "bin"
+CLOCK = Path(__file__).parents[1] / "chaos" / "clock"
 URL = f"https://{ADDRESS}:2377"
 pytestmark = [pytest.mark.engine, pytest.mark.etcd, pytest.mark.root]
 
@@ -46,10 +47,13 @@ class Site:
         eventually(lambda: self.socket.exists() and self.ready(), "the manager does not start")
         return program
 
-    def start_agent(self, *more: str, data: str = "agent", manager: str = URL) -> Program:
+    def start_agent(
+        self, *more: str, data: str = "agent", manager: str = URL, environment: dict[str, str] | None = None
+    ) -> Program:
+        given = ("env", *(f"{name}={value}" for name, value in environment.items())) if environment else ()
         return self.host.start(
-            str(BIN / "stack-agent"), "--name", "n1", "--data-dir", str(self.host.home / data), "--manager", manager,
-            "--advertise", ADDRESS, "--engine", str(self.host.socket), *more,
+            *given, str(BIN / "stack-agent"), "--name", "n1", "--data-dir", str(self.host.home / data),
+            "--manager", manager, "--advertise", ADDRESS, "--engine", str(self.host.socket), *more,
         )  # fmt: skip
 
     def ready(self) -> bool:
@@ -159,6 +163,32 @@ def test_the_way_of_an_agent_from_its_joining_to_its_end(site: Site) -> None:
     eventually(lambda: not site.host.containers(), "containers are left")
     eventually(lambda: site.left_over() == [], "traces are left")
     assert "Traceback" not in agent.said()
+    agent.send(signal.SIGTERM)
+    assert agent.wait() == 0
+
+
+def test_a_clock_that_is_far_off_is_told_and_does_no_harm(site: Site) -> None:
+    shift = site.host.home / "clock"
+    shift.write_text("0")
+    agent = site.start_agent(
+        "--token", site.token(), environment={"PYTHONPATH": str(CLOCK), "STACKYARD_CHAOS_CLOCK": str(shift)}
+    )
+    eventually(lambda: site.node()["status"] == "ready" and not site.node()["conditions"], "the node is not ready")
+    service = ServiceSpec("web", a_container(), replicas=2)
+    site.ask("PUT", "/v1/stacks/late", msgspec.json.encode(DeployRequest(StackSpec("late", {"web": service}), "op-1")))
+    eventually(lambda: len(site.running()) == 2, "the tasks do not run")
+    before = {task["container"] for task in site.running()}
+    for seconds, told in (("3600", "60 min ahead of"), ("-120", "120 s behind")):
+        shift.write_text(seconds)
+        eventually(lambda words=told: words in site.node()["conditions"].get("clock", ""), told)  # type: ignore[misc]
+        assert site.node()["status"] == "ready"
+    site.ask("POST", "/v1/stacks/late/scale", b'{"replicas": {"web": 3}, "operation": "op-2"}')
+    eventually(lambda: len(site.running()) == 3, "what is asked for meanwhile does not run")
+    shift.write_text("0")
+    eventually(lambda: not site.node()["conditions"], "it is not taken to be well again")
+    assert {task["container"] for task in site.running()} > before
+    site.ask("DELETE", "/v1/stacks/late")
+    eventually(lambda: not site.host.containers(), "containers are left")
     agent.send(signal.SIGTERM)
     assert agent.wait() == 0
 

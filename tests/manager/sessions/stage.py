@@ -46,6 +46,7 @@ from manager.follow import Follower
 from manager.presence import Presence
 from manager.secrets import Vault
 from manager.sessions.registry import Sessions
+from manager.upkeep import Upkeep
 from tests.etcd_server import Servers, loopback_address
 from tests.manager.managers import description
 from tests.patience import PATIENCE
@@ -249,6 +250,7 @@ async def staged(servers: Servers, directory: Path, manager: str = "m1") -> Asyn
                     vault,
                     log,
                     events,
+                    Upkeep(etcd, presence, time.time, None),
                 )
                 async with _serving(core, host, directory):
                     stage = Stage(etcd, follower, sessions, authority, f"https://{host}:{PORT}", directory)
