@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import logging
 import os
+import resource
 import secrets
 import signal
 import ssl
@@ -79,6 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         level=parsed.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # its other news are ours as well, told better
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each agent takes a socket, and so does each stream
     try:
         settings = _settings(parsed)
         uvloop.run(run(settings) if parsed.restore is None else restoring(settings, parsed.restore))

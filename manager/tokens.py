@@ -81,6 +81,11 @@ async def admit(authority: Authority, etcd: Etcd, text: str, node: str, *, now: 
     return Admission(invitation.role, {kv.key: kv.mod_revision}, writes)
 
 
+def named(text: str) -> str:
+    """Name a token for those who count tries, whether or not it is one."""
+    return f"join {hashlib.sha256(text.encode(errors='replace')).hexdigest()}"
+
+
 async def listed(etcd: Etcd, *, now: float) -> list[TokenView]:
     """List the standing tokens by role and the invitations by age, without their secrets."""
     views = [TokenView(id=role, role=role, standing=True) for role in ROLES]

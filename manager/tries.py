@@ -26,27 +26,27 @@ class Tries:
 
     def wait(self, address: str, credential: str, now: float) -> float:
         """Tell for how many seconds no token from this address is looked at; 0 if this one is."""
-        if (_place(address), credential) in self._right:
+        if (place_of(address), credential) in self._right:
             return 0.0
-        return max(0.0, self._wrong.get(_place(address), 0.0) - now - (AT_ONCE - 1) * EACH)
+        return max(0.0, self._wrong.get(place_of(address), 0.0) - now - (AT_ONCE - 1) * EACH)
 
     def wrong(self, address: str, now: float) -> None:
         """Count a wrong try."""
-        place = _place(address)
+        place = place_of(address)
         self._wrong[place] = max(self._wrong.pop(place, 0.0), now) + EACH
         if len(self._wrong) > REMEMBERED:
             self._wrong.popitem(last=False)
 
     def right(self, address: str, credential: str) -> None:
         """Take note that a credential was right."""
-        who = _place(address), credential
+        who = place_of(address), credential
         self._right[who] = None
         self._right.move_to_end(who)
         if len(self._right) > REMEMBERED:
             self._right.popitem(last=False)
 
 
-def _place(address: str) -> str:
+def place_of(address: str) -> str:
     """Take the networks of 64 bits that IPv6 gives to anyone as one address."""
     try:
         parsed = ipaddress.ip_address(address)

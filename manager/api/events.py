@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -75,7 +75,7 @@ def _filter(text: str) -> tuple[str, str]:
     return key, value
 
 
-async def _stream(core: Core, caller: Caller, wanted: Wanted) -> AsyncIterator[bytes]:
+async def _stream(core: Core, caller: Caller, wanted: Wanted) -> AsyncGenerator[bytes, None]:
     news = asyncio.Event()
 
     def note(changes: list[Change]) -> None:

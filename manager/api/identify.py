@@ -5,6 +5,8 @@ from __future__ import annotations
 import hmac
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from starlette.requests import HTTPConnection
 
@@ -28,8 +30,12 @@ def identified(connection: HTTPConnection, core: Core) -> Caller:
     """
     given = connection.headers.get("authorization")
     if given is not None:
-        address = "" if connection.client is None else connection.client.host
-        return _by_token(core, given, address, time.monotonic())
+        token = _read(given)
+        with tried(connection, core, "" if token is None else token.credential):
+            found = None if token is None else _holder(core, token)
+            if found is None:
+                raise Unauthenticated("the token is not valid, or not any more", hint=_HINT)
+        return as_caller(*found)
     caller = connection.scope.get(SCOPE_KEY, ANONYMOUS)
     assert isinstance(caller, Caller)
     if caller.kind is not CallerKind.CLIENT or not caller.credential:
@@ -40,19 +46,21 @@ def identified(connection: HTTPConnection, core: Core) -> Caller:
     return as_caller(*found)
 
 
-def _by_token(core: Core, header: str, address: str, now: float) -> Caller:
-    token = _read(header)
-    tried = "" if token is None else token.credential
-    if wait := core.tries.wait(address, tried, now):
+@contextmanager
+def tried(connection: HTTPConnection, core: Core, credential: str) -> Iterator[None]:
+    """Judge a credential inside of the block, whose errors say that it is wrong. Raises TooMany for many of those."""
+    address = "" if connection.client is None else connection.client.host
+    now = time.monotonic()
+    if wait := core.tries.wait(address, credential, now):
         raise TooMany(
             f"too many wrong tokens came from {address or 'there'}", hint=f"Ask again in {math.ceil(wait)} s."
         )
-    found = None if token is None else _holder(core, token)
-    if found is None:
+    try:
+        yield
+    except UserError:
         core.tries.wrong(address, now)
-        raise Unauthenticated("the token is not valid, or not any more", hint=_HINT)
-    core.tries.right(address, tried)
-    return as_caller(*found)
+        raise
+    core.tries.right(address, credential)
 
 
 def _holder(core: Core, token: UserToken) -> tuple[User, Credential] | None:

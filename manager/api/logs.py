@@ -32,7 +32,9 @@ from manager.api.meant import Meant, meant
 from manager.api.show import Sees
 from manager.picture import Change, ClusterState
 
-BUFFER = 256
+BUFFER = 64
+"""Lines: four megabytes if each is as long as a line can be."""
+
 AT_ONCE = 16
 """Streams open at a time when the logs are not followed."""
 

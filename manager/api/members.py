@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
+from starlette.requests import Request
 from starlette.responses import Response
 
 from cluster.codec import key_for
@@ -31,6 +32,7 @@ from manager.api import nodes, show
 from manager.api.bodies import answer, body, takes
 from manager.api.callers import Caller
 from manager.api.core import TRIES, AnyCore, Core, ReadyCore, busy
+from manager.api.identify import tried
 from manager.api.rules import Permitted
 from manager.authority import ROLES
 from manager.etcd import delete, put
@@ -78,7 +80,10 @@ async def revoke_token(caller: Permitted, core: AnyCore, ident: str) -> Response
 
 @router.post("/join", response_model=JoinReply, openapi_extra=takes(JoinRequest))
 async def join(
-    caller: Permitted, core: ReadyCore, request: Annotated[JoinRequest, Depends(body(JoinRequest))]
+    caller: Permitted,
+    core: ReadyCore,
+    connection: Request,
+    request: Annotated[JoinRequest, Depends(body(JoinRequest))],
 ) -> Response:
     """Take a node in. Joining again with the same name and key gives the same id, and a new certificate."""
     if _NAME.fullmatch(request.name) is None:
@@ -86,7 +91,8 @@ async def join(
     ident = key_digest(request.csr)
     audit.note(about=request.name, after=f"node {ident}")
     for _ in range(TRIES):
-        admission = await tokens.admit(core.authority, core.etcd, request.token, ident, now=core.clock())
+        with tried(connection, core, tokens.named(request.token)):
+            admission = await tokens.admit(core.authority, core.etcd, request.token, ident, now=core.clock())
         if request.role not in (None, admission.role):
             raise Forbidden(
                 f"that join token is for a {admission.role}, not for a {request.role}",

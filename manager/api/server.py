@@ -2,7 +2,8 @@
 
 uvicorn verifies client certificates and then hides them: a mixin over its protocol classes reads the certificate when
 a connection is made. Should uvicorn ever offer it in the scope, only this file changes. It also takes all connections
-that come at once, and would do a thousand handshakes in one go: those on TCP are accepted here, a few at a time.
+that come at once, and would do a thousand handshakes in one go: those on TCP are accepted here, a few at a time, and
+only so many stay (`manager.crowd`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import logging
 import os
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,8 @@ from websockets.exceptions import InvalidState
 
 from cluster.errors import Failed
 from cluster.protocol import MAX_FRAME
-from manager.api.callers import LOCAL, SCOPE_KEY, Caller
+from manager.api.callers import LOCAL, SCOPE_KEY, Caller, CallerKind
+from manager.crowd import Crowd
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +42,9 @@ LARGEST_HEAD = 64 * 1024
 HEAD_TIMEOUT = 20.0
 """Seconds in which the head of a request has to come."""
 
+STALL_TIMEOUT = 300.0
+"""Seconds after which whoever takes nothing of an answer is cut off: people read logs in a pager."""
+
 HANDSHAKES = 8
 """TLS handshakes at a time: each takes the event loop a millisecond or two, and what comes after it some more."""
 
@@ -47,8 +53,34 @@ HANDSHAKE_PATIENCE = 0.1
 
 HANDSHAKE_TIMEOUT = 20.0
 BACKLOG = 4096
+TOLD_EVERY = 10.0
 ACCEPT_PAUSE = 0.1
 """Seconds to wait when the kernel gives no connection, as when there are no more file descriptors."""
+
+
+class Connections(Crowd[Any]):
+    """Those of people and of strangers: a socket until its handshake is done, a transport from then on."""
+
+    _told_at = -TOLD_EVERY
+
+    def take(self, who: Any, address: str) -> None:
+        """Count one in, and close the one that makes way for it.
+
+        Handshakes go on in any case: an agent is known by its certificate only.
+        """
+        match self.enter(who, address):
+            case None:
+                return
+            case socket.socket() as out:
+                if out is not who:
+                    with contextlib.suppress(OSError):
+                        out.shutdown(socket.SHUT_RDWR)
+            case out:
+                out.abort()
+        now = time.monotonic()
+        if now - self._told_at >= TOLD_EVERY:
+            self._told_at = now
+            log.warning("there are too many connections, the newest from %s: those that rest are closed", address)
 
 
 async def _with_caller(app: ASGIApp, caller: Caller, scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,12 +88,17 @@ async def _with_caller(app: ASGIApp, caller: Caller, scope: Scope, receive: Rece
     await app(scope, receive, send)
 
 
-class _BoundedHead(HttpToolsProtocol):
-    """uvicorn's protocol, with bounds that its parser does not have: on the size of a request's head, and its time."""
+class _Bounded(HttpToolsProtocol):
+    """uvicorn's protocol, with bounds that it does not have: on the size of a request's head and its time, and on the
+    time for which a client may take nothing of what it asked for.
+    """
 
+    accepted: socket.socket | None = None
+    """What it was while it shook hands."""
     _in_head: bool
     _head: int
     _late: asyncio.TimerHandle
+    _stalled: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -69,7 +106,26 @@ class _BoundedHead(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._late.cancel()
+        self._go_on()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._go_on()
+        self._stalled = self.loop.call_later(STALL_TIMEOUT, self._hang_up)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+
+    def _hang_up(self) -> None:
+        where = self.client[0] if self.client else "this host"
+        log.warning("a client at %s took nothing of its answer for %g s and is cut off", where, STALL_TIMEOUT)
+        self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -93,22 +149,46 @@ class _BoundedHead(HttpToolsProtocol):
         self._late = self.loop.call_later(HEAD_TIMEOUT, self.transport.close)
 
 
-def _protocols(caller_of: Callable[[bytes | None], Caller]) -> tuple[type[Any], type[Any]]:
+def _protocols(caller_of: Callable[[bytes | None], Caller], connections: Connections) -> tuple[type[Any], type[Any]]:
     """Make uvicorn's two protocol classes so that each request of a connection carries its caller."""
 
     class Known:
         app: Any
+        transport: Any
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)  # type: ignore[misc]
             tls = transport.get_extra_info("ssl_object")
             caller = caller_of(tls.getpeercert(True) if tls is not None else None)
             self.app = functools.partial(_with_caller, self.app, caller)
+            self.count(caller)
 
-    class Http(Known, _BoundedHead):
-        pass
+        def connection_lost(self, exc: Exception | None) -> None:
+            connections.leave(self.transport)
+            super().connection_lost(exc)  # type: ignore[misc]
+
+        def count(self, caller: Caller) -> None:
+            raise NotImplementedError
+
+    class Http(Known, _Bounded):
+        def count(self, caller: Caller) -> None:
+            connections.leave(self.accepted)
+            if caller.kind in (CallerKind.CLIENT, CallerKind.ANONYMOUS):
+                connections.take(self.transport, self.client[0] if self.client else "")
+
+        def on_headers_complete(self) -> None:
+            connections.work(self.transport)
+            super().on_headers_complete()
+
+        def on_response_complete(self) -> None:
+            if not self.pipeline:
+                connections.rest(self.transport)
+            super().on_response_complete()
 
     class WebSocket(Known, WebSocketsSansIOProtocol):
+        def count(self, caller: Caller) -> None:
+            """It was counted when it began as HTTP."""
+
         def shutdown(self) -> None:
             try:
                 super().shutdown()
@@ -121,8 +201,9 @@ def _protocols(caller_of: Callable[[bytes | None], Caller]) -> tuple[type[Any], 
 class _Server(uvicorn.Server):
     """Leaves the process's signals to the program, and tells when it is up."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, connections: Connections) -> None:
         super().__init__(config)
+        self.connections = connections
         self.up = asyncio.Event()
 
     @contextlib.contextmanager
@@ -141,36 +222,42 @@ class _Server(uvicorn.Server):
             while True:
                 await turns.acquire()
                 try:
-                    connection, _ = await loop.sock_accept(listener)
+                    connection, (address, *_) = await loop.sock_accept(listener)
                 except OSError as error:
                     turns.release()
                     log.warning("a connection cannot be taken: %s", error)
                     await asyncio.sleep(ACCEPT_PAUSE)
                     continue
-                group.create_task(self._greet(connection, tls, turns))
+                group.create_task(self._greet(connection, address, tls, turns))
 
-    async def _greet(self, connection: socket.socket, tls: ssl.SSLContext, turns: asyncio.Semaphore) -> None:
+    async def _greet(
+        self, connection: socket.socket, address: str, tls: ssl.SSLContext, turns: asyncio.Semaphore
+    ) -> None:
         """Shake hands, which is this one's turn while it is on its way."""
         async with asyncio.TaskGroup() as group:
-            shaking = group.create_task(self._shake_hands(connection, tls))
+            shaking = group.create_task(self._shake_hands(connection, address, tls))
             try:
                 await asyncio.wait({shaking}, timeout=HANDSHAKE_PATIENCE)
             finally:
                 turns.release()
 
-    async def _shake_hands(self, connection: socket.socket, tls: ssl.SSLContext) -> None:
+    async def _shake_hands(self, connection: socket.socket, address: str, tls: ssl.SSLContext) -> None:
         loop = asyncio.get_running_loop()
+        self.connections.take(connection, address)
         try:
             await loop.connect_accepted_socket(
-                self._protocol, connection, ssl=tls, ssl_handshake_timeout=HANDSHAKE_TIMEOUT
+                lambda: self._protocol(connection), connection, ssl=tls, ssl_handshake_timeout=HANDSHAKE_TIMEOUT
             )
         except OSError as error:  # of TLS, of the connection, or in time
             log.debug("a client did not get through its handshake: %s", error)
+        finally:
+            self.connections.leave(connection)
 
-    def _protocol(self) -> asyncio.Protocol:
+    def _protocol(self, accepted: socket.socket) -> _Bounded:
         """Make what uvicorn makes for each connection that it takes itself."""
         kind: Any = self.config.http_protocol_class
-        made: asyncio.Protocol = kind(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        made: _Bounded = kind(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        made.accepted = accepted
         return made
 
 
@@ -180,10 +267,11 @@ async def serving_tls(
 ) -> AsyncIterator[int]:
     """Serve on TCP until the end of the block; gives the port, which was chosen by the kernel if it was 0."""
     listener = _listen(host, port)
-    http, websocket = _protocols(caller_of)
+    connections = Connections()
+    http, websocket = _protocols(caller_of, connections)
     chosen = int(listener.getsockname()[1])
     with listener:
-        async with _serving(_config(app, http, websocket), sockets=[]) as server:
+        async with _serving(_config(app, http, websocket), connections, sockets=[]) as server:
             async with asyncio.TaskGroup() as group:
                 admitting = group.create_task(server.admit(listener, tls), name="admitting")
                 yield chosen
@@ -193,18 +281,21 @@ async def serving_tls(
 @contextlib.asynccontextmanager
 async def serving_local(app: ASGIApp, path: Path) -> AsyncIterator[None]:
     """Serve on a UNIX socket that only its owner can use, until the end of the block."""
-    http, websocket = _protocols(lambda _certificate: LOCAL)
+    connections = Connections()
+    http, websocket = _protocols(lambda _certificate: LOCAL, connections)
     _claim_path(path)
     try:
-        async with _serving(_config(app, http, websocket, uds=str(path)), sockets=None):
+        async with _serving(_config(app, http, websocket, uds=str(path)), connections, sockets=None):
             yield
     finally:
         path.unlink(missing_ok=True)  # noqa: ASYNC240 (a memory file system, at the program's end)
 
 
 @contextlib.asynccontextmanager
-async def _serving(config: uvicorn.Config, sockets: list[socket.socket] | None) -> AsyncIterator[_Server]:
-    server = _Server(config)
+async def _serving(
+    config: uvicorn.Config, connections: Connections, sockets: list[socket.socket] | None
+) -> AsyncIterator[_Server]:
+    server = _Server(config, connections)
     async with asyncio.TaskGroup() as group:
         group.create_task(server.serve(sockets), name="server")
         await server.up.wait()

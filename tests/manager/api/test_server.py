@@ -14,28 +14,48 @@ import aiohttp
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
 from cluster import pki
 from cluster.errors import Failed
 from manager.api import server
 from manager.api.callers import SCOPE_KEY, Caller, of_certificate
+from tests.patience import PATIENCE
 
 CLUSTER = "c1"
+Opened = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+ASKING, ENDLESS = (f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode() for path in ("/", "/endless"))
+FEW = 4
+MADE = server.Connections
 
 
 class Door:
-    """A server on a port of its own, which answers with the name of the caller."""
+    """A server on a port of its own: / answers with the name of the caller, /endless until its client has gone."""
 
-    def __init__(self, port: int, tls: ssl.SSLContext) -> None:
-        self.port = port
+    def __init__(self, port: int, tls: ssl.SSLContext, stranger: ssl.SSLContext, ended: asyncio.Event) -> None:
+        self.port, self.stranger, self.ended = port, stranger, ended
+        self.writers: list[asyncio.StreamWriter] = []
         self._tls = tls
+
+    async def enter(self, request: bytes = b"") -> Opened:
+        """Connect without a certificate, and say so much."""
+        opened = await asyncio.open_connection("127.0.0.1", self.port, ssl=self.stranger)
+        self.writers.append(opened[1])
+        opened[1].write(request)
+        return opened
 
     async def ask(self) -> str:
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=self._tls)) as http:
             async with http.get(f"https://127.0.0.1:{self.port}/") as answer:
                 return await answer.text()
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have servers that are made from now on hold few connections of an address."""
+    monkeypatch.setattr(server, "Connections", lambda: MADE(10 * FEW, FEW))
 
 
 @pytest.fixture
@@ -53,23 +73,40 @@ async def door(tmp_path: Path) -> AsyncIterator[Door]:
         caller: Caller = request.scope[SCOPE_KEY]
         return PlainTextResponse(caller.name)
 
-    app = Starlette(routes=[Route("/", who)])
+    ended = asyncio.Event()
+
+    async def zeros() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield bytes(65536)
+                await asyncio.sleep(0)  # to one that has gone, all can be sent at once
+        finally:
+            ended.set()
+
+    async def endless(request: Request) -> StreamingResponse:
+        return StreamingResponse(zeros())
+
+    app = Starlette(routes=[Route("/", who), Route("/endless", endless)])
     mine = certificate(pki.Identity(CLUSTER, "manager", "m1", "manager"))
     theirs = certificate(pki.Identity(CLUSTER, "node", "n1", "worker"))
     tls = pki.server_context(*mine, authority.certificate)
     async with server.serving_tls(app, "127.0.0.1", 0, tls, lambda peer: of_certificate(CLUSTER, peer)) as port:
-        yield Door(port, pki.client_context(authority.certificate, *theirs))
+        contexts = pki.client_context(authority.certificate, *theirs), pki.client_context(authority.certificate)
+        entered = Door(port, *contexts, ended)
+        yield entered
+        for writer in entered.writers:
+            writer.transport.abort()
 
 
 async def test_many_who_dial_at_once_are_taken_a_few_at_a_time(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     shaking, most = 0, 0
     shake_hands = server._Server._shake_hands
 
-    async def counted(self: server._Server, connection: socket.socket, tls: ssl.SSLContext) -> None:
+    async def counted(self: server._Server, connection: socket.socket, address: str, tls: ssl.SSLContext) -> None:
         nonlocal shaking, most
         shaking += 1
         most = max(most, shaking)
-        await shake_hands(self, connection, tls)
+        await shake_hands(self, connection, address, tls)
         shaking -= 1
 
     monkeypatch.setattr(server._Server, "_shake_hands", counted)
@@ -90,6 +127,46 @@ async def test_one_who_speaks_no_tls_does_the_others_no_harm(door: Door) -> None
     with socket.create_connection(("127.0.0.1", door.port)) as stranger:
         stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
         assert await door.ask() == "n1"
+
+
+async def test_of_those_at_rest_at_one_address_only_so_many_stay(few: None, door: Door) -> None:
+    first = await door.enter()
+    asking = await door.enter(ENDLESS)
+    await asking[0].readexactly(1)  # it is at work now
+    for _ in range(FEW):
+        last = await door.enter()
+    async with asyncio.timeout(PATIENCE):
+        assert await first[0].read() == b"", "it rested longest"
+    assert await asking[0].readexactly(1)
+    last[1].write(ASKING)
+    async with asyncio.timeout(PATIENCE):
+        assert b" 200 " in await last[0].readline(), "the newest has its turn"
+    assert await door.ask() == "n1"
+
+
+async def test_agents_come_in_where_all_others_are_at_work(few: None, door: Door) -> None:
+    held = [await door.enter(ENDLESS) for _ in range(FEW)]
+    for reader, _ in held:
+        await reader.readexactly(1)
+    with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+        refused, _ = await door.enter(ASKING)
+        async with asyncio.timeout(PATIENCE):
+            await refused.readexactly(1)
+    for _ in range(2 * FEW):
+        assert await door.ask() == "n1"
+    assert all([await reader.readexactly(1) for reader, _ in held])
+
+
+async def test_who_takes_nothing_of_an_answer_is_cut_off(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "STALL_TIMEOUT", 0.5)
+    _, writer = await door.enter()
+    transport = writer.transport
+    assert isinstance(transport, asyncio.ReadTransport)
+    transport.pause_reading()
+    writer.write(ENDLESS)
+    async with asyncio.timeout(PATIENCE):
+        await door.ended.wait()
+    assert await door.ask() == "n1"
 
 
 async def test_a_port_that_is_taken_is_said_at_once(door: Door) -> None:

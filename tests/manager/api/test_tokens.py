@@ -56,6 +56,19 @@ async def test_without_limits_it_takes_in_many_until_it_is_revoked(manager: Runn
     assert gone.status == 404 and "stack token ls" in gone.body["hint"]
 
 
+async def test_wrong_tokens_are_held_down_and_right_ones_are_not(manager: RunningManager, root: Client) -> None:
+    good = (await root.get("/join-tokens"))["worker"]
+    _, other = await made(root)
+    assert (await join(manager, good)).status == 200
+    wrong = await join(manager, good[:-4] + "0000", "n2")
+    assert (wrong.status, wrong.body["kind"]) == (403, "Forbidden")
+    (address,) = manager.core.tries._wrong
+    for _ in range(100):  # so many that none comes back while this test runs, however slowly
+        manager.core.tries.wrong(address, time.monotonic())
+    assert (await join(manager, other, "n2")).status == 429
+    assert (await join(manager, good, "n2")).status == 200, "it was right from here before"
+
+
 async def test_an_invitation_ends_with_its_time(manager: RunningManager, root: Client) -> None:
     ident, token = await made(root, expires_in=3600.0)
     key = f"/stackyard/pki/invitation/{ident}"
