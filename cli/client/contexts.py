@@ -1,11 +1,13 @@
-"""The clusters that a person can talk to: a file of contexts, each with the addresses of managers or a UNIX socket.
+"""The clusters that a person can talk to: a file of contexts, each with addresses of managers, a UNIX socket or a host.
 
     $XDG_CONFIG_HOME/stackyard/contexts.json (XDG_CONFIG_HOME is ~/.config by default)
     {"current": "lab", "contexts": {"lab": {"endpoints": [...], "ca": PATH, "cert": PATH, "key": PATH},
                                     "prod": {"endpoints": [...], "ca": PATH, "token": PATH},
-                                    "here": {"socket": PATH}}}
+                                    "here": {"socket": PATH},
+                                    "there": {"ssh": "ssh://root@HOST"}}}
 
-STACK_CONTEXT names another context than the current one; STACK_HOST is a manager's UNIX socket and needs no file.
+STACK_CONTEXT names another context than the current one; STACK_HOST is a manager's UNIX socket, or ssh://USER@HOST for
+the one of another host, and needs no file.
 """
 
 from __future__ import annotations
@@ -21,7 +23,10 @@ DEFAULT_SOCKET = Path("/run/stackyard/manager.sock")
 
 
 class Context(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Where one cluster is: URLs of managers, with the files of a client certificate or of a token, or `socket`."""
+    """Where one cluster is: URLs of managers, with the files of a client certificate or of a token, or `socket`.
+
+    Or `ssh`, the address of a manager's host with that socket (cli/client/ssh.py).
+    """
 
     endpoints: tuple[str, ...] = ()
     ca: str = ""
@@ -29,6 +34,23 @@ class Context(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     key: str = ""
     token: str = ""
     socket: str = ""
+    ssh: str = ""
+
+    @property
+    def where(self) -> str:
+        return self.socket or self.ssh or ", ".join(self.endpoints)
+
+
+def by_host(text: str) -> Context:
+    """Read what STACK_HOST may be: a UNIX socket, or a host to be reached by ssh. Raises UserError."""
+    if text.startswith("ssh://"):
+        from cli.client.ssh import command
+
+        command(text)
+        return Context(ssh=text)
+    if "://" in text and not text.startswith("unix://"):
+        raise UserError(f"{text} is neither a socket nor a host", hint="Give unix:///PATH or ssh://USER@HOST.")
+    return Context(socket=text.removeprefix("unix://"))
 
 
 class Contexts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -91,9 +113,9 @@ def use(name: str) -> None:
 
 def chosen(name: str | None = None) -> Context:
     """Give the context to talk to: `name`, else STACK_HOST, STACK_CONTEXT, the current one, the socket of this host."""
-    socket = os.environ.get("STACK_HOST", "")
-    if name is None and socket:
-        return Context(socket=socket.removeprefix("unix://"))
+    host = os.environ.get("STACK_HOST", "")
+    if name is None and host:
+        return by_host(host)
     contexts = load()
     name = name or os.environ.get("STACK_CONTEXT") or contexts.current
     if name:

@@ -1,4 +1,4 @@
-"""HTTP to the managers of one context, over mutual TLS or a UNIX socket, with the standard library alone.
+"""HTTP to the managers of one context, over TLS, a UNIX socket or ssh, with the standard library alone.
 
 A request goes to the endpoint that answered last and moves on to the others when one is out of reach. Every request of
 this API may be sent twice: reads change nothing, writes carry an operation id or say how things are to be.
@@ -43,7 +43,7 @@ class Transport:
 
     def __init__(self, context: Context, *, timeout: float = 30.0, patience: float = PATIENCE) -> None:
         self._context, self._timeout, self._patience = context, timeout, patience
-        self._targets = list(context.endpoints) or [context.socket]
+        self._targets = list(context.endpoints) or [context.socket or context.ssh]
         self._tls: ssl.SSLContext | None = None
         self._connection: http.client.HTTPConnection | None = None
         self._token = _token(context)
@@ -168,6 +168,10 @@ class Transport:
     def _connect(self, endpoint: str) -> http.client.HTTPConnection:
         if self._context.socket:
             return UnixConnection(endpoint, _CONNECT_TIMEOUT)
+        if self._context.ssh:
+            from cli.client.ssh import SshConnection
+
+            return SshConnection(endpoint, _CONNECT_TIMEOUT)
         url = urllib.parse.urlsplit(endpoint)
         return http.client.HTTPSConnection(
             url.hostname or "", url.port, timeout=_CONNECT_TIMEOUT, context=self._tls_context()

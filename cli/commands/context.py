@@ -25,7 +25,7 @@ def ls() -> None:
     known = contexts.load()
     rows = [["", "NAME", "WHERE"]]
     for name, one in sorted(known.contexts.items()):
-        rows.append(["*" if name == known.current else "", name, one.socket or ", ".join(one.endpoints)])
+        rows.append(["*" if name == known.current else "", name, one.where])
     click.echo(table(rows))
 
 
@@ -39,21 +39,32 @@ def use(name: str) -> None:
 
 @context.command()
 @click.argument("name")
-@click.option("--manager", "manager", required=True, metavar="HOST[:PORT]", help="Any manager of the cluster.")
+@click.argument("where", required=False, metavar="[ssh://USER@HOST|unix:///PATH]")
+@click.option("--manager", "manager", metavar="HOST[:PORT]", help="Any manager of the cluster, with a token.")
 @click.option("--token-file", metavar="FILE|-", help="Where the token is (- is standard input); else it is asked for.")
 @click.option(
     "--certificate", is_flag=True, help="Get a client certificate for the token, for 90 days; do not keep the token."
 )
 @click.option("--use/--no-use", "chosen", default=True, help="Talk to this cluster from now on (so it is).")
-def add(name: str, manager: str, token_file: str | None, certificate: bool, chosen: bool) -> None:
-    """Add a cluster, with the token that an admin gave you: `stack user create` makes one.
+def add(
+    name: str, where: str | None, manager: str | None, token_file: str | None, certificate: bool, chosen: bool
+) -> None:
+    """Add a cluster, with the token that an admin gave you (`stack user create` makes one), or by ssh to a manager.
 
-    The token names the cluster's CA by its digest: nobody else's manager is taken for it, nor given the token.
+    The token names the cluster's CA by its digest: nobody else's manager is taken for it, nor given the token. By ssh
+    one is who may log in to that host as root, with the system's ssh and its settings.
 
     \b
     stack context add prod --manager 192.0.2.1 --token-file ann.token
     stack context add prod --manager manager.example.org:2377 --certificate
+    stack context add prod ssh://root@manager.example.org
     """
+    if (where is None) == (manager is None):
+        raise UserError("a cluster is reached one way", hint="Give either --manager HOST or ssh://USER@HOST.")
+    if manager is None:
+        contexts.add(name, contexts.by_host(where or ""), use=chosen)
+        click.echo(f"{name} is added")
+        return
     from cli.client import enrol
 
     me = enrol.enrol(name, enrol.url(manager), _token(token_file), certificate=certificate, use=chosen)
