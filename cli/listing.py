@@ -73,7 +73,8 @@ def list_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def show(rows: Sequence[Any], columns: Columns, listing: Listing, *, spare: Sequence[str] = ()) -> None:
     """Print views: a column each by its title, all their fields as JSON, or what a template says.
 
-    On a terminal that is too narrow the `spare` columns are left out, the first of them first. Raises UserError for a
+    On a terminal that is too narrow the `spare` columns are left out, the first of them first; the last column is one
+    only if it is named. Raises UserError for a
     filter or template that names no column and no field.
     """
     rows = filtered(rows, columns, listing)
@@ -106,6 +107,8 @@ def fitted(lines: Sequence[Sequence[str]], width: int | None, spare: Sequence[st
     enough = min(max(len(line[-1]) for line in lines), _TEXT_AT_LEAST)
     left_out: set[str] = set()
     for title in (*spare, ""):
+        if lines[0][-1] in left_out:
+            return fitted([line[:-1] for line in lines], width, spare)
         kept = [index for index, name in enumerate(lines[0][:-1]) if name not in left_out]
         bodies = table([[line[index] for index in kept] for line in lines]).split("\n")
         left = width - max(map(len, bodies)) - 2

@@ -37,7 +37,7 @@ def audit(since: str | None, user: str | None, stack: str | None, limit: int, fo
     begin = 0.0 if since is None else time.time() - lifetime(since, "--since")
     with connect() as client:
         found = client.audit(since=begin, user=user, stack=stack, limit=limit)
-        show(found, _COLUMNS, listing)
+        show(found, _COLUMNS, listing, spare=("FROM",))
         if follow:
             _follow(client, found, user, stack, listing)
 
@@ -53,7 +53,7 @@ def _follow(client: Client, told: list[AuditEntry], user: str | None, stack: str
         known = {entry.id for entry in found} | {entry.id for entry in new}
         if new:
             since = max(since, new[-1].at)
-            show(new, _COLUMNS, listing)
+            show(new, _COLUMNS, listing, spare=("FROM",))
 
 
 def _about(entry: AuditEntry) -> str:

@@ -6,7 +6,8 @@ import click
 
 from cli.commands import completion
 from cli.commands.session import connect
-from cli.output import Form, format_option, table
+from cli.listing import fitted
+from cli.output import Form, format_option, terminal_width
 from cluster.views import Explanation
 
 
@@ -45,4 +46,4 @@ def in_words(found: Explanation) -> str:
         )
         rows += [["", "", other.why, other.change] for other in others if other is not None]
         rows += [["", "", f"{one.about} {one.why}", one.change] for one in node.lately]
-    return "\n".join(lines) + ("\n\n" + table(rows) if found.nodes else "")
+    return "\n".join(lines) + ("\n\n" + fitted(rows, terminal_width() or None) if found.nodes else "")

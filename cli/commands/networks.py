@@ -57,7 +57,7 @@ def list_networks(listing: Listing) -> None:
     """List the networks."""
     with connect() as client:
         found = client.networks()
-    show(found, _NETWORK, listing)
+    show(found, _NETWORK, listing, spare=("VNI", "ATTACHED", "INTERNAL", "ENCRYPTED", "SUBNETS"))
 
 
 @network.command("inspect")
@@ -180,7 +180,7 @@ def list_volumes(listing: Listing) -> None:
     """List the volumes and where they are: not those of global services, nor those that all nodes reach."""
     with connect() as client:
         found = client.volumes()
-    show(found, _VOLUME, listing)
+    show(found, _VOLUME, listing, spare=("CREATED", "STACK"))
 
 
 @volume.command("inspect")

@@ -32,8 +32,8 @@ def history(stack: str, listing: Listing) -> None:
             "REVISION": lambda r: f"{r.n}{' (current)' if r.current else ''}",
             "WHEN": lambda r: age(r.created_at) + " ago",
             "BY": lambda r: r.author,
-            "CHANGES": lambda r: joined(r.changes) or _of_no_change(r.n, revisions[-1].n),
             "REASON": lambda r: joined((r.reason, "all or nothing" if r.atomic else "")),
+            "CHANGES": lambda r: joined(r.changes) or _of_no_change(r.n, revisions[-1].n),
         },
         listing,
     )

@@ -47,7 +47,7 @@ def services(stack: str | None, listing: Listing) -> None:
             "PROBLEM": lambda s: s.problem,
         },
         listing,
-        spare=("MODE", "PORTS"),
+        spare=("MODE", "PORTS", "IMAGE"),
     )
 
 
@@ -106,12 +106,11 @@ def list_tasks(
 
 def _message(task: TaskView, *, whole: bool) -> str:
     code = f"exit code {task.exit_code}" if task.exit_code else ""
+    told = code in task.message or f"exited with code {task.exit_code}" in task.message
     restarts = f"restarted in place {task.restarts} times" if task.restarts else ""
     failures = f"failed {task.failures} times before" if task.failures > 1 else ""
     words = " | ".join(task.log if whole else task.log[-1:])
-    return joined(
-        (task.message, "" if code in task.message else code, restarts, failures, words and f"it said: {words}")
-    )
+    return joined((task.message, "" if told else code, restarts, failures, words and f"it said: {words}"))
 
 
 @click.command()

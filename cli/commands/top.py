@@ -45,7 +45,7 @@ _SUMS: Columns = {
     "TASKS": lambda r: str(r.tasks),
     **{title: cell for title, cell in _COLUMNS.items() if title not in ("NAME", "NODE", "LIMIT")},
 }
-_SPARE = ("LIMIT",)
+_SPARE = ("LIMIT", "PIDS", "READ", "WRITTEN")
 
 
 def _rate(number: float | None) -> str:
@@ -71,7 +71,7 @@ def top(what: str | None, node: str | None, by: str | None, no_stream: bool, lis
       shop_db.1   n2    0.4%  21.3M   512.0M  1.2K/s   8.9K/s   0B/s  12.0K/s  7
       shop_web.1  n1    3.1%  9.8M    1.9G    14.0K/s  92.1K/s  0B/s  0B/s     3
     """
-    columns, spare = (_COLUMNS, _SPARE) if by is None else (_SUMS, ())
+    columns, spare = (_COLUMNS if by is None else _SUMS), _SPARE
     with connect() as client:
         of = _Source(client, what, node, by)
         if sys.stdout.isatty() and not no_stream and listing.form == "table" and not listing.quiet:

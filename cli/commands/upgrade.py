@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from cli.commands.session import connect
-from cli.output import Form, format_option, table
+from cli.listing import fitted
+from cli.output import Form, format_option, terminal_width
 from cluster.views import UpgradeView
 
 
@@ -35,7 +36,7 @@ def upgrade(status: bool, finish: bool, form: Form) -> None:
         click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
         return
     lines = [(one.kind, one.name, one.release or "?", str(one.version or "?"), one.behind) for one in found.programs]
-    click.echo(table([("KIND", "NAME", "RELEASE", "VERSION", "BEHIND"), *lines]))
+    click.echo(fitted([("KIND", "NAME", "RELEASE", "VERSION", "BEHIND"), *lines], terminal_width() or None))
     click.echo(_words(found))
 
 
@@ -43,5 +44,6 @@ def _words(found: UpgradeView) -> str:
     if found.version >= found.newest:
         return f"the cluster is of version {found.version}, and no upgrade is under way"
     if found.behind:
-        return f"an upgrade from version {found.version} to {found.newest} is under way; {len(found.behind)} are behind"
+        behind = "1 is behind" if len(found.behind) == 1 else f"{len(found.behind)} are behind"
+        return f"an upgrade from version {found.version} to {found.newest} is under way; {behind}"
     return f"all run version {found.newest}: `stack upgrade --finish` ends the upgrade from version {found.version}"
