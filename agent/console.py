@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from agent.channel import Channel, while_listening
 from agent.container import Json
-from agent.engine import Engine, EngineDown, EngineRefused
+from agent.engine import Engine, EngineDown, EngineRefused, EngineTrouble
 from agent.terminal import seen, steering, typing
 from cluster.channel import AttachRequest, Kind, SignalRequest
 from cluster.errors import UserError
 from cluster.protocol import STDERR
 
+log = logging.getLogger(__name__)
+
 STOP_TIMEOUT = 3600.0
 """Seconds for the engine's answer to a stop: grace periods are anybody's choice."""
 
+_NEVER = "0001-"
+"""Begins the engine's instants of what has not happened."""
+
 
 async def attach(engine: Engine, container: str, channel: Channel, request: AttachRequest) -> None:
-    """Join a container until it ends, or the other side has gone: then it goes on by itself."""
+    """Join a container until it ends, or the other side has gone: then it goes on by itself.
+
+    It may be yet to start: then nothing of what it prints is missed.
+    """
     joined = _Joined(engine, container, channel, request)
     if await while_listening(channel, joined.run()) == "done":
         await channel.over()
@@ -48,24 +61,51 @@ class _Joined:
         self._channel, self._request = channel, request
 
     async def run(self) -> None:
-        config = (await self._inspect()).get("Config", {})
+        inspected = await self._inspect()
+        config, begun = inspected.get("Config", {}), _has_begun(inspected["State"])
         tty, stdin = bool(config.get("Tty")), self._request.stdin and bool(config.get("OpenStdin"))
         streams = f"stream=1&stdout=1&stderr=1&stdin={int(stdin)}"
         path = f"containers/{self._container}/attach?{streams}"
         async with self._engine.upgraded("attach to a container", path, {}) as stream:
             what = f"container {self._container[:12]}"
             self._channel.control = steering(what, self._resize, self._signal)
-            async with typing(self._channel, stream, stdin=stdin):
+            async with typing(self._channel, stream, stdin=stdin), self._sizing(tty=tty):
                 try:
                     await self._channel.send(Kind.START, b"tty" if tty else b"")
-                    if tty and self._request.size is not None:
-                        await self._resize(*self._request.size)
                     async for source, data in stream.output(tty=tty):
                         await self._channel.send(Kind.ERROR_OUTPUT if source == STDERR else Kind.OUTPUT, data)
                 except OSError as error:
                     raise EngineDown(f"lost the engine while attached to a container: {error}") from error
-        ended = await seen(self._state, lambda state: not state.get("Running"))
-        await self._channel.end(int(ended.get("ExitCode") or 0))
+        await self._channel.end(await self._exit_code(begun))
+
+    @asynccontextmanager
+    async def _sizing(self, *, tty: bool) -> AsyncIterator[None]:
+        """Give the terminal its size meanwhile: only a program that has begun has one."""
+        sizing = asyncio.create_task(self._size(*self._request.size)) if tty and self._request.size else None
+        try:
+            yield
+        finally:
+            if sizing is not None:
+                sizing.cancel()
+                await asyncio.gather(sizing, return_exceptions=True)
+
+    async def _size(self, rows: int, columns: int) -> None:
+        try:
+            await seen(self._state, _has_begun)
+            await self._resize(rows, columns)
+        except (EngineRefused, EngineTrouble) as error:
+            log.info("the terminal of container %s has no size: %s", self._container[:12], error)
+
+    async def _exit_code(self, begun: bool) -> int:
+        """Wait for the end. A program that could not be started has none: the task's status tells managers why."""
+        try:
+            ended = await seen(self._state, lambda state: not state.get("Running") and _has_begun(state))
+        except EngineRefused:
+            if begun:
+                raise
+            await asyncio.get_running_loop().create_future()  # until the manager hangs up
+            raise
+        return int(ended.get("ExitCode") or 0)
 
     async def _resize(self, rows: int, columns: int) -> None:
         path = f"containers/{self._container}/resize"
@@ -80,3 +120,7 @@ class _Joined:
 
     async def _inspect(self) -> Json:
         return await self._engine.ask("look at a container", "GET", f"containers/{self._container}/json")
+
+
+def _has_begun(state: Json) -> bool:
+    return not str(state.get("StartedAt", _NEVER)).startswith(_NEVER)

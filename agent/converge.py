@@ -254,7 +254,7 @@ def _start(view: View, world: World, task: Task) -> Decision:
     if container is None or (item.spec.container.has_sandbox and not view.sandbox):
         return Decision(step=Launch(create=container is None, start=False), status=report(TaskState.PREPARING))
     if task.held:
-        return Decision(status=report(TaskState.READY, "waits for the end of the task before it"))
+        return Decision(status=report(TaskState.READY, "is ready, and waits until it may start"))
     return Decision(status=report(TaskState.READY, "waits for its time to start"), wake_at=start_at)
 
 

@@ -140,6 +140,7 @@ def create_request(
         "Labels": {**spec.labels, **labels(item, task, host.cluster)},
         "Tty": spec.tty,
         "OpenStdin": spec.stdin_open,
+        "StdinOnce": spec.stdin_once,
         "StopTimeout": math.ceil(spec.stop_grace_period),
         "HostConfig": {
             "RestartPolicy": {"Name": "no"},

@@ -63,7 +63,7 @@ class Reach:
             case ExecRequest():
                 await run_command(self._engine, self._running(wanted.task).id, channel, request)
             case AttachRequest():
-                await attach(self._engine, self._running(wanted.task).id, channel, request)
+                await attach(self._engine, self._running(wanted.task, Phase.CREATED).id, channel, request)
             case SignalRequest():
                 await send_signal(self._engine, self._running(wanted.task).id, channel, request)
             case ReadArchive() | WriteArchive() | StatArchive():
@@ -87,9 +87,9 @@ class Reach:
         endpoints = () if assigned is None else assigned.endpoints
         return [address for endpoint in endpoints for address in endpoint.addresses]
 
-    def _running(self, task: str) -> Observed:
+    def _running(self, task: str, *also: Phase) -> Observed:
         container = self._container(task)
-        if container.phase is not Phase.RUNNING:
+        if container.phase not in (Phase.RUNNING, *also):
             raise Unavailable(
                 f"its container is {container.phase}, not running", hint="`stack ps` and `stack explain` tell why."
             )

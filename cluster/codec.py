@@ -18,6 +18,7 @@ from cluster.model.attachment import Attachment
 from cluster.model.cluster import Claim, ClockMark, Cluster
 from cluster.model.network import Network
 from cluster.model.node import Manager, Node, NodeState, Session
+from cluster.model.oneoff import OneOff
 from cluster.model.rebalance import Rebalance, RebalanceWish
 from cluster.model.secret import Content, External
 from cluster.model.service import ServiceState
@@ -26,7 +27,7 @@ from cluster.model.task import Task, TaskStatus
 from cluster.model.update import Withdrawn
 from cluster.model.user import User
 from cluster.model.volume import Volume
-from cluster.protocol import ATTACHES, USERS, VERSION
+from cluster.protocol import ATTACHES, ONE_OFFS, USERS, VERSION
 
 SCHEMA = 1
 PREFIX = "/stackyard/state/"
@@ -57,6 +58,7 @@ Record = (
     | Withdrawn
     | User
     | Attachment
+    | OneOff
 )
 
 
@@ -95,6 +97,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("withdrawn", Withdrawn, lambda r: r.manager),
     Kind("user", User, lambda r: r.name, since=USERS),
     Kind("attachment", Attachment, lambda r: r.id, since=ATTACHES),
+    Kind("oneoff", OneOff, lambda r: r.id, since=ONE_OFFS),
 )
 _BY_TYPE = {kind.type: kind for kind in KINDS}
 _BY_NAME = {kind.name: kind for kind in KINDS}

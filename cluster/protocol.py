@@ -75,6 +75,8 @@ NETWORK_OPTIONS = 4
 """From this version on a manager knows networks that are encrypted, have IPv6 or a gateway that was asked for."""
 LOCKED_FILES = 4
 """From this version on a manager knows key files that are locked; an older one would write the keys in clear."""
+ONE_OFFS = 4
+"""From this version on a manager knows records of one-off tasks, and an agent attaches to containers yet to start."""
 
 MAX_FRAME = 64 * 1024
 MOST_ROUTES = 128

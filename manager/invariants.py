@@ -112,12 +112,15 @@ def _tasks(state: ClusterState) -> Iterator[str]:
 
 
 def _held(state: ClusterState, task: Task) -> Iterator[str]:
-    """A held task is on a node, has not started, and shares nothing with the one before it that only one can have."""
+    """A held task is on a node, has not started, and shares nothing with the one before it that only one can have.
+
+    There is none before a one-off, which waits for whoever asked for it.
+    """
     if task.node is None:
         yield f"task {task.id} is held, and has no node"
     if state.reported_state(task) in (TaskState.STARTING, TaskState.RUNNING, TaskState.COMPLETE):
         yield f"task {task.id} is held, and was started"
-    spec = state.spec_of(task)
+    spec = None if task.service_uid in state.oneoffs else state.spec_of(task)
     if spec is not None and (spec.mode.is_job or spec.volume_names or any(port.mode == "host" for port in spec.ports)):
         yield f"task {task.id} is held, and takes what the one before it has"
 

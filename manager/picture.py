@@ -15,6 +15,7 @@ from cluster.model.attachment import Attachment
 from cluster.model.cluster import Claim, ClockMark, Cluster
 from cluster.model.network import Network
 from cluster.model.node import Availability, Manager, Node, NodeState, Session
+from cluster.model.oneoff import OneOff
 from cluster.model.rebalance import Rebalance, RebalanceWish
 from cluster.model.secret import Content, External
 from cluster.model.service import ServiceState
@@ -88,6 +89,7 @@ class ClusterState(Shown):
             Withdrawn: lambda old, new: _replace(self.withdrawn, lambda r: r.manager, old, new),
             User: self._put_user,
             Attachment: self._put_attachment,
+            OneOff: lambda old, new: _replace(self.oneoffs, lambda r: r.id, old, new),
         }
 
     # Feeding

@@ -12,6 +12,7 @@ from cluster.model.attachment import Attachment
 from cluster.model.cluster import Claim, ClockMark, Cluster
 from cluster.model.network import Network
 from cluster.model.node import Manager, Node, NodeState, NodeStatus, Session, SessionState
+from cluster.model.oneoff import OneOff
 from cluster.model.rebalance import Rebalance, RebalanceWish
 from cluster.model.secret import Content, External
 from cluster.model.service import ServiceSpec, ServiceState
@@ -42,6 +43,7 @@ class Shown:
         self.revisions: dict[str, dict[int, StackRevision]] = {}  # by stack uid, number
         self.services: dict[str, ServiceState] = {}
         self.services_of: dict[str, set[str]] = {}  # by stack uid
+        self.oneoffs: dict[str, OneOff] = {}  # by the uid of the service that each has of its own
         self.networks: dict[str, Network] = {}
         self.networks_of: dict[str, set[str]] = {}  # by stack uid
         self.networks_named: dict[str, set[str]] = {}
@@ -99,27 +101,38 @@ class Shown:
         return None if stack is None else self.revisions.get(stack_uid, {}).get(stack.head)
 
     def wanted(self, service: ServiceState) -> tuple[ServiceSpec, ServiceVersion] | None:
-        """Give what the stack's head asks of a service; None when the service is to go."""
+        """Give what the stack's head asks of a service, or somebody of a one-off; None when the service is to go."""
         stack = self.stacks.get(self.stack_names.get(service.stack_uid, ""))
         head = self.head(service.stack_uid)
         if stack is None or stack.removing or head is None:
             return None
+        if (oneoff := self.oneoffs.get(service.uid)) is not None:
+            return None if oneoff.removing else (oneoff.spec, ServiceVersion(oneoff.id, oneoff.version))
         version = head.services.get(service.name)
         if version is None or version.uid != service.uid:
             return None
         return head.spec.services[service.name], version
 
+    def basis(self, service: ServiceState) -> StackRevision | None:
+        """Give the revision that a service is wanted by: the stack's head, or for a one-off that of its beginning."""
+        oneoff = self.oneoffs.get(service.uid)
+        if oneoff is not None:
+            return self.revisions.get(service.stack_uid, {}).get(oneoff.version)
+        return self.head(service.stack_uid)
+
     def spec_of(self, task: Task) -> ServiceSpec | None:
         """Give the spec that a task runs, as it was at the task's own version."""
+        if (oneoff := self.oneoffs.get(task.service_uid)) is not None:
+            return oneoff.spec
         service = self.services.get(task.service_uid)
         revision = self.revisions.get(task.stack_uid, {}).get(task.version)
         return None if service is None or revision is None else revision.spec.services.get(service.name)
 
     def digest_of(self, task: Task) -> str:
         """Give the digest of the image that a task runs, "" if that is not known."""
-        service = self.services.get(task.service_uid)
+        spec = self.spec_of(task)
         revision = self.revisions.get(task.stack_uid, {}).get(task.version)
-        return "" if service is None or revision is None else revision.image_digests.get(service.name, "")
+        return "" if spec is None or revision is None else revision.image_digests.get(spec.name, "")
 
     def all_of(self, service_uid: str) -> list[Task]:
         """Give the tasks of a service, ended ones too, in the order of their ids."""

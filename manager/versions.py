@@ -13,13 +13,14 @@ from cluster.codec import Record, since
 from cluster.errors import Conflict
 from cluster.model.network import NetworkSpec
 from cluster.model.node import Node
+from cluster.model.oneoff import OneOff
 from cluster.model.service import ServiceSpec
 from cluster.model.user import User
 from cluster.protocol import LOCKED_FILES, NETWORK_OPTIONS, STOPPED_SERVICES, VERSION
 from cluster.views import ProgramView, UpgradeView
 from manager.picture import ClusterState
 
-_WORDS: dict[type[Record], str] = {User: "users"}
+_WORDS: dict[type[Record], str] = {User: "users", OneOff: "one-off tasks"}
 
 
 def allows(state: ClusterState, version: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 import time
@@ -34,7 +35,15 @@ _FULL = 4 * LARGEST_DATA
 
 def open_channel(transport: Transport, task: str, purpose: Purpose) -> Channel:
     """Open a channel to a task, `stack_service.slot`: the stack may be left out, and the slot where any will do."""
-    path = f"/v1/tasks/{urllib.parse.quote(task, safe='')}/channels/{purpose}"
+    return _opened(transport, f"/v1/tasks/{urllib.parse.quote(task, safe='')}/channels/{purpose}", task)
+
+
+def attend(transport: Transport, oneoff: str) -> Channel:
+    """Open the channel with which a one-off task, by its id, starts and goes. Which node it is on is told nowhere."""
+    return _opened(transport, f"/v1/runs/{oneoff}/channel", oneoff)
+
+
+def _opened(transport: Transport, path: str, task: str) -> Channel:
     opened, read, headers = transport.upgrade(path)
     return Channel(opened, read, headers["x-stackyard-task"] or task, headers["x-stackyard-node"] or "")
 
@@ -117,6 +126,15 @@ class Channel:
             self._take(data)
         arrived, self._arrived = self._arrived, []
         return arrived
+
+    def heard(self, within: float) -> bool:
+        """Wait so many seconds for anything to come, or for the other side to go; what came is for `receive`."""
+        self.flush()
+        if not self._arrived:
+            select.select([self], [], [], within)
+            self._arrived = self.receive()
+        self.check()
+        return bool(self._arrived) or self.closed
 
     def check(self) -> None:
         """Ask now and then whether the manager is there. Raises Unavailable when it has not answered for long."""

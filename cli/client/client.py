@@ -429,6 +429,20 @@ class Client:
 
         return open_channel(self._transport, task, purpose)
 
+    def run(self, service: str, request: views.RunRequest) -> views.OneOffView:
+        """Have a service's container run once more, with another command."""
+        return self._ask(views.OneOffView, "POST", f"/services/{_quoted(service)}/runs", body=request)
+
+    def attend(self, oneoff: str) -> Channel:
+        """Open the channel with which an attended one-off task starts, and goes; by its id."""
+        from cli.client.channel import attend
+
+        return attend(self._transport, oneoff)
+
+    def remove_run(self, name: str) -> None:
+        """Stop and forget a one-off task, by its name or id."""
+        self._transport.call("DELETE", f"/v1/runs/{_quoted(name)}")
+
     def backup(self) -> Iterator[bytes]:
         """Give the frames of a backup (cluster/backup.py), in the clear; it is whole with its End."""
         return self._transport.blocks("/v1/backup")

@@ -59,7 +59,7 @@ def exec_command(
     if tty and interactive and not sys.stdin.isatty():
         raise UserError("the input is not a terminal", hint="Leave -t out when input is piped in.")
     request = ExecRequest(
-        command, tty, interactive, tuple(_variable(text) for text in environment), workdir, user, privileged,
+        command, tty, interactive, tuple(variable(text) for text in environment), workdir, user, privileged,
         size(sys.stdout.fileno()) if tty else None,
     )  # fmt: skip
     with (
@@ -69,7 +69,7 @@ def exec_command(
         return _run(channel, request)
 
 
-def _variable(text: str) -> str:
+def variable(text: str) -> str:
     return text if "=" in text else f"{text}={os.environ.get(text, '')}"
 
 
@@ -82,12 +82,12 @@ def _run(channel: Channel, request: ExecRequest) -> int:
 
 
 def converse(
-    channel: Channel, request: Request, typed: int | None, *, resizes: bool, passes_signals: bool = True,
+    channel: Channel, request: Request | None, typed: int | None, *, resizes: bool, passes_signals: bool = True,
     started: Callable[[bytes], None] | None = None, read: Callable[[bytes], bytes] | None = None,
 ) -> int:  # fmt: skip
     """Carry a terminal or pipes, and signals, to a program elsewhere, and give its exit code.
 
-    `read` is given what is typed, and gives what of it is passed on.
+    `request` is None where it has been made. `read` is given what is typed, and gives what of it is passed on.
     """
     output = sys.stdout.fileno()
     counted = 0
@@ -106,9 +106,11 @@ def converse(
                     raise SystemExit(128 + number)
                 channel.send(Kind.SIGNAL, signal.Signals(number).name.removeprefix("SIG").encode())
 
-        channel.request(request)
+        if request is not None:
+            channel.request(request)
         sinks = {Kind.OUTPUT: output, Kind.ERROR_OUTPUT: sys.stderr.fileno()}
         try:
             return Pump(channel, typed, sinks, signals=signals, signalled=signalled, started=started, read=read).run()
         except StackyardError as error:
-            raise type(error)(f"{channel.task} on {channel.node}: {error.message}", hint=error.hint) from error
+            where = f"{channel.task} on {channel.node}" if channel.node else channel.task
+            raise type(error)(f"{where}: {error.message}", hint=error.hint) from error

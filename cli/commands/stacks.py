@@ -40,13 +40,15 @@ def ls(listing: Listing) -> None:
 @click.option("--detach", "-d", is_flag=True, help="Do not wait until everything is gone.")
 @timeout_option
 def rm(stacks: tuple[str, ...], volumes: bool, detach: bool, timeout: float) -> None:
-    """Remove stacks, and wait until nothing of them is left on any node.
+    """Remove stacks, and wait until nothing of them is left on any node; or one-off tasks of `stack run`, by name.
 
     Their volumes keep their data, and are found again by a later stack of the same name, unless --volumes is given.
     """
     with connect() as client:
-        _found(client, stacks)
-        going = [client.remove(stack, volumes=volumes) for stack in stacks]
+        known = {stack.name for stack in client.stacks()}
+        for name in sorted(set(stacks) - known):
+            _remove_run(client, name)
+        going = [client.remove(stack, volumes=volumes) for stack in stacks if stack in known]
         for reply in going:
             if detach:
                 click.echo(f"removing {reply.stack}")
@@ -70,6 +72,16 @@ def wait(stacks: tuple[str, ...], timeout: float, settle: float) -> None:
             removing = stack.phase == "removing"
             follow(client, name, stack.revision, removing=removing, timeout=timeout, settle=0 if removing else settle)
             click.echo(f"removed {name}" if removing else f"{name} runs, revision {stack.revision}")
+
+
+def _remove_run(client: Client, name: str) -> None:
+    try:
+        client.remove_run(name)
+    except NotFound as error:
+        raise NotFound(
+            f"there is no stack {name}, and no one-off task", hint="`stack ls` and `stack ps` list them."
+        ) from error
+    click.echo(f"removed {name}")
 
 
 def _found(client: Client, names: tuple[str, ...]) -> list[StackView]:

@@ -107,7 +107,8 @@ class FileReference:
 class ContainerSpec:
     """What the engine is asked to create. None for `command` or `entrypoint` keeps the image's, `()` clears it.
 
-    `unset_environment` are variables of the image that the container is not to have. Sizes are in bytes. None for a
+    `unset_environment` are variables of the image that the container is not to have. With `stdin_once` its input ends
+    when that of whoever is attached first does. Sizes are in bytes. None for a
     number, a flag or a limit, and "" for a text, take the engine's default.
     """
 
@@ -171,6 +172,7 @@ class ContainerSpec:
     pull_policy: Literal["", "always", "missing", "never"] = ""
     unset_environment: tuple[str, ...] = ()
     block_io: BlockIO | None = None
+    stdin_once: bool = False
 
     @property
     def has_files(self) -> bool:

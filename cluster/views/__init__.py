@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from cluster.views.networks import NetworkView as NetworkView
     from cluster.views.nodes import NodeChange as NodeChange
     from cluster.views.nodes import NodeView as NodeView
+    from cluster.views.oneoffs import OneOffView as OneOffView
+    from cluster.views.oneoffs import RunRequest as RunRequest
     from cluster.views.progress import Progress as Progress
     from cluster.views.progress import ServiceProgress as ServiceProgress
     from cluster.views.rebalance import MoveView as MoveView
@@ -90,6 +92,7 @@ _NOUNS = {
         "ConvergenceView",
     ),
     "volumes": ("VolumeView",),
+    "oneoffs": ("RunRequest", "OneOffView"),
     "progress": ("ServiceProgress", "Progress"),
     "logs": ("LogLine",),
 }

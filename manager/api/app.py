@@ -26,6 +26,7 @@ from manager.api import (
     monitoring,
     networks,
     nodes,
+    oneoffs,
     plans,
     reach,
     rebalance,
@@ -72,22 +73,10 @@ def create_app(core: Core) -> FastAPI:
     )
     app.state.core = core
     app.add_middleware(Audited, core=core)
-    about_all = (backup, system, upgrade, members, users, audit_routes, events, monitoring, nodes, doctor)
-    about_stacks = (
-        stacks,
-        plans,
-        networks,
-        attachments,
-        volumes,
-        secrets,
-        unlock,
-        services,
-        usage,
-        reach,
-        explain,
-        rebalance,
-    )
-    for module in (*about_all, *about_stacks, agents):
+    about_all = (backup, system, upgrade, members, users, audit_routes, events, monitoring, nodes, doctor, rebalance)
+    of_stacks = (stacks, plans, networks, attachments, volumes, secrets, unlock)
+    of_services = (services, usage, reach, oneoffs, explain)
+    for module in (*about_all, *of_stacks, *of_services, agents):
         app.include_router(module.router)
     app.add_exception_handler(StackyardError, _known)  # type: ignore[arg-type]  # it takes both kinds of connection
     app.add_exception_handler(RequestValidationError, _invalid)

@@ -153,7 +153,7 @@ def _counted(count: int, verb: str) -> str:
 
 
 def _waiting(state: ClusterState, stack_uid: str) -> Iterator[Trouble]:
-    services = (state.services[uid] for uid in state.services_of.get(stack_uid, ()))
+    services = (state.services[uid] for uid in state.services_of.get(stack_uid, set()) - state.oneoffs.keys())
     for service in sorted(services, key=lambda service: service.name):
         if service.problem:
             yield Trouble(service.full_name, service.problem)

@@ -53,11 +53,17 @@ def check(state: ClusterState, caller: Caller, spec: StackSpec, *, digests: bool
 def check_channel(state: ClusterState, caller: Caller, task: Task, purpose: Purpose) -> None:
     """Raise Forbidden for running a command, or writing a file, in a container that leads to its host."""
     spec = state.spec_of(task)
-    if not caller.is_kept or caller.privileged or purpose in ("port", "signal"):
+    if spec is not None and purpose not in ("port", "signal"):
+        check_entry(caller, spec)
+
+
+def check_entry(caller: Caller, spec: ServiceSpec) -> None:
+    """Raise Forbidden for running a command of one's choice in a service's container if that leads to its host."""
+    if not caller.is_kept or caller.privileged:
         return
-    for field, what in () if spec is None else of_container(spec.container):
+    for field, what in of_container(spec.container):
         raise Forbidden(
-            f"{caller.name} may not enter tasks of {spec.name if spec else ''}: it has {field}, {what}",
+            f"{caller.name} may not enter tasks of {spec.name}: it has {field}, {what}",
             hint=_HINT.format(name=caller.name),
         )
 

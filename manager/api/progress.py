@@ -41,7 +41,7 @@ def progress(state: ClusterState, name: str, uid: str, n: int, now: float) -> Pr
             stuck.append(f"{service}: {why}")
         else:
             waits |= one.done != one.wanted or one.leaving > 0 or _may_go_back(state, head, spec)
-    leaving = list(_leaving(state, stack, {version.uid for version in head.services.values()}))
+    leaving = list(_leaving(state, stack, {version.uid for version in head.services.values()} | state.oneoffs.keys()))
     return Progress(
         stack=name,
         revision=n,

@@ -96,11 +96,11 @@ async def channel(socket: WebSocket, caller: Permitted, core: ReadyCore, name: s
     audit.note(about=f"{purpose} {shown}", stack=core.state.stack_names.get(task.stack_uid, ""))
     log.info("%s opens a channel to %s on %s for %s", caller, shown, node, purpose)
     try:
-        async with _way_to(core, task, purpose) as end:
+        async with way_to(core, task, purpose) as end:
             told = [(TASK_HEADER.encode(), shown.encode()), (NODE_HEADER.encode(), node.encode())]
             await socket.accept(headers=told)
-            await _pass(core, caller, ServerEnd(socket), end, task)
-            await _close(socket)
+            await hand_on(core, caller, ServerEnd(socket), end, lambda: lost(core.state, task))
+            await close(socket)
     except Unavailable as error:
         raise Unavailable(f"{shown} on {node} cannot be reached: {error.message}", hint=error.hint) from error
 
@@ -117,10 +117,10 @@ async def channel_for_another_manager(
         if task is None or task.node is None:
             raise Unavailable("another manager does not know this task yet", hint="Ask again.")
         async with _by_agent(core, task, purpose) as agent:
-            await _pass(core, caller, end, agent, task)
+            await hand_on(core, caller, end, agent, lambda: lost(core.state, task))
     except StackyardError as error:
         await end.send(failure_frame(error))
-    await _close(socket)
+    await close(socket)
 
 
 def find_task(state: ClusterState, name: str, purpose: Purpose, sees: Sees = everything) -> Task:
@@ -138,8 +138,8 @@ def find_task(state: ClusterState, name: str, purpose: Purpose, sees: Sees = eve
         return task
     shown, _ = names(state, task)
     for one in found:
-        if one.slot == task.slot and one.node is not None and state.is_lost(one.node) and not state.has_ended(one):
-            raise _lost(state, one.node)
+        if one.slot == task.slot and not state.has_ended(one) and (away := lost(state, one)) is not None:
+            raise away
     raise Unavailable(
         f"{shown} is not running: it is {state.state_of(task)}", hint=f"`stack explain {shown}` tells why."
     )
@@ -155,13 +155,13 @@ def names(state: ClusterState, task: Task) -> tuple[str, str]:
     return view.name, view.node
 
 
-def _way_to(core: Core, task: Task, purpose: Purpose) -> AbstractAsyncContextManager[End]:
+def way_to(core: Core, task: Task, purpose: Purpose) -> AbstractAsyncContextManager[End]:
     """Find the way to a task's agent. Raises Unavailable when there is none."""
     node = task.node or ""
     session = core.state.sessions.get(node)
     holder = None if session is None else core.state.managers.get(session.manager)
-    if core.state.is_lost(node):
-        raise _lost(core.state, node)
+    if (away := lost(core.state, task)) is not None:
+        raise away
     if holder is not None and holder.id != core.presence.manager.id:
         return _by_manager(core, holder.url, task, purpose)
     return _by_agent(core, task, purpose)
@@ -187,20 +187,24 @@ async def _by_manager(core: Core, url: str, task: Task, purpose: Purpose) -> Asy
         yield ManagerEnd(socket)
 
 
-async def _pass(core: Core, caller: Caller, person: End, agent: End, task: Task) -> None:
-    """Hand frames on both ways until either side goes, the task's node is lost, or it has to end (`lasting`)."""
+Trouble = Callable[[], StackyardError | None]
+"""Tells, by the picture, why nothing more comes through a channel."""
+
+
+async def hand_on(core: Core, caller: Caller, person: End, agent: End, trouble: Trouble) -> None:
+    """Hand frames on both ways until either side goes, there is `trouble`, or it has to end (`lasting`)."""
     with lasting(core, caller) as end:
-        await _pass_until(end, core, person, agent, task)
+        await _hand_on_until(end, core, person, agent, trouble)
         if end.is_set() and not core.stopping.is_set():
             await person.send(failure_frame(Forbidden(f"{caller.name} was revoked, or may not do this any more")))
 
 
-async def _pass_until(end: asyncio.Event, core: Core, person: End, agent: End, task: Task) -> None:
+async def _hand_on_until(end: asyncio.Event, core: Core, person: End, agent: End, trouble: Trouble) -> None:
     ways = [
-        asyncio.create_task(_hand_on(person.receive, agent.send)),
-        asyncio.create_task(_hand_on(agent.receive, person.send)),
+        asyncio.create_task(_frames(person.receive, agent.send)),
+        asyncio.create_task(_frames(agent.receive, person.send)),
         asyncio.create_task(end.wait()),
-        asyncio.create_task(core.follower.until(lambda: core.state.is_lost(task.node or ""))),
+        asyncio.create_task(core.follower.until(lambda: trouble() is not None)),
     ]
     try:
         done, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -208,18 +212,22 @@ async def _pass_until(end: asyncio.Event, core: Core, person: End, agent: End, t
         for way in ways:
             way.cancel()
         await asyncio.gather(*ways, return_exceptions=True)
-    if ways[3] in done:
-        await person.send(failure_frame(_lost(core.state, task.node or "")))
+    if ways[3] in done and (met := trouble()) is not None:
+        await person.send(failure_frame(met))
     for way in done:
         way.result()
 
 
-async def _hand_on(receive: Callable[[], Awaitable[bytes | None]], send: Callable[[bytes], Awaitable[None]]) -> None:
+async def _frames(receive: Callable[[], Awaitable[bytes | None]], send: Callable[[bytes], Awaitable[None]]) -> None:
     while (frame := await receive()) is not None:
         await send(frame)
 
 
-def _lost(state: ClusterState, node: str) -> Unavailable:
+def lost(state: ClusterState, task: Task) -> Unavailable | None:
+    """Tell that a task's node is down, None when it is not."""
+    if task.node is None or not state.is_lost(task.node):
+        return None
+    node = task.node
     known, verdict = state.nodes.get(node), state.node_states.get(node)
     name = node if known is None else known.name
     why = f" ({verdict.reason})" if verdict is not None and verdict.reason else ""
@@ -228,7 +236,7 @@ def _lost(state: ClusterState, node: str) -> Unavailable:
     )
 
 
-async def _close(socket: WebSocket) -> None:
+async def close(socket: WebSocket) -> None:
     try:
         await socket.close()
     except (RuntimeError, WebSocketDisconnect):

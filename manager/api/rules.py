@@ -102,6 +102,9 @@ RULES: dict[tuple[str, str], Rule] = {
     ("GET", "/v1/tasks/{ident}/log"): _MANAGER,
     ("WEBSOCKET", "/v1/tasks/{name}/channels/{purpose}"): Rule(Least.DEPLOYER, OWN, "open"),
     ("WEBSOCKET", "/v1/tasks/{ident}/relayed-channels/{purpose}"): _MANAGER,
+    ("POST", "/v1/services/{name}/runs"): Rule(Least.DEPLOYER, OWN, "run"),
+    ("WEBSOCKET", "/v1/runs/{name}/channel"): Rule(Least.DEPLOYER, OWN, "attend"),
+    ("DELETE", "/v1/runs/{name}"): Rule(Least.DEPLOYER, OWN, "run rm"),
     # Secrets and configs made apart from stacks
     ("GET", "/v1/secrets"): _OWN,
     ("GET", "/v1/configs"): _OWN,

@@ -82,7 +82,7 @@ def cluster(state: ClusterState, leader: str) -> ClusterView:
         nodes=len(state.nodes),
         ready_nodes=sum(verdict is not None and verdict.status is NodeStatus.READY for verdict in verdicts),
         stacks=len(state.stacks),
-        services=len(state.services),
+        services=len(state.services.keys() - state.oneoffs.keys()),
         tasks=sum(state.is_live(task) for task in state.tasks.values()),
     )
 
@@ -200,7 +200,7 @@ def services(state: ClusterState, stack: Stack, now: float) -> Iterator[ServiceV
     for spec in head.spec.services.values():
         yield _service(state, stack, head, spec, now)
     wanted = {version.uid for version in head.services.values()}
-    for uid in state.services_of.get(stack.uid, set()) - wanted:
+    for uid in state.services_of.get(stack.uid, set()) - wanted - state.oneoffs.keys():
         yield _leaving(state, state.services[uid])
 
 

@@ -19,6 +19,7 @@ from cluster.model.attachment import Attachment
 from cluster.model.cluster import Claim, Cluster
 from cluster.model.network import INGRESS, Network
 from cluster.model.node import Manager, Node, NodeState, Session
+from cluster.model.oneoff import OneOff
 from cluster.model.rebalance import Rebalance, RebalanceWish
 from cluster.model.service import ServiceState
 from cluster.model.stack import Stack, StackRevision
@@ -43,7 +44,7 @@ class About(IntEnum):
 
 
 class Question(NamedTuple):
-    """`ident` is the id or uid of the node, stack, service or attachment."""
+    """`ident` is the id or uid of the node, stack, service (or one-off) or attachment."""
 
     about: About
     ident: str = ""
@@ -73,7 +74,7 @@ class Agenda:
         self.mark(About.NODE, *state.nodes, *state.node_states)
         self.mark(About.STACK, *state.stack_names)
         self.mark(About.INGRESS, "")
-        self.mark(About.SERVICE, *state.services)
+        self.mark(About.SERVICE, *state.services, *state.oneoffs)
         self.mark(About.REBALANCE, "")
         self.mark(About.ATTACHMENT, *state.attachments)
 
@@ -150,9 +151,12 @@ class Agenda:
                 self.mark(About.SERVICE, record.uid)
                 if change.old is None or change.new is None:
                     self.mark(About.STACK, record.stack_uid)
+            case OneOff():
+                self.mark(About.SERVICE, record.id)
             case Stack():
                 self.mark(About.STACK, record.uid)
                 self.mark(About.SERVICE, *state.services_of.get(record.uid, ()))
+                self.mark(About.SERVICE, *(one.id for one in state.oneoffs.values() if one.stack_uid == record.uid))
                 self.mark(About.INGRESS, "")
             case StackRevision():
                 self.mark(About.STACK, record.stack_uid)
@@ -172,6 +176,7 @@ class Agenda:
                 self._waiting()
             case Manager():
                 self.mark(About.NODE, *state.sessions_at.get(record.id, ()))
+                self.mark(About.SERVICE, *(one.id for one in state.oneoffs.values() if one.manager == record.id))
                 self._waiting()
             case Network():
                 if record.id == INGRESS:

@@ -27,7 +27,7 @@ def explain(state: ClusterState, service: ServiceState, now: float, only: Task |
     """Explain a service, or only one task of it."""
     name = service.full_name
     what = name if only is None else f"{name}.{only.slot}"
-    wanted, head = state.wanted(service), state.head(service.stack_uid)
+    wanted, head = state.wanted(service), state.basis(service)
     tasks = state.all_of(service.uid)
     running = sum(state.is_ready(task) for task in tasks)
     if wanted is None or head is None:

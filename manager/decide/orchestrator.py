@@ -16,7 +16,7 @@ from cluster.errors import Inconsistent
 from cluster.model.node import Availability
 from cluster.model.service import ServiceMode, ServiceState
 from cluster.model.task import Desired, Task
-from manager.decide import dependencies, global_mode, jobs, moves, ports, reaper, replicated, updater
+from manager.decide import dependencies, global_mode, jobs, moves, oneoffs, ports, reaper, replicated, updater
 from manager.decide.placement import WAITS, NewTask, Placement
 from manager.decide.plan import Deciding, Draft, Plan, drained
 from manager.decide.reaper import ORPHANED_AFTER, is_forgotten
@@ -37,12 +37,14 @@ HISTORY = 4
 
 
 def decide(state: ClusterState, service_uid: str, now: float) -> Plan:
-    """Say what to do about one service."""
+    """Say what to do about one service, or one-off."""
     return drained(deciding(state, service_uid, now))
 
 
 def deciding(state: ClusterState, service_uid: str, now: float) -> Deciding:
     """Say the same piece by piece: of a service of thousands it takes long."""
+    if (oneoff := state.oneoffs.get(service_uid)) is not None:
+        return oneoffs.decide(state, oneoff, now)
     service = state.services.get(service_uid)
     if service is None:
         return Plan()

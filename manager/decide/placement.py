@@ -41,10 +41,13 @@ class NewTask:
 
 
 class Placement:
-    """Binds the tasks of one service within one plan; `held` tells why none is bound now, "" when they may be."""
+    """Binds the tasks of one service within one plan.
 
-    def __init__(self, picture: ServicePicture, draft: Draft, held: str) -> None:
-        self._picture, self._draft, self._held = picture, draft, held
+    `held` tells why none is bound now, "" when they may be. With `prepares` those that are bound are only made ready.
+    """
+
+    def __init__(self, picture: ServicePicture, draft: Draft, held: str, *, prepares: bool = False) -> None:
+        self._picture, self._draft, self._held, self._prepares = picture, draft, held, prepares
         self._addresses = AddressAllocator(picture.state)
         self._networks: list[tuple[Network, NetworkAttachment]] | None = None
         self._network_problem = ""
@@ -137,7 +140,7 @@ class Placement:
             task = dataclasses.replace(task, reason=self._held)
         else:
             try:
-                task, claims, names = self._place(dataclasses.replace(task, held=bool(waits)))
+                task, claims, names = self._place(dataclasses.replace(task, held=bool(waits) or self._prepares))
             except NoRoom as problem:
                 # With the one before it gone there may be room.
                 task = dataclasses.replace(task, reason=WAITS if waits else str(problem))

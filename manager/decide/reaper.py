@@ -72,7 +72,7 @@ def _give_up(
     )
 
 
-def dissolve(state: ClusterState, draft: Draft, service: ServiceState) -> None:
+def dissolve(state: ClusterState, draft: Draft, service: ServiceState, reason: str = "its service was removed") -> None:
     """Take down a service that nobody wants any more, and forget it with its last task."""
     tasks = state.all_of(service.uid)
     for task in tasks:
@@ -82,12 +82,11 @@ def dissolve(state: ClusterState, draft: Draft, service: ServiceState) -> None:
             if task.node is None:
                 draft.step(f"drop task {task.id}", deletes=[key_of(task)])
             else:
-                reason = "its service was removed"
                 going = dataclasses.replace(task, desired=Desired.REMOVE, reason=reason)
                 draft.step(f"remove task {task.id}", puts=[going])
     if not tasks:
         for key in sorted(state.claims_of.get(service.uid, ())):
             draft.step(f"give up {key}", deletes=[key])
-        draft.step(
-            f"forget service {service.full_name}", deletes=[key_of(service)], guards=[key_for(Stack, service.stack)]
-        )
+        oneoff = state.oneoffs.get(service.uid)
+        deletes = [key_of(service), *([] if oneoff is None else [key_of(oneoff)])]
+        draft.step(f"forget service {service.full_name}", deletes=deletes, guards=[key_for(Stack, service.stack)])

@@ -53,7 +53,7 @@ class _Rehearsal:
         self.agenda = Agenda(state)
         self.agenda.mark(About.STACK, stack_uid)
         self.agenda.mark(About.INGRESS, "")
-        self.agenda.mark(About.SERVICE, *state.services_of.get(stack_uid, ()))
+        self.agenda.mark(About.SERVICE, *self._services())
         self.over = False
         self.bound = {task.id for task in self._tasks() if task.node is not None}
 
@@ -72,8 +72,12 @@ class _Rehearsal:
                 return
             self.now = max(self.now, wake)
 
+    def _services(self) -> set[str]:
+        """Name the stack's services by uid: what somebody runs once goes on, whatever becomes of them."""
+        return self.state.services_of.get(self.stack, set()) - self.state.oneoffs.keys()
+
     def _tasks(self) -> list[Task]:
-        uids = sorted(self.state.services_of.get(self.stack, ()), key=lambda uid: self.state.services[uid].name)
+        uids = sorted(self._services(), key=lambda uid: self.state.services[uid].name)
         return [task for uid in uids for task in sorted(self.state.all_of(uid), key=lambda task: (task.slot, task.n))]
 
     def _is_under_way(self) -> bool:
@@ -113,8 +117,7 @@ class _Rehearsal:
                 self._write(step.puts, step.deletes)
 
     def _is_ours(self, service_uid: str) -> bool:
-        service = self.state.services.get(service_uid)
-        return service is not None and service.stack_uid == self.stack
+        return service_uid in self._services()
 
     def _write(self, puts: Iterable[Record], deletes: Iterable[str] = ()) -> None:
         self.agenda.note(write(self.state, puts, deletes))

@@ -152,6 +152,7 @@ def _prune(state: ClusterState, draft: Draft, stack: Stack, head: StackRevision)
     """Forget old revisions that no task runs and no service will."""
     revisions = state.revisions.get(stack.uid, {})
     used = set(state.versions_used.get(stack.uid, ())) | {version.version for version in head.services.values()}
+    used |= {oneoff.version for oneoff in state.oneoffs.values() if oneoff.stack_uid == stack.uid}
     for n in sorted(set(sorted(revisions)[:-REVISIONS_KEPT]) - used):
         draft.step(f"forget revision {n} of {stack.name}", deletes=[key_of(revisions[n])], guards=[key_of(stack)])
 

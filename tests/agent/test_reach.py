@@ -315,6 +315,43 @@ async def test_a_program_goes_on_when_the_attached_person_has_gone(engine: Engin
     assert (await engine.inspect(program)).phase is Phase.RUNNING
 
 
+async def created(engine: Engine, *command: str, **config: object) -> str:
+    """A container that is yet to start."""
+    labels = {"com.stackyard.cluster": "reach-test", "com.stackyard.task": TASK}
+    body = {"Image": BOX, "Cmd": list(command), "Labels": labels, "NetworkDisabled": True, **config}
+    return await engine.create("", body)
+
+
+async def test_nothing_is_missed_of_a_program_that_is_yet_to_start(engine: Engine) -> None:
+    container = await created(engine, "sh", "-c", "echo first; cat; exit 7", OpenStdin=True, StdinOnce=True)
+    async with reaching(engine, container, AttachRequest(stdin=True)) as person:
+        await person.until(lambda: Kind.START in person.said)
+        await engine.start(container)
+        await person.types(b"second")
+        assert await person.end() == 7
+        assert person.out() == b"first\nsecond"
+
+
+async def test_a_terminal_has_its_size_once_its_program_has_begun(engine: Engine) -> None:
+    script = "while ! stty size | grep -q '31 101'; do sleep 0.05; done; echo sized"
+    container = await created(engine, "sh", "-c", script, Tty=True, OpenStdin=True)
+    async with reaching(engine, container, AttachRequest(stdin=True, size=(31, 101))) as person:
+        await person.until(lambda: person.said.get(Kind.START) == b"tty")
+        await engine.start(container)
+        assert await person.end() == 0
+        assert person.out().endswith(b"sized\r\n")
+
+
+async def test_a_program_that_cannot_be_started_has_no_exit_code(engine: Engine) -> None:
+    container = await created(engine, "/no/such/program")
+    async with reaching(engine, container, AttachRequest()) as person:
+        await person.until(lambda: Kind.START in person.said)
+        with pytest.raises(StackyardError):
+            await engine.start(container)
+        await engine.remove(container, force=True)
+    assert (person.code, person.failure) == (None, None)
+
+
 @pytest.mark.parametrize(("signal", "code"), [("", 7), ("TERM", 7), ("KILL", 137)])
 async def test_a_signal_is_sent_or_the_container_stopped(engine: Engine, program: str, signal: str, code: int) -> None:
     async with reaching(engine, program, SignalRequest(signal)) as person:

@@ -17,6 +17,7 @@ from cluster.model.node import (
     Session,
     SessionState,
 )
+from cluster.model.oneoff import OneOff
 from cluster.model.rebalance import Rebalance, RebalanceWish
 from cluster.model.secret import Content, External
 from cluster.model.service import (
@@ -169,6 +170,22 @@ EXAMPLES: dict[str, Record] = {
         container="c0ffee",
         aliases=("debug", "probe"),
         addresses=("10.128.0.9",),
+        removing=True,
+    ),
+    "oneoff": OneOff(
+        id="0123456789abcdef",
+        stack_uid="s1",
+        stack="app",
+        service="vote",
+        name="vote-run-01234567",
+        version=4,
+        spec=_SPEC.services["vote"],
+        author="ann",
+        created_at=1700000000.0,
+        attended=True,
+        manager="m1",
+        joined=True,
+        alone_since=1700000002.0,
         removing=True,
     ),
     "withdrawn": Withdrawn("m1", {"0123456789abcdef012345678": 1700000005.5}),

@@ -262,6 +262,72 @@ def test_files_out_and_in(cluster: Cluster, web: str, tmp_path: Path) -> None:
     assert "there is no /none" in cluster.stack("cp", f"{task}:/none", str(tmp_path), code=2).stderr
 
 
+# One-off tasks
+
+
+def one_offs(cluster: Cluster, web: str) -> list[str]:
+    stack = web.removesuffix("_web")
+    return [str(task["name"]) for task in cluster.listing("ps", stack) if "-run-" in str(task["name"])]
+
+
+def test_a_one_off_task_at_a_terminal_is_gone_afterwards(cluster: Cluster, web: str) -> None:
+    with at_terminal(cluster, "run", "-it", "-e", "GREETING=hello", web, "sh") as person:
+        person.sees(b"# ")
+        person.types(b"echo $GREETING; wget -qO- http://web/; echo fetch''ed\r")
+        person.sees(b"hello")
+        person.sees(b"fetched")
+        person.types(b"while ! stty size | grep -q '31 101'; do sleep 0.1; done; echo si''zed\r")
+        person.sees(b"sized")
+        person.types(b"echo be''gun; sleep 1000\r")
+        person.sees(b"begun")
+        person.types(b"\x03")
+        person.sees(b"# ")
+        [name] = one_offs(cluster, web)
+        assert name in cluster.stack("ps").stdout
+        assert "3/3" in cluster.stack("services", web.removesuffix("_web")).stdout, "it is no replica"
+        names = cluster.stack("exec", f"{web}.1", "nslookup", "tasks.web", code=None).stdout
+        assert names.count("Address") >= 3 and "-run-" not in names
+        person.types(b"exit 42\r")
+        assert person.process.wait(PATIENCE) == 42
+        assert person.settings() == person.before
+    eventually(lambda: not one_offs(cluster, web), "nothing of it stays")
+    assert [one["service"] for one in cluster.listing("services", web.removesuffix("_web"))] == ["web"]
+
+
+def test_a_one_off_task_in_a_pipe_has_its_streams_and_its_code(cluster: Cluster, web: str, tmp_path: Path) -> None:
+    file = tmp_path / "input"
+    file.write_bytes(os.urandom(3_000_000))
+    with file.open("rb") as stream:
+        with started(cluster, "run", "-T", web, "sh", "-c", "cat; echo bad >&2; exit 7", stdin=stream) as process:
+            assert process.stdout is not None and process.stderr is not None
+            assert process.stdout.read() == file.read_bytes()
+            assert (process.stderr.read(), process.wait(PATIENCE)) == (b"bad\n", 7)
+    missing = cluster.stack("run", web, "no-such-command", code=127)
+    assert (missing.stdout, "no-such-command" in missing.stderr) == ("", True)
+    eventually(lambda: not one_offs(cluster, web), "nothing of them stays")
+
+
+@pytest.mark.parametrize("blow", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_one_off_task_goes_with_whoever_runs_it(cluster: Cluster, web: str, blow: signal.Signals) -> None:
+    with started(cluster, "run", web, "sh", "-c", "trap 'exit 9' TERM; echo ready; sleep 1000 & wait") as process:
+        assert process.stdout is not None
+        heard(process.stdout, b"ready")
+        process.send_signal(blow)
+        code = process.wait(PATIENCE)
+        assert code == {signal.SIGTERM: 9, signal.SIGHUP: 129, signal.SIGKILL: -9}[blow]
+    eventually(lambda: not one_offs(cluster, web), "it ends")
+
+
+def test_a_one_off_task_by_itself_is_kept_for_its_log_until_it_is_removed(cluster: Cluster, web: str) -> None:
+    name = cluster.stack("run", "-d", web, "echo", "by itself").stdout.strip()
+    eventually(lambda: "complete" in cluster.stack("ps", "--filter", f"name={name}").stdout, "it ends")
+    assert "by itself" in cluster.stack("logs", name).stdout
+    assert cluster.stack("rm", name).stdout == f"removed {name}\n"
+    eventually(lambda: not one_offs(cluster, web), "nothing of it stays")
+    cluster.stack("run", "-d", "--rm", web, "true")
+    eventually(lambda: not one_offs(cluster, web), "nothing of it stays")
+
+
 def test_a_node_that_dies_is_named(cluster: Cluster, web: str) -> None:
     [task] = [t["name"] for t in cluster.tasks(web) if t["node"] == "n3"]
     with started(cluster, "exec", task, "sh", "-c", "echo ready; sleep 1000") as process:

@@ -69,7 +69,8 @@ STAYS_IN: dict[str, Any] = {
 }
 HARMLESS = {
     "image", "command", "entrypoint", "environment", "labels", "hostname", "user", "working_dir", "healthcheck",
-    "stop_signal", "stop_grace_period", "init", "tty", "stdin_open", "read_only", "cap_drop", "sysctls", "ulimits",
+    "stop_signal", "stop_grace_period", "init", "tty", "stdin_open", "stdin_once", "read_only", "cap_drop", "sysctls",
+    "ulimits",
     "extra_hosts", "dns", "dns_search", "dns_options", "secrets", "configs", "domainname", "group_add", "mac_address",
     "shm_size", "storage_opt", "cpu_shares", "cpu_period", "cpu_quota", "cpu_rt_period", "cpuset", "memswap_limit",
     "mem_swappiness", "platform", "pull_policy", "unset_environment", "block_io",
