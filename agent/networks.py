@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from agent.network.wiring import Wiring
-from agent.resolver import Resolver
+from agent.resolver import Resolver, open_sockets
 from cluster.assignments import Item
 from cluster.errors import NotFound
 from cluster.model.network import Endpoint
@@ -46,8 +47,15 @@ class Networks:
             self._resolver.update(held)  # last, so that a name never leads where the wiring does not reach yet
 
     async def create_sandbox(self, task: str, endpoints: Collection[Endpoint]) -> Path:
-        path = await self._wiring.create_sandbox(task, endpoints)
-        await self._resolver.open(task)
+        self._resolver.close(task)
+        opened: list[socket.socket] = []
+        try:
+            path = await self._wiring.create_sandbox(task, endpoints, lambda: opened.extend(open_sockets()))
+        except BaseException:
+            for each in opened:
+                each.close()
+            raise
+        self._resolver.enter(task, *opened)
         return path
 
     async def delete_sandbox(self, task: str) -> None:

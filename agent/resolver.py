@@ -152,7 +152,10 @@ class Resolver:
     async def open(self, task: str) -> None:
         """Begin to answer in a task's sandbox, anew if it was made anew."""
         self.close(task)
-        udp, tcp = await self._sandboxes.in_sandbox(task, _open_sockets)
+        self.enter(task, *await self._sandboxes.in_sandbox(task, open_sockets))
+
+    def enter(self, task: str, udp: socket.socket, tcp: socket.socket) -> None:
+        """Begin to answer in a task's sandbox by sockets that were opened inside of it."""
         self.close(task)
         self._store.keep(task, udp, tcp)
         self._enter(task, udp, tcp)
@@ -337,7 +340,8 @@ class Resolver:
         return dns.answer(query, rcode=Rcode.SERVFAIL)
 
 
-def _open_sockets() -> tuple[socket.socket, socket.socket]:
+def open_sockets() -> tuple[socket.socket, socket.socket]:
+    """Open those that `enter` takes, inside of a sandbox."""
     udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:

@@ -1,15 +1,18 @@
 """What one node's networks cost when they are many or large: time to program, time of one change, memory, answers.
 
-    .venv/bin/python -m bench.scale [--services 1000] [--backends 10] [--sandboxes 10] [--networks 50]
+    .venv/bin/python -m bench.scale [--services 1000] [--backends 10] [--sandboxes 10] [--networks 50] [--tasks 100]
 
 A node in a namespace of its own gets its assignments as from a manager, through all of the agent's network code but
-without containers: sandboxes are all that it makes. Two shapes are measured. `services` is one network with so many
+without containers: sandboxes are all that it makes. Three shapes are measured. `services` is one network with so many
 services, each with a virtual address and so many endpoints on other nodes, and some sandboxes that could reach any of
-them. `networks` is that many networks with two sandboxes in each. Needs root.
+them. `networks` is that many networks with two sandboxes in each. `in K` is K networks with ten services in each, and
+so many tasks that are in all of them: each has one sandbox, and K endpoints. Needs root.
 
     set        from a full set of assignments to all of it programmed, while there is no sandbox yet
     sandbox    making one, complete with its table of virtual addresses
-    at once    making all of them anew, as many at a time as the agent makes
+    at once    making all of them anew, as many at a time as the agent makes, until each is complete and its name server
+               listens: sandboxes and endpoints a second, and the agent's own CPU (the median of some rounds)
+    gone       taking all of them away, until nothing leads there: the kernel ends their namespaces when it gets to it
     change     one endpoint that becomes, or ceases to be, ready: in force in all sandboxes and names
     audit      comparing everything with the kernel, where nothing is wrong
     kernel     growth of the kernel's own memory (slab); other programs on the machine count in
@@ -44,6 +47,9 @@ HOME = "stackyard-scale"
 PLACE = Path("/run/stackyard-scale")
 ADDRESS = "10.78.0.1"
 CHANGES = 20
+ROUNDS = 3
+PAUSE = 3.0
+"""Seconds between rounds, in which the kernel ends the namespaces of the last one."""
 LOOKUPS = 2000
 STACK, UID = "stack", "own"
 
@@ -77,22 +83,25 @@ def _clean() -> None:
 
 
 class Assignments:
-    """Sets as a manager gives them: `networks` of them, each with `services` and the sandboxes of this node."""
+    """Sets as a manager gives them: `networks` of them, each with `services`, and this node's sandboxes: so many in
+    each of the networks alone, or in all of them at once.
+    """
 
-    def __init__(self, networks: int, services: int, backends: int, sandboxes: int) -> None:
+    def __init__(self, networks: int, services: int, backends: int, sandboxes: int, *, in_all: bool = False) -> None:
         self.items: dict[str, Item] = {}
         self.tasks: list[Task] = []
         self.endpoints: list[PeerItem] = []
         spec = ServiceItem(UID, 1, STACK, ServiceSpec("own", ContainerSpec("image")))
         self._put(spec)
-        for number in range(networks):
-            network = Network(
-                f"net{number}", f"net{number}", STACK, "net", 5000 + number, (f"10.{number + 100}.0.0/16",)
-            )
-            self._put(NetworkItem(network))
-            self._fill(network, services, backends, sandboxes)
+        filled = [self._filled(number, services, backends) for number in range(networks)]
+        for some in [filled] if in_all else ([one] for one in filled):
+            for _ in range(sandboxes):
+                self._place(some)
 
-    def _fill(self, network: Network, services: int, backends: int, sandboxes: int) -> None:
+    def _filled(self, number: int, services: int, backends: int) -> tuple[Network, Iterator[str]]:
+        """Make a network; gives it with the addresses that are still free."""
+        network = Network(f"net{number}", f"net{number}", STACK, "net", 5000 + number, (f"10.{number + 100}.0.0/16",))
+        self._put(NetworkItem(network))
         addresses = (f"{network.subnets[0][:-7]}.{host >> 8}.{host & 255}" for host in range(10, 65000))
         for service in range(services):
             uid = f"{network.id}-{service}"
@@ -101,13 +110,17 @@ class Assignments:
                 peer = _peer(network, f"{uid}-{slot}", "n2", "10.78.0.2", next(addresses), f"web{service}", uid, slot)
                 self.endpoints.append(peer)
                 self._put(peer)
-        for sandbox in range(sandboxes):
-            # The first 13 letters are all that tells one from another in names of links.
-            task = f"{len(self.tasks):04d}{'a' * 21}"
-            at = Endpoint(network.id, (next(addresses),))
-            self.tasks.append(Task(task, STACK, UID, sandbox + 1, 1, 1, 0.0, "n1", endpoints=(at,)))
-            self._put(TaskItem(self.tasks[-1]))
-            self._put(_peer(network, task, "n1", ADDRESS, at.addresses[0], "own", UID, sandbox + 1))
+        return network, addresses
+
+    def _place(self, networks: list[tuple[Network, Iterator[str]]]) -> None:
+        """Place a task that is in these networks."""
+        slot = len(self.tasks) + 1
+        task = f"{slot:04d}{'a' * 21}"  # the first 13 letters are all that tells one from another in names of links
+        at = tuple(Endpoint(network.id, (next(addresses),)) for network, addresses in networks)
+        self.tasks.append(Task(task, STACK, UID, slot, 1, 1, 0.0, "n1", endpoints=at))
+        self._put(TaskItem(self.tasks[-1]))
+        for (network, _), endpoint in zip(networks, at, strict=True):
+            self._put(_peer(network, task, "n1", ADDRESS, endpoint.addresses[0], "own", UID, slot))
 
     def _put(self, item: Item) -> None:
         self.items[item.ident] = item
@@ -156,13 +169,7 @@ async def measure(given: Assignments, name: str) -> None:
             say("set", f"{await timed(networks.apply(given.items.values())):.0f} ms")
             made = [await timed(networks.create_sandbox(task.id, task.endpoints)) for task in given.tasks]
             say(f"sandbox, median of {len(made)}", f"{statistics.median(made):.1f} ms (most {max(made):.1f})")
-            for task in given.tasks:
-                await networks.delete_sandbox(task.id)
-            making = (networks.create_sandbox(task.id, task.endpoints) for task in given.tasks)
-            work = time.process_time()
-            rate = len(given.tasks) / await timed(asyncio.gather(*making)) * 1e3
-            work = (time.process_time() - work) / len(given.tasks) * 1e3
-            say("at once", f"{rate:.0f} sandboxes a second (CPU {work:.1f} ms each)")
+            await at_once(networks, given, say)
             changed, work = [], time.process_time()
             for number in range(CHANGES):
                 given.turn(number)
@@ -176,6 +183,38 @@ async def measure(given: Assignments, name: str) -> None:
                 await answers(wiring, given, say)
         finally:
             await networks.close()
+
+
+async def at_once(networks: Networks, given: Assignments, say: Callable[[str, str], None]) -> None:
+    """Take all sandboxes away and make them anew, some times."""
+    endpoints = sum(len(task.endpoints) for task in given.tasks) / len(given.tasks)
+    gone, made = Rounds(len(given.tasks)), Rounds(len(given.tasks))
+    for _ in range(ROUNDS):
+        await gone.time(asyncio.gather(*(networks.delete_sandbox(task.id) for task in given.tasks)))
+        await asyncio.sleep(PAUSE)
+        await made.time(asyncio.gather(*(networks.create_sandbox(task.id, task.endpoints) for task in given.tasks)))
+    rate, work = made.median()
+    say("at once", f"{rate:.0f} sandboxes, {rate * endpoints:.0f} endpoints a second (CPU {work:.2f} ms a sandbox)")
+    rate, work = gone.median()
+    say("gone", f"{rate:.0f} sandboxes, {rate * endpoints:.0f} endpoints a second (CPU {work:.2f} ms a sandbox)")
+
+
+class Rounds:
+    """How long it took, and what CPU, to do something with so many sandboxes."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._rounds: list[tuple[float, float]] = []
+
+    async def time(self, work: Awaitable[object]) -> None:
+        used = time.process_time()
+        passed = await timed(work)
+        self._rounds.append((passed, (time.process_time() - used) * 1e3))
+
+    def median(self) -> tuple[float, float]:
+        """Sandboxes a second, and milliseconds of CPU for each."""
+        passed, used = (statistics.median(figures) for figures in zip(*self._rounds, strict=True))
+        return self._count / passed * 1e3, used / self._count
 
 
 async def answers(wiring: Wiring, given: Assignments, say: Callable[[str, str], None]) -> None:
@@ -195,11 +234,14 @@ def main() -> None:
     parser.add_argument("--backends", type=int, default=10)
     parser.add_argument("--sandboxes", type=int, default=10)
     parser.add_argument("--networks", type=int, default=50)
+    parser.add_argument("--tasks", type=int, default=100)
     words = parser.parse_args()
     if os.geteuid() != 0:
         raise SystemExit("needs root, for network namespaces")
     asyncio.run(measure(Assignments(1, words.services, words.backends, words.sandboxes), "services"))
     asyncio.run(measure(Assignments(words.networks, 2, 2, 2), "networks"))
+    for networks in (1, 3):
+        asyncio.run(measure(Assignments(networks, 10, 3, words.tasks, in_all=True), f"in {networks}"))
 
 
 if __name__ == "__main__":

@@ -3,65 +3,63 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Mapping
 from contextlib import closing, suppress
 
 from agent.network import nftmessages
-from agent.network.kernel import SANDBOXES, Network, mend_sandbox, settle_translation
+from agent.network.kernel import Network
 from agent.network.namespaces import Namespaces
 from agent.network.netlink_socket import NETLINK_NETFILTER, Netlink
 from agent.network.plan import Wire, outer_name
+from agent.network.sandboxes import SANDBOXES, Sandboxes, settle_translation
 from agent.network.translation import Translation
 from agent.network.vips import TABLE
 from cluster.errors import Failed, NotFound
 
-InSandbox = Callable[[str, Callable[[], None]], None]
-
 
 class ByHand:
-    """Works on what the wiring holds: its networks, and the links of all sandboxes that are here. Blocks."""
+    """Works on what the wiring holds: its networks, and all sandboxes that are here. Blocks."""
 
     def __init__(
         self,
         namespaces: Namespaces,
-        networks: dict[str, Network],
-        laid: dict[str, tuple[Wire, ...]],
+        networks: Mapping[str, Network],
+        sandboxes: Sandboxes,
         translation: Translation,
-        in_sandbox: InSandbox,
     ) -> None:
-        self._namespaces, self._networks, self._laid = namespaces, networks, laid
-        self._translation, self._in_sandbox = translation, in_sandbox
+        self._namespaces, self._networks = namespaces, networks
+        self._sandboxes, self._translation = sandboxes, translation
 
     def attach(self, sandbox: str, pid: int, laid: tuple[Wire, ...]) -> None:
         """Bring the namespace of a process to these links, whatever it had of ours before."""
         own = _namespace_of_process(pid, self._namespaces)
         try:
-            if self._namespaces.inode(SANDBOXES + sandbox) != os.fstat(own).st_ino:
+            if self._sandboxes.inode(sandbox) != os.fstat(own).st_ino:
                 self.release(sandbox)
                 self._namespaces.adopt(SANDBOXES + sandbox, own)
         finally:
             os.close(own)
-        held = self._laid.get(sandbox, ())
+        held = self._sandboxes.laid.get(sandbox, ())
         for wire in held:
             if wire not in laid and wire.network in self._networks:
                 self._networks[wire.network].silence(wire)
                 self._networks[wire.network].detach(wire.outer)
-        mend_sandbox(self._namespaces, sandbox, laid, self._networks)
+        self._sandboxes.mend(sandbox, laid)
         if held != laid or self._translation.unknown([sandbox]):
-            self._in_sandbox(sandbox, settle_translation)
-            self._in_sandbox(sandbox, lambda: self._translation.open(sandbox, laid, Netlink(NETLINK_NETFILTER)))
-        self._laid[sandbox] = laid
+            self._sandboxes.inside(sandbox, settle_translation)
+            self._sandboxes.inside(sandbox, lambda: self._sandboxes.translate(sandbox, laid))
+        self._sandboxes.laid[sandbox] = laid
 
     def release(self, sandbox: str) -> None:
         """Take links, rules and the name away; no error if there are none."""
         self._translation.close(sandbox)
-        for wire in self._laid.pop(sandbox, ()):
+        for wire in self._sandboxes.laid.pop(sandbox, ()):
             if wire.network in self._networks:
                 self._networks[wire.network].silence(wire)
         for network in tuple(self._networks.values()):
             network.detach(outer_name(sandbox))
         with suppress(NotFound):
-            self._in_sandbox(sandbox, _leave)
+            self._sandboxes.inside(sandbox, _leave)
         self._namespaces.delete(SANDBOXES + sandbox)
 
 

@@ -11,9 +11,9 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 
-from agent.network import guard, netlink, returns
+from agent.network import guard, netlink
 from agent.network.namespaces import Namespaces, read_sysctl, write_sysctl
 from agent.network.netlink import Link, Request
 from agent.network.netlink_socket import NETLINK_NETFILTER, Netlink, NetlinkError
@@ -37,12 +37,8 @@ from cluster.model.network import INGRESS
 log = logging.getLogger(__name__)
 
 NETWORKS = "sn-"
-SANDBOXES = "sy-"
 MARK = "stackyard"
 """The alias of the node's own links into networks: without it a link is somebody else's, whatever its name."""
-
-_IDLE_SESSIONS = str(5 * 24 * 3600)
-"""Seconds that a connection to a virtual address may be silent: the kernel's own default, which hosts often lower."""
 
 
 class Network:
@@ -137,7 +133,7 @@ class Network:
                 if link is None or link.name != wire.outer:
                     missing.append(wire)
                     continue
-                requests += _fitting(link, wire.mtu)
+                requests += fitting(link, wire.mtu)
                 if link.master != BRIDGE_INDEX or not link.locked or rows.get(wire.mac) != wire.outer_index:
                     requests.append(netlink.set_master(wire.outer_index, wire.outer, BRIDGE_INDEX))
                     requests += _port_rules(wire)
@@ -238,7 +234,7 @@ class Network:
                 if link.master == BRIDGE_INDEX:
                     links[index] = Link(link.index, link.name, link.up, link.mtu, link.mac, 0, link.kind, link.vxlan)
         else:
-            requests += _fitting(bridge, wanted.mtu)
+            requests += fitting(bridge, wanted.mtu)
             if not bridge.up:
                 requests.append(netlink.link_up(BRIDGE_INDEX, BRIDGE))
         vxlan = links.get(VXLAN_INDEX)
@@ -253,7 +249,7 @@ class Network:
             )  # fmt: skip
             self.netlink.send(netlink.port_flags(VXLAN_INDEX, VXLAN, locked=False))
         else:
-            requests += _fitting(vxlan, wanted.mtu)
+            requests += fitting(vxlan, wanted.mtu)
             if not vxlan.up:
                 requests.append(netlink.link_up(VXLAN_INDEX, VXLAN))
         return requests
@@ -297,67 +293,6 @@ def remove_network(namespaces: Namespaces, name: str) -> None:
     namespaces.delete(name)
 
 
-def make_sandbox(
-    namespaces: Namespaces, task: str, wires: tuple[Wire, ...], networks: dict[str, Network],
-    furnish: Callable[[], None],
-) -> None:  # fmt: skip
-    """Make a task's namespace with all of its links and addresses, and `furnish` it from inside."""
-    name = SANDBOXES + task
-    attached: list[Wire] = []
-    try:
-        with namespaces.created(name) as fd:
-            inner = Netlink()
-            try:
-                _settle()
-                for wire in wires:
-                    networks[wire.network].attach(wire, fd)
-                    attached.append(wire)
-                _settle_links(wires)
-                inner.send(netlink.link_up(1, "lo"), *_addressing(wires))
-                furnish()
-                _wait_running(inner, wires, networks)
-            finally:
-                inner.close()
-    except BaseException:
-        for wire in attached:
-            networks[wire.network].detach(wire.outer)
-        raise
-
-
-def mend_sandbox(namespaces: Namespaces, task: str, wires: tuple[Wire, ...], networks: dict[str, Network]) -> None:
-    """Make links again that a running sandbox has lost; does nothing when the sandbox is gone."""
-    try:
-        fd = namespaces.open(SANDBOXES + task)
-    except FileNotFoundError:
-        return
-    try:
-        with namespaces.inside(fd):
-            inner = Netlink()
-            try:
-                lost = tuple(wire for wire in wires if networks[wire.network].lacks(wire))
-                for wire in lost:
-                    inner.send(netlink.delete_link(wire.inner))
-                    networks[wire.network].attach(wire, fd)
-                _settle_links(lost)
-                inner.send(*_addressing(lost))
-                _wait_running(inner, lost, networks)
-            finally:
-                inner.close()
-    finally:
-        os.close(fd)
-
-
-def fit_sandbox(wires: Iterable[Wire]) -> None:
-    """Bring the links of the sandbox that the calling thread is in to their MTU."""
-    inner = Netlink()
-    try:
-        links = inner.links()
-        held = ((links.get(wire.inner_index), wire) for wire in wires)
-        inner.send(*(one for link, wire in held if link is not None for one in _fitting(link, wire.mtu)))
-    finally:
-        inner.close()
-
-
 def wire_node(wire: Wire, home: Netlink, namespace: int, network: Network) -> None:
     """Give the node itself its link into a network; does nothing where all is in place."""
     inner = next((link for link in home.links().values() if link.name == wire.inner), None)
@@ -368,7 +303,7 @@ def wire_node(wire: Wire, home: Netlink, namespace: int, network: Network) -> No
         inner = next(link for link in home.links().values() if link.name == wire.inner)
         # It has the addresses that it is given, at once; those that the kernel makes take seconds to be sure of.
         write_sysctl(f"ipv6/conf/{wire.inner}/addr_gen_mode", "1", optional=True)
-    home.send(*_fitting(inner, wire.mtu))
+    home.send(*fitting(inner, wire.mtu))
     if wire.has_ipv6:
         _forward_ipv6(home, wire.inner)
     if inner.alias != MARK:
@@ -419,7 +354,7 @@ def underlay_mtu(home: Netlink, vtep: str) -> int:
     return home.links()[index].mtu
 
 
-def _fitting(link: Link, mtu: int) -> tuple[Request, ...]:
+def fitting(link: Link, mtu: int) -> tuple[Request, ...]:
     return () if link.mtu == mtu else (netlink.set_mtu(link.index, link.name, mtu),)
 
 
@@ -428,48 +363,6 @@ def _port_rules(wire: Wire) -> tuple[Request, ...]:
         netlink.port_flags(wire.outer_index, wire.outer, locked=True),
         netlink.set_port_mac(wire.outer_index, wire.mac),
     )
-
-
-def _addressing(wires: Collection[Wire]) -> Iterator[Request]:
-    for wire in wires:
-        for address, prefix in wire.addresses:
-            yield netlink.add_address(wire.inner_index, address, prefix)
-        yield netlink.link_up(wire.inner_index, wire.inner)
-        for gateway in wire.gateways:
-            yield netlink.set_default_route(wire.inner_index, gateway, first=wire.by_hand)
-        if wire.gate:
-            yield from returns.routes(wire, only_way=not any(other.gateways for other in wires))
-
-
-def _wait_running(inner: Netlink, wires: Iterable[Wire], networks: dict[str, Network]) -> None:
-    for wire in wires:
-        inner.wait_running(wire.inner_index, wire.inner)
-        networks[wire.network].netlink.wait_running(wire.outer_index, wire.outer)
-
-
-def settle_translation() -> None:
-    """Set the sysctls of the calling thread's namespace that virtual addresses need."""
-    # A packet that tracking finds odd must be translated all the same: untranslated, it would reset its connection.
-    write_sysctl("netfilter/nf_conntrack_tcp_be_liberal", "1", optional=True)
-    write_sysctl("netfilter/nf_conntrack_tcp_timeout_established", _IDLE_SESSIONS, optional=True)
-
-
-def _settle() -> None:
-    """Set a sandbox's sysctls as the engine does for its own; links have no IPv6 unless it is given to them later."""
-    write_sysctl("ipv4/ip_unprivileged_port_start", "0")
-    write_sysctl("ipv4/ping_group_range", "0 2147483647")
-    settle_translation()
-    write_sysctl("ipv6/conf/default/disable_ipv6", "1", optional=True)
-
-
-def _settle_links(wires: Iterable[Wire]) -> None:
-    """Set the sysctls of links; they are there, and not up yet."""
-    for wire in wires:
-        for name, value in returns.sysctls(wire) if wire.gate else ():
-            write_sysctl(name, value)
-        if wire.has_ipv6:
-            write_sysctl(f"ipv6/conf/{wire.inner}/accept_ra", "0")
-            write_sysctl(f"ipv6/conf/{wire.inner}/disable_ipv6", "0")
 
 
 def _quieten() -> None:

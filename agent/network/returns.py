@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import sys
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 from agent.network import netlink
 from agent.network import nftmessages as nft
@@ -48,27 +49,36 @@ def sysctls(wire: Wire) -> tuple[tuple[str, str], ...]:
 
 def rules(table: str, wire: Wire, wires: Iterable[Wire]) -> Iterator[Request]:
     """What the sandbox's table needs besides, and a table for what leaves the link; `wires` are all of its links."""
-    here = nft.meta(nft.META_IIFNAME), nft.equals(wire.inner.encode().ljust(16, b"\0"))
+    if (usual := _usual_source(wires)) is not None:
+        # A server that answers datagrams without a look at where they were sent to gets them where it answers from.
+        to = nft.immediate(usual), nft.translate(nft.IPV4)
+        rule = (*_comes_by(wire.inner), *nft.is_family(nft.IPV4), *nft.is_protocol(_UDP), *to)
+        yield from nft.base_chain(INET, table, "datagrams", "nat", nft.PREROUTING, _DESTINATION, rule)
+    yield from _marking(table, wire.inner, *_prefix(wire))
+
+
+@lru_cache(16)
+def _marking(table: str, link: str, prefix: bytes, mask: bytes) -> tuple[Request, ...]:
+    """What is the same in many sandboxes, and so made once. Marks of the sandbox's own doing are left alone."""
+    here, is_ours = _comes_by(link), (nft.masked(mask), nft.equals(prefix))
     is_new = nft.connection(nft.CT_STATE), nft.masked(_NEW), nft.differs(bytes(4))
-    yield from nft.base_chain(
+    arriving = nft.base_chain(
         INET, table, "arriving", "filter", nft.PREROUTING, _MANGLE,
         (*here, *is_new, nft.load("link", 8, 4), nft.set_connection(nft.CT_MARK)),
         (*here, nft.connection(nft.CT_MARK), nft.set_meta(nft.META_MARK)),
     )  # fmt: skip
-    if (usual := _usual_source(wires)) is not None:
-        # A server that answers datagrams without a look at where they were sent to gets them where it answers from.
-        to = nft.immediate(usual), nft.translate(nft.IPV4)
-        rule = (*here, *nft.is_family(nft.IPV4), *nft.is_protocol(_UDP), *to)
-        yield from nft.base_chain(INET, table, "datagrams", "nat", nft.PREROUTING, _DESTINATION, rule)
-    kept = nft.connection(nft.CT_MARK), *_is_ours(wire), nft.connection(nft.CT_MARK)
-    yield from nft.base_chain(
+    kept = nft.connection(nft.CT_MARK), *is_ours, nft.connection(nft.CT_MARK)
+    answering = nft.base_chain(
         INET, table, "answering", "route", nft.OUTPUT, _MANGLE, (*kept, nft.set_meta(nft.META_MARK))
     )
-    yield from nft.fresh_table(NETDEV, table)
-    marked = nft.meta(nft.META_MARK), *_is_ours(wire)
+    marked = nft.meta(nft.META_MARK), *is_ours
     node = nft.meta(nft.META_MARK), nft.store("link", 2, 4), nft.immediate(b"\x02\x42"), nft.store("link", 0, 2)
-    leaving = nft.base_chain(NETDEV, table, "leaving", "filter", nft.EGRESS, 0, (*marked, *node), device=wire.inner)
-    yield from leaving
+    leaving = nft.base_chain(NETDEV, table, "leaving", "filter", nft.EGRESS, 0, (*marked, *node), device=link)
+    return (*arriving, *answering, *nft.fresh_table(NETDEV, table), *leaving)
+
+
+def _comes_by(link: str) -> tuple[Expression, Expression]:
+    return nft.meta(nft.META_IIFNAME), nft.equals(link.encode().ljust(16, b"\0"))
 
 
 def _usual_source(wires: Iterable[Wire]) -> bytes | None:
@@ -77,12 +87,6 @@ def _usual_source(wires: Iterable[Wire]) -> bytes | None:
     if outward is None:
         return None
     return next(packed(address) for address, _ in outward.addresses if ":" not in address)
-
-
-def _is_ours(wire: Wire) -> tuple[Expression, Expression]:
-    """Marks of the sandbox's own doing are left alone."""
-    prefix, mask = _prefix(wire)
-    return nft.masked(mask), nft.equals(prefix)
 
 
 def _prefix(wire: Wire) -> tuple[bytes, bytes]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from agent.network.kernel import MARK, NETWORKS, SANDBOXES
+from agent.network.kernel import MARK, NETWORKS
 from agent.network.namespaces import Namespaces
 from agent.network.netlink_socket import Netlink
 from agent.network.plan import NODE_LINKS, VXLAN_PORT, Overlay, around, node_link
+from agent.network.sandboxes import SANDBOXES
 from cluster.examination import Foreign
 
 

@@ -97,6 +97,12 @@ def elements(vips: Iterable[Vip]) -> dict[tuple[str, bytes], bytes | str]:
 
 def whole(wanted: Table, besides: Iterable[Request] = ()) -> tuple[Request, ...]:
     """The table from nothing, with what else belongs there: one transaction takes the place of what is there."""
+    return nft.batch(*_frame(wanted.chains), *besides, *_filling(wanted))
+
+
+@lru_cache(16)
+def _frame(chains: frozenset[Shape]) -> tuple[Request, ...]:
+    """The table without any address; kept, as many sandboxes are made with the same."""
     requests = list(nft.fresh_table(INET, TABLE))
     address = {IPV4: (nft.TYPE_IPV4, 4), IPV6: (nft.TYPE_IPV6, 16)}
     for number, family in enumerate(_FAMILIES):
@@ -108,7 +114,7 @@ def whole(wanted: Table, besides: Iterable[Request] = ()) -> tuple[Request, ...]
     requests += nft.chain(
         INET, TABLE, "refused", (*nft.is_protocol(_TCP), nft.refuse_tcp()), (nft.refuse(),)
     )  # fmt: skip
-    requests += _new_chains(wanted.chains)
+    requests += _new_chains(chains)
     requests += nft.base_chain(
         INET, TABLE, "output", "nat", nft.OUTPUT, _OUTPUT_PRIORITY,
         *(
@@ -116,7 +122,7 @@ def whole(wanted: Table, besides: Iterable[Request] = ()) -> tuple[Request, ...]
             for family in _FAMILIES
         ),
     )  # fmt: skip
-    return nft.batch(*requests, *besides, *_filling(wanted))
+    return tuple(requests)
 
 
 def changes(held: Table, wanted: Table) -> tuple[Request, ...]:

@@ -20,24 +20,14 @@ from typing import TypeVar
 
 from agent.network.byhand import ByHand
 from agent.network.egress import doors
-from agent.network.kernel import (
-    NETWORKS,
-    SANDBOXES,
-    Network,
-    fit_sandbox,
-    make_sandbox,
-    mend_sandbox,
-    remove_network,
-    remove_stale_links,
-    underlay_mtu,
-    wire_node,
-)  # fmt: skip
+from agent.network.kernel import NETWORKS, Network, remove_network, remove_stale_links, underlay_mtu, wire_node
 from agent.network.listening import NETLINK_SOCK_DIAG, listening
 from agent.network.namespaces import Namespaces, namespace_of, read_sysctl
 from agent.network.netlink_socket import NETLINK_NETFILTER, Netlink
 from agent.network.nft import Nftables
-from agent.network.plan import Overlay, Plan, Wire, in_tunnel, node_link, outer_name, plan, wires, wires_by_hand
+from agent.network.plan import Overlay, Plan, Wire, in_tunnel, node_link, plan, wires, wires_by_hand
 from agent.network.routes import look_elsewhere
+from agent.network.sandboxes import Sandboxes
 from agent.network.survey import Survey, survey
 from agent.network.tables import NodeTables
 from agent.network.translation import Translation
@@ -45,8 +35,7 @@ from agent.network.tunnels import Tunnels
 from agent.network.watch import LINKS, RULES, Watch, listener
 from agent.network.wireguard import OwnKey
 from cluster.assignments import Item
-from cluster.errors import Failed, NotFound, StackyardError
-from cluster.model.attachment import BY_HAND
+from cluster.errors import Failed, StackyardError
 from cluster.model.network import INGRESS, Endpoint
 
 T = TypeVar("T")
@@ -64,7 +53,7 @@ two looks.
 class Wiring:
     """Networks, sandboxes and published ports of one node. `vtep` is its address towards the other nodes.
 
-    `managers` gives the URLs of the cluster's managers, whose ports are kept from containers.
+    `managers` gives the URLs of the cluster's managers, by address: their ports are kept from containers.
     """
 
     def __init__(
@@ -86,10 +75,10 @@ class Wiring:
         self._plan = Plan()  # its overlays are those that were wired, which may be fewer than were wanted
         self._refused: dict[str, str] = {}
         self._wanted: frozenset[str] | None = None
-        self._laid: dict[str, tuple[Wire, ...]] = {}  # links of the sandboxes that are here; jobs of several threads
         self._busy: dict[str, asyncio.Future[None]] = {}
         self._translation = Translation()
-        self._by_hand = ByHand(self._namespaces, self._networks, self._laid, self._translation, self._in_sandbox)
+        self._sandboxes = Sandboxes(self._namespaces, self._networks, self._translation)
+        self._by_hand = ByHand(self._namespaces, self._networks, self._sandboxes, self._translation)
         self._lock = asyncio.Lock()
         self._opened = ExitStack()
         self._home: Netlink
@@ -196,75 +185,67 @@ class Wiring:
         lost = await self._in_thread(self._audit, frozenset(self._busy), firewall)
         for task, missing in lost.items():
             log.warning("task %s has lost %s, making it again", task, " and ".join(wire.inner for wire in missing))
-            await self._alone(task, partial(mend_sandbox, self._namespaces, task, missing, self._networks))
+            await self._alone(task, partial(self._sandboxes.mend, task, missing))
 
     @property
     def trouble(self) -> str:
         """What a firewall of the host keeps from containers; "" where it lets all through."""
         return self._tables.firewall.trouble
 
-    async def create_sandbox(self, task: str, endpoints: Collection[Endpoint]) -> Path:
-        """Make a task's namespace, completely wired, in place of any earlier one. Returns its path."""
+    async def create_sandbox(
+        self, task: str, endpoints: Collection[Endpoint], furnish: Callable[[], None] = lambda: None
+    ) -> Path:
+        """Make a task's namespace, completely wired, in place of any earlier one. Returns its path.
+
+        `furnish` is called in a thread inside of it, when it has all but links that carry packets.
+        """
+        self._refuse(endpoints)
+        laid = wires(task, endpoints, self._plan.overlays)
+        await self._alone(task, partial(self._sandboxes.make, task, laid, furnish))
+        return self.namespace(task)
+
+    def _refuse(self, endpoints: Iterable[Endpoint]) -> None:
         for endpoint in endpoints:
             if problem := self._refused.get(endpoint.network):
                 raise Failed(f"network {endpoint.network} cannot be wired on this node: {problem}")
-        laid = wires(task, endpoints, self._plan.overlays)
-        await self._alone(task, lambda: self._create_sandbox(task, laid))
-        return self.namespace(task)
 
     async def delete_sandbox(self, task: str) -> None:
         """Take a task's namespace away, and with it its addresses; no error if there is none."""
-        await self._alone(task, lambda: self._delete_sandbox(task))
+        await self._alone(task, partial(self._sandboxes.delete, task))
 
     async def attach(self, sandbox: str, pid: int, endpoints: Collection[Endpoint]) -> bool:
         """Wire the namespace that a process has of its own as it is to be; see `cluster.model.attachment.sandbox_of`.
 
         Tells whether it is another namespace than the sandbox was before. Raises NotFound when the process is gone.
         """
-        for endpoint in endpoints:
-            if problem := self._refused.get(endpoint.network):
-                raise Failed(f"network {endpoint.network} cannot be wired on this node: {problem}")
+        self._refuse(endpoints)
         laid = wires_by_hand(sandbox, endpoints, self._plan.overlays)
-        before = self._namespaces.inode(SANDBOXES + sandbox)
-        await self._alone(sandbox, lambda: self._by_hand.attach(sandbox, pid, laid))
-        return self._namespaces.inode(SANDBOXES + sandbox) != before
+        before = self._sandboxes.inode(sandbox)
+        await self._alone(sandbox, partial(self._by_hand.attach, sandbox, pid, laid))
+        return self._sandboxes.inode(sandbox) != before
 
     async def release(self, sandbox: str) -> None:
         """Take everything of ours out of a namespace that was attached; no error if there is none."""
-        await self._alone(sandbox, lambda: self._by_hand.release(sandbox))
+        await self._alone(sandbox, partial(self._by_hand.release, sandbox))
 
     def attached(self) -> frozenset[str]:
         """Sandboxes that are containers' own namespaces, by the names that the kernel holds."""
-        return frozenset(name for name in self._here() if name.startswith(BY_HAND))
+        return self._sandboxes.attached()
 
     def sandboxes(self) -> frozenset[str]:
         """Tasks that have a namespace on this node, by the names that the kernel holds."""
-        return self._here() - self.attached()
-
-    def _here(self) -> frozenset[str]:
-        return frozenset(name.removeprefix(SANDBOXES) for name in self._namespaces.names(SANDBOXES))
+        return self._sandboxes.here() - self.attached()
 
     def namespace(self, task: str) -> Path:
-        return self._namespaces.directory / (SANDBOXES + task)
+        return self._sandboxes.path(task)
 
     async def in_sandbox(self, task: str, work: Callable[[], T]) -> T:
         """Call something in a thread inside a task's namespace. Raises NotFound if the task has none."""
-        return await self._in_thread(self._in_sandbox, task, work)
-
-    def _in_sandbox(self, task: str, work: Callable[[], T]) -> T:
-        try:
-            fd = self._namespaces.open(SANDBOXES + task)
-        except FileNotFoundError:
-            raise NotFound(f"task {task} has no network namespace on this node") from None
-        try:
-            with self._namespaces.inside(fd):
-                return work()
-        finally:
-            os.close(fd)
+        return await self._in_thread(self._sandboxes.inside, task, work)
 
     def holds(self, task: str, opened: socket.socket) -> bool:
         """Tell whether a socket is inside of a task's namespace as that is now, not of an earlier one."""
-        return self._namespaces.inode(SANDBOXES + task) == namespace_of(opened)
+        return self._sandboxes.inode(task) == namespace_of(opened)
 
     async def at_home(self, work: Callable[[], T]) -> T:
         """Call something in a thread in the node's own namespace."""
@@ -368,15 +349,15 @@ class Wiring:
                 self._refused[overlay.network] = str(error)
             else:
                 done[overlay.network] = overlay
-        here = self._here()
-        for task in here & wanted.sandboxes.keys():
-            self._laid.setdefault(task, wanted.sandboxes[task])
+        here = self._sandboxes.here() & wanted.sandboxes.keys()
+        for task in here:
+            self._sandboxes.laid.setdefault(task, wanted.sandboxes[task])
         self._plan = replace(wanted, overlays=done)
         self._guard(prune)
         self._lead_out(prune=prune)
         if prune:
             self._translation.want(wanted.services)
-            self._adopt(here & wanted.sandboxes.keys())
+            self._sandboxes.adopt(here, self._busy)
         self._tables.publish(wanted.ports, prune=prune)
         if refused:
             raise refused[0]
@@ -393,26 +374,14 @@ class Wiring:
         if network is None:
             network = self._networks[overlay.network] = Network(self._namespaces, self._under(overlay), overlay)
         elif held is None or held.shape != overlay.shape:
-            network.audit(overlay, (), self._outer_names, prune=False)
+            network.audit(overlay, (), self._sandboxes.outer_names, prune=False)
         network.program(overlay, prune=prune)
         if overlay.node is not None and (held is None or held.node != overlay.node):
             wire_node(overlay.node, self._home, self._namespaces.home, network)
 
-    def _adopt(self, tasks: Collection[str]) -> None:
-        """Take over the tables of sandboxes that an earlier process left, by one that leads nowhere else meanwhile."""
-        for task in self._translation.unknown(tasks):
-            laid = self._laid.get(task)
-            if laid is None or task in self._busy:
-                continue  # it went meanwhile, or is being made, and programs itself
-            try:
-                self._in_sandbox(task, partial(fit_sandbox, laid))
-                self._in_sandbox(task, partial(self._translate, task, laid))
-            except NotFound:
-                continue
-
     def _guard(self, prune: bool) -> None:
         """Guard the ports of networks; those of one that an earlier process left only once all sandboxes are known."""
-        here = tuple(self._laid.values())  # sandboxes come and go meanwhile
+        here = tuple(self._sandboxes.laid.values())  # sandboxes come and go meanwhile
         for ident in self._plan.overlays:
             network = self._networks[ident]
             if prune and not network.guarded:
@@ -423,8 +392,9 @@ class Wiring:
         self._look_around()
         self.tunnels.mend()
         self._follow_underlay()
-        here = self._here()
-        settled = {task: self._fit(task, laid) for task, laid in tuple(self._laid.items()) if task in here - busy}
+        there, overlays = self._sandboxes.here() - busy, self._plan.overlays
+        laid = {task: wires for task, wires in tuple(self._sandboxes.laid.items()) if task in there}
+        settled = {task: self._sandboxes.fit(task, wires, overlays) for task, wires in laid.items()}
         lost: set[Wire] = set()
         for overlay in self._plan.overlays.values():
             local = [wire for laid in settled.values() for wire in laid if wire.network == overlay.network]
@@ -449,18 +419,6 @@ class Wiring:
             self._mtu = mtu
             self._apply(self._given, prune=False)
 
-    def _fit(self, task: str, laid: tuple[Wire, ...]) -> tuple[Wire, ...]:
-        overlays = self._plan.overlays
-        fitting = tuple(replace(w, mtu=overlays[w.network].mtu) if w.network in overlays else w for w in laid)
-        if fitting != laid:
-            try:
-                self._in_sandbox(task, partial(fit_sandbox, fitting))
-            except NotFound:
-                return laid  # it goes
-            if self._laid.get(task) is laid:
-                self._laid[task] = fitting
-        return fitting
-
     def _look_around(self) -> None:
         self.elsewhere, self.listening = look_elsewhere(self._home), listening(self._sockets)
 
@@ -484,37 +442,11 @@ class Wiring:
             network.abandon()
             network = self._networks[overlay.network] = Network(self._namespaces, self._under(overlay), overlay)
         own = [] if overlay.node is None else [overlay.node]
-        missing = network.audit(overlay, [*local, *own], self._outer_names)
+        missing = network.audit(overlay, [*local, *own], self._sandboxes.outer_names)
         network.audit_guard()
         if overlay.node is not None:
             wire_node(overlay.node, self._home, self._namespaces.home, network)
         return [wire for wire in missing if wire not in own]
-
-    def _outer_names(self) -> frozenset[str]:
-        return frozenset(map(outer_name, self._here()))
-
-    def _create_sandbox(self, task: str, laid: tuple[Wire, ...]) -> None:
-        self._delete_sandbox(task)
-        try:
-            make_sandbox(self._namespaces, task, laid, self._networks, lambda: self._translate(task, laid))
-        except BaseException:
-            self._translation.close(task)
-            raise
-        self._laid[task] = laid
-
-    def _translate(self, task: str, laid: tuple[Wire, ...]) -> None:
-        self._translation.open(task, laid, Netlink(NETLINK_NETFILTER))
-
-    def _delete_sandbox(self, task: str) -> None:
-        self._translation.close(task)
-        laid = self._laid.pop(task, None)
-        for wire in laid or ():
-            if wire.network in self._networks:
-                self._networks[wire.network].silence(wire)
-        self._namespaces.delete(SANDBOXES + task)
-        if laid is None:
-            for network in tuple(self._networks.values()):
-                network.detach(outer_name(task))
 
     def _clean_networks(self) -> None:
         if self._wanted is None:
