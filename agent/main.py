@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import fcntl
+import ipaddress
 import logging
 import os
 import resource
@@ -28,6 +29,7 @@ from agent.examination import Examiner
 from agent.fdstore import FdStore
 from agent.images import Images
 from agent.journal import Journal
+from agent.manager_addresses import ManagerAddresses
 from agent.network.probes import Probes
 from agent.network.wiring import Wiring
 from agent.networks import Networks
@@ -106,7 +108,9 @@ def read_settings(arguments: Sequence[str]) -> Settings:
     parser.add_argument("--again", action="store_true", help="join with the token though there is a certificate")
     parser.add_argument("--only-leave", action="store_true", help="remove this node's containers and networks, and end")
     parser.add_argument("--role", choices=get_args(Role), help="refuse a token that gives another one")
-    parser.add_argument("--advertise", required=True, help="address under which the other nodes reach this one")
+    parser.add_argument(
+        "--advertise", required=True, type=_address, help="address under which the other nodes reach this one"
+    )
     parser.add_argument("--engine", default=Path("/run/docker.sock"), type=Path, help="socket of the Docker Engine")
     given = parser.parse_args(arguments)
     managers = tuple(url.strip().rstrip("/") for url in given.manager.split(",") if url.strip())
@@ -127,6 +131,11 @@ def read_settings(arguments: Sequence[str]) -> Settings:
         given.only_leave,
         given.again,
     )
+
+
+def _address(text: str) -> str:
+    """Of the spellings of an IPv6 address the one that the kernel has."""
+    return str(ipaddress.ip_address(text))
 
 
 @contextmanager
@@ -176,7 +185,8 @@ async def run(settings: Settings, store: FdStore) -> None:
     def managers() -> set[str]:
         return {*settings.managers, *runner.managers}
 
-    wiring = Wiring(who.identity.name, settings.advertise, keys=keys.keys, managers=managers)
+    addresses = ManagerAddresses(managers)
+    wiring = Wiring(who.identity.name, settings.advertise, keys=keys.keys, managers=addresses.literal)
     resolver = Resolver(wiring, store=store)
     networks = Networks(wiring, resolver)
     outbox, journal = Outbox(), Journal(settings.data_dir / "journal.json", who.life)
@@ -208,7 +218,7 @@ async def run(settings: Settings, store: FdStore) -> None:
     try:
         async with asyncio.TaskGroup() as group:
             standing = Standing(runner, store)
-            parts = (runner, session, streams, images, examiner, usage, checkup, networks, standing)
+            parts = (addresses, runner, session, streams, images, examiner, usage, checkup, networks, standing)
             tasks = [group.create_task(part.run()) for part in parts]
             tasks.append(group.create_task(journal.run(runner.entry)))
             tasks.append(group.create_task(credentials.keep_fresh(who, managers)))

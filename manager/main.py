@@ -52,6 +52,7 @@ log = logging.getLogger(__name__)
 PORT = 2377
 ETCD_PORT = 2379
 CERTIFICATE = "manager.pem"
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 SWITCH_INTERVAL = 0.0005
 """Seconds for which Python lets a busy event loop keep other threads waiting. The default of 5 ms comes many times
 to one beat for the lease."""
@@ -150,7 +151,6 @@ async def managing(settings: Settings) -> AsyncIterator[Core]:
             connector=aiohttp.TCPConnector(ssl=peers), timeout=aiohttp.ClientTimeout(total=None, connect=5)
         )
         vault = Vault(settings.data, etcd, others, lambda: _others(follower, manager))
-        presence = Presence(etcd, follower, manager, clock, vault.unlocked, lambda: own.child.trouble if own else "")
         sessions = Sessions(
             etcd,
             follower,
@@ -160,6 +160,15 @@ async def managing(settings: Settings) -> AsyncIterator[Core]:
             lease=lambda: presence.lease,
             absent_for=lambda: presence.absent_for,
             life=authority.life,
+        )
+        presence = Presence(
+            etcd,
+            follower,
+            manager,
+            clock,
+            vault.unlocked,
+            sessions.latencies.observe,
+            lambda: own.child.trouble if own else "",
         )
         core = Core(
             etcd=etcd,
@@ -232,7 +241,7 @@ def own_certificate(authority: Authority, manager: Manager, settings: Settings) 
     """Make this manager's key and certificate, new at each start, as files: TLS takes them in no other way."""
     certificate, key = settings.data / CERTIFICATE, settings.data / "manager-key.pem"
     made = pki.new_key()
-    hosts = dict.fromkeys((settings.advertise[0], settings.listen[0], settings.name, "localhost", "127.0.0.1"))
+    hosts = dict.fromkeys((settings.advertise[0], settings.listen[0], settings.name, *LOOPBACK))
     signed = authority.manager_certificate(manager.id, tuple(hosts), pki.new_csr(made), now=time.time())
     write_private(key, made)
     write_private(certificate, signed)

@@ -23,9 +23,7 @@ Door = tuple[str, int]
 
 
 def doors(managers: Iterable[str]) -> frozenset[Door]:
-    """The addresses and TCP ports of managers and their etcd, from the managers' URLs; one that is a name is passed
-    over.
-    """
+    """The addresses and TCP ports of managers and their etcd, from the managers' URLs; others look names up."""
     found: set[Door] = set()
     for url in managers:
         parts = urlsplit(url)

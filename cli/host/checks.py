@@ -108,18 +108,12 @@ def manager_url(text: str) -> str:
     return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
 
 
-def address(given: str | None, towards: str) -> str:
-    """The address under which the other nodes reach this host: `given`, or that of the way to `towards`."""
+def address(given: str | None, *towards: str) -> str:
+    """The address under which the other nodes reach this host: `given`, or that of the way to the first of `towards`
+    that there is a way to.
+    """
     if given is None:
-        with socket.socket(_family(towards), socket.SOCK_DGRAM) as probe:
-            try:
-                probe.connect((towards, PORT))  # nothing is sent
-                return str(probe.getsockname()[0])
-            except OSError as error:
-                raise UserError(
-                    f"which address of this host the others can reach is not to be seen: {error}",
-                    hint="Give it with --advertise.",
-                ) from error
+        return _towards(*towards)
     try:
         wanted = ipaddress.ip_address(given)
     except ValueError as error:
@@ -134,7 +128,22 @@ def address(given: str | None, towards: str) -> str:
             ) from error
     if wanted.is_unspecified or wanted.is_loopback:
         raise UserError(f"--advertise: nobody else can reach this host at {given}")
-    return given
+    return str(wanted)  # of the spellings of an IPv6 address the one that the kernel has
+
+
+def _towards(*places: str) -> str:
+    trouble: OSError | None = None
+    for place in places:
+        try:
+            with socket.socket(_family(place), socket.SOCK_DGRAM) as probe:
+                probe.connect((place, PORT))  # nothing is sent
+                return str(probe.getsockname()[0])
+        except OSError as error:
+            trouble = trouble or error
+    raise UserError(
+        f"which address of this host the others can reach is not to be seen: {trouble}",
+        hint="Give it with --advertise.",
+    ) from trouble
 
 
 def _family(host: str) -> socket.AddressFamily:

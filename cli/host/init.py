@@ -64,7 +64,7 @@ def init(home: Home, wanted: Wanted, say: Say) -> Outcome:
             home.write(known)
         renewed = _trouble() is None and write_context(known)
         return Outcome(known, f"renewed the certificate of the context {known.context}" if renewed else "")
-    advertise = checks.address(wanted.advertise, "192.0.2.1")
+    advertise = checks.address(wanted.advertise, "192.0.2.1", "2001:db8::1")
     url = checks.manager_url(f"[{advertise}]:{wanted.port}" if ":" in advertise else f"{advertise}:{wanted.port}")
     record = Record(
         name=checks.name(wanted.name),

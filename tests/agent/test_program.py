@@ -27,33 +27,38 @@ from tests.patience import PATIENCE
 
 BIN = Path(sys.prefix) / "bin"
 CLOCK = Path(__file__).parents[1] / "chaos" / "clock"
-URL = f"https://{ADDRESS}:2377"
+IPV6 = "fd79::1"
 pytestmark = [pytest.mark.engine, pytest.mark.etcd, pytest.mark.root]
 
 
 class Site:
-    """A host with an engine, a manager with an etcd of its own, and room for agents."""
+    """A host with an engine, a manager at `address` with an etcd of its own, and room for agents.
 
-    def __init__(self, host: EngineHost) -> None:
-        self.host = host
-        self.socket = host.home / "manager.sock"
+    Sites of one host have a `folder` each.
+    """
+
+    def __init__(self, host: EngineHost, address: str = ADDRESS, folder: str = "", etcd_port: int = 2379) -> None:
+        self.host, self.address, self.home, self.etcd_port = host, address, host.home / folder, etcd_port
+        self.socket = self.home / "manager.sock"
+        self.place = f"[{address}]:2377" if ":" in address else f"{address}:2377"
 
     def start_manager(self) -> Program:
-        address = f"{ADDRESS}:2377"
         program = self.host.start(
-            str(BIN / "stack-manager"), "--name", "m1", "--data-dir", str(self.host.home / "manager"),
-            "--listen", address, "--advertise", address, "--socket", str(self.socket),
+            str(BIN / "stack-manager"), "--name", "m1", "--data-dir", str(self.home / "manager"),
+            "--listen", self.place, "--advertise", self.place, "--socket", str(self.socket),
+            "--etcd-port", str(self.etcd_port),
         )  # fmt: skip
         eventually(lambda: self.socket.exists() and self.ready(), "the manager does not start")
         return program
 
     def start_agent(
-        self, *more: str, data: str = "agent", manager: str = URL, environment: dict[str, str] | None = None
+        self, *more: str, data: str = "agent", manager: str = "", environment: dict[str, str] | None = None
     ) -> Program:
         given = ("env", *(f"{name}={value}" for name, value in environment.items())) if environment else ()
         return self.host.start(
-            *given, str(BIN / "stack-agent"), "--name", "n1", "--data-dir", str(self.host.home / data),
-            "--manager", manager, "--advertise", ADDRESS, "--engine", str(self.host.socket), *more,
+            *given, str(BIN / "stack-agent"), "--name", "n1", "--data-dir", str(self.home / data),
+            "--manager", manager or f"https://{self.place}", "--advertise", self.address,
+            "--engine", str(self.host.socket), *more,
         )  # fmt: skip
 
     def ready(self) -> bool:
@@ -83,7 +88,7 @@ class Site:
 
     def left_over(self) -> list[str]:
         """What there is of sandboxes, networks, links and files of tasks."""
-        files = self.host.home / "agent" / "tasks"
+        files = self.home / "agent" / "tasks"
         listed = self.host.run("ls", "/run/netns", "/run/stackyard/netns", str(files)).split()
         return [name for name in listed if not name.startswith("/")]
 
@@ -121,6 +126,20 @@ def site() -> Iterator[Site]:
         yield site
     finally:
         host.end()
+
+
+@pytest.fixture
+def by_ipv6(site: Site) -> Iterator[Site]:
+    """The same host with no address but an IPv6 one, and with a cluster apart."""
+    other = Site(site.host, IPV6, "by-ipv6", etcd_port=12379)
+    other.home.mkdir()
+    site.host.run("ip", "-4", "addr", "flush", "dev", "under0")
+    site.host.run("ip", "addr", "add", f"{IPV6}/64", "dev", "under0", "nodad")
+    manager = other.start_manager()
+    yield other
+    manager.send(signal.SIGTERM)
+    manager.wait()
+    site.host.run("ip", "addr", "add", f"{ADDRESS}/24", "dev", "under0")
 
 
 def test_the_way_of_an_agent_from_its_joining_to_its_end(site: Site) -> None:
@@ -210,6 +229,22 @@ def test_an_agent_that_cannot_join_says_why_and_ends(site: Site, options: list[s
     assert "Traceback" not in said
 
 
+def test_a_node_that_has_only_ipv6_joins_and_runs_tasks(by_ipv6: Site) -> None:
+    agent = by_ipv6.start_agent("--token", by_ipv6.token())
+    eventually(lambda: by_ipv6.node()["status"] == "ready", "the node is not ready")
+    node = by_ipv6.node()
+    assert (node["address"], node["conditions"]) == (IPV6, {})
+    service = ServiceSpec("web", a_container(command=("sleep", "100000")), (NetworkAttachment("default", ("web",)),))
+    spec = StackSpec("shop", {"web": service}, {"default": NetworkSpec("default", "shop_default")})
+    by_ipv6.ask("PUT", "/v1/stacks/shop", msgspec.json.encode(DeployRequest(spec, "operation-1")))
+    eventually(by_ipv6.running, "the task does not run")
+    by_ipv6.ask("DELETE", "/v1/stacks/shop")
+    eventually(lambda: not by_ipv6.ask("GET", "/v1/stacks"), "the stack does not go")
+    assert "Traceback" not in agent.said()
+    agent.send(signal.SIGTERM)
+    assert agent.wait() == 0
+
+
 def test_an_agent_that_waits_for_its_manager_ends_when_told(site: Site) -> None:
     agent = site.start_agent("--token", site.token(), data="waits", manager="https://127.0.0.1:1")
     eventually(lambda: "no answer from the manager" in agent.said(), "it does not say that it waits")
@@ -221,6 +256,8 @@ def test_the_command_line_is_checked() -> None:
     given = ["--name", "n", "--data-dir", "/d", "--advertise", "10.0.0.1", "--manager"]
     settings = read_settings([*given, "https://10.0.0.1:2377/, https://10.0.0.2:2377"])
     assert settings.managers == ("https://10.0.0.1:2377", "https://10.0.0.2:2377")
+    spelled = ["--name", "n", "--data-dir", "/d", "--advertise", "FD00:0::1", "--manager", "https://[fd00::2]:2377"]
+    assert read_settings(spelled).advertise == "fd00::1", "as the kernel spells it"
     for wrong in ("10.0.0.1:2377", "", "http://10.0.0.1"):
         with pytest.raises(SystemExit):
             read_settings([*given, wrong])

@@ -77,6 +77,14 @@ def test_addresses_of_this_host_that_will_not_do(given: str, message: str) -> No
         checks.address(given, "192.0.2.1")
 
 
+def test_the_address_of_this_host_is_that_of_the_way_out() -> None:
+    assert checks.address(None, "127.0.0.1") == "127.0.0.1"
+    assert checks.address(None, "::1") == "::1"
+    assert checks.address(None, "no-host.invalid", "::1") == "::1", "where there is no way to the first"
+    with pytest.raises(UserError, match="Give it with --advertise"):
+        checks.address(None, "no-host.invalid")
+
+
 @pytest.mark.parametrize(
     ("version", "refused"), [("3.5.0", True), ("3.5.2", True), ("3.3.27", True), ("3.5.3", False), ("3.4.23", False)]
 )
