@@ -22,6 +22,8 @@ from cluster.views import DeployRequest, RevisionReply, RollbackRequest, ScaleRe
 from manager.api.images import services_to_resolve
 from manager.decide.allocator import NetworkAllocator
 from manager.decide.dependencies import circle
+from manager.decide.filters import naming
+from manager.decide.ports import name_of
 from manager.decide.revisions import Resolved, revised, with_services_of
 from manager.picture import ClusterState, claim_key
 from manager.versions import check_networks, check_services
@@ -362,7 +364,7 @@ def _claims(
     ours = state.services_of.get(stack_uid, set()) | {version.uid for version in services.values()}
     for name, service in spec.services.items():
         for port in filter(lambda port: port.published, _ingress(service)):
-            what = f"{port.protocol}/{port.published}"
+            what = name_of(port)
             holder = state.claims.get(claim_key("port", what))
             if holder is None:
                 _refuse_listened(state, f"services.{name}", port)
@@ -376,7 +378,7 @@ def _claims(
 
 def _refuse_listened(state: ClusterState, where: str, port: PortSpec) -> None:
     """Raise Conflict for a port that would be taken from a program of a host."""
-    what = f"{port.protocol}/{port.published}"
+    what = name_of(port)
     holders = sorted(
         state.nodes[ident].name
         for ident, session in state.sessions.items()
@@ -384,11 +386,10 @@ def _refuse_listened(state: ClusterState, where: str, port: PortSpec) -> None:
     )
     if holders:
         more = f" and {len(holders) - 1} more" if len(holders) > 1 else ""
-        kind = "t" if port.protocol == "tcp" else "u"
         raise Conflict(
             f"{where}: port {port.published}/{port.protocol} is held by a program of node {holders[0]}{more}",
-            hint=f"There, `ss -l{kind}np sport = :{port.published}` names it. Publish another port, or stop it: "
-            "some seconds later the port is free.",
+            hint=f"There, {naming(port)} names it. Publish another port, or stop it: some seconds later the port "
+            "is free.",
         )
 
 
@@ -432,7 +433,7 @@ def check(spec: StackSpec) -> None:
                 raise UserError(f"services.{name}.ports: {port.published}:{port.target} is out of range")
             if not port.published:
                 continue
-            if (use := CLUSTER_PORTS.get(f"{port.protocol}/{port.published}")) is not None:
+            if (use := CLUSTER_PORTS.get(name_of(port))) is not None:
                 raise UserError(
                     f"services.{name}.ports: the cluster reaches {use} by port {port.published}/{port.protocol}",
                     hint="Publish another port.",

@@ -17,6 +17,7 @@ from cluster.model.stack import StackRevision
 from cluster.protocol import TUNNELS
 from manager.decide.allocator import find_network
 from manager.decide.constraints import architecture, parsed, test_for
+from manager.decide.ports import name_of
 from manager.picture import ClusterState
 from manager.roster import BARRING, DISK, ENGINE, needs_of
 
@@ -140,7 +141,9 @@ def room_filters(state: ClusterState, spec: ServiceSpec, use: Use) -> list[Filte
         found.append(_resource(state, use, "memory", needs.memory, _size, lambda r: r.memory))
     for name, count in sorted(needs.generic.items()):
         found.append(_generic(state, use, name, count))
-    found += [_host_port(state, port, use) for port in spec.ports if port.mode == "host"]
+    for port in spec.ports:
+        if port.mode == "host":
+            found += (_host_port(state, port, use), _listened(state, port))
     return found
 
 
@@ -304,9 +307,28 @@ def _host_port(state: ClusterState, port: PortSpec, use: Use) -> Filter:
     return Filter(passes, f"has {text}", f"have {text}", remedy)
 
 
+def _listened(state: ClusterState, port: PortSpec) -> Filter:
+    """Ask for a node on which no program of the host listens on a port: it would be taken from that, unsaid."""
+
+    def passes(node: Node) -> bool:
+        session = state.sessions.get(node.id)
+        return session is None or name_of(port) not in session.listening
+
+    def remedy(node: Node) -> str:
+        return f"choose another port, or stop the program that has it on {node.name} ({naming(port)} there names it)"
+
+    text = f"port {port.published}/{port.protocol} held by"
+    return Filter(passes, f"has {text} a program of the host", f"have {text} programs of the hosts", remedy)
+
+
+def naming(port: PortSpec) -> str:
+    """Give the command that names the program which listens on a port of a host."""
+    return f"`ss -l{'t' if port.protocol == 'tcp' else 'u'}np sport = :{port.published}`"
+
+
 def host_port_claim(port: PortSpec, node: str, task: str) -> Claim:
     """Give the claim of a task on a port of its own node."""
-    return Claim("host-port", f"{node}/{port.protocol}/{port.published}", task)
+    return Claim("host-port", f"{node}/{name_of(port)}", task)
 
 
 def is_described(state: ClusterState, node: Node) -> bool:

@@ -120,6 +120,22 @@ def test_what_is_asked_for_is_kept(fields: dict[str, Any], places: dict[str | No
     assert {task.reason for task in lab.tasks() if task.node is None} == ({reason} if reason else set())
 
 
+def test_a_port_of_a_node_is_not_taken_from_a_program_of_its_host() -> None:
+    lab = a_lab("n1", "n2")
+    lab.session("n1", listening=("tcp/9090", "udp/53"))
+    lab.session("n2", listening=("udp/9090",))
+    lab.deploy(a_stack("app", asking(replicas=2, ports=(PortSpec(80, 9090, mode="host"),))))
+    lab.settle()
+    assert lab.places() == {"n2": 1, None: 1}
+    [waiting] = [task for task in lab.tasks() if task.node is None]
+    assert waiting.reason == (
+        "no node fits: 1 of 2 has port 9090/tcp in use, 1 has port 9090/tcp held by a program of the host"
+    )
+    lab.session("n1", listening=())
+    lab.settle()
+    assert lab.places() == {"n1": 1, "n2": 1}, "as soon as the port is free"
+
+
 @pytest.mark.parametrize(
     ("platforms", "places", "reason"),
     [
