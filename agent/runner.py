@@ -41,6 +41,7 @@ from agent.node_dns import NodeDns
 from agent.outbox import Outbox
 from agent.secrets import OutOfReach, Secrets
 from agent.steps import AT_ONCE, Network, Steps
+from agent.timings import Timings
 from agent.volumes import Volumes
 from agent.withdrawals import Withdrawals
 from cluster.assignments import Assignments, Item
@@ -81,6 +82,7 @@ class Runner:
         self.volumes = Volumes(engine, self.known)
         self.disk = Disk()
         self.withdrawals = Withdrawals()
+        self.timings = Timings()
         self.managers: tuple[str, ...] = ()
         self._troubles: dict[str, str] = {"engine": "the Docker Engine has not been reached yet"}
         self.facts: EngineFacts | None = None
@@ -101,7 +103,9 @@ class Runner:
         self._reported: dict[str, TaskStatus] = {}
         self._secrets = secrets
         self._node_dns = NodeDns()
-        self._steps = Steps(engine, network, self.known, self._host, files, self._report, self._still_wanted, secrets)
+        self._steps = Steps(
+            engine, network, self.known, self._host, files, self._report, self._still_wanted, secrets, self.timings
+        )
         self.ahead = Ahead(self.known, self._steps.have)
         self.attachments = Attachments(engine, network, lambda: self.known.complete and self._life is not None)
 

@@ -34,6 +34,7 @@ from cluster.protocol import (
     ATTACHES,
     FETCHES,
     OLDEST_VERSION,
+    TIMINGS,
     VERSION,
     Beat,
     Examine,
@@ -106,6 +107,7 @@ class Session:
         self._usage, self._listening = usage, listening
         self._described: NodeDescription | None = None
         self._epoch = 0
+        self._reported: dict[int, float] = {}  # when statuses were sent that nobody has recorded yet
         self._failures = 0
         self._unreached = False
         self._socket: aiohttp.ClientWebSocketResponse | None = None
@@ -184,6 +186,7 @@ class Session:
                 self._tell_resolved(socket),
                 self._tell_examined(socket),
                 self._tell_measured(socket),
+                self._tell_timings(socket, welcome.version),
                 self._receive(socket, welcome, url),
             )
         raise AssertionError("a session does not end by itself")
@@ -216,6 +219,7 @@ class Session:
     async def _receive(self, socket: aiohttp.ClientWebSocketResponse, welcome: Welcome, url: str) -> NoReturn:
         assembler = Assembler(welcome.epoch, self._runner.known.assignments)
         self._outbox.send_again()
+        self._reported.clear()
         self._runner.volumes.tell_again()
         self._runner.ahead.tell_again()
         self._runner.attachments.tell_again()
@@ -231,6 +235,8 @@ class Session:
                     self._runner.meet(urls)
                 case Recorded(sequence):
                     self._outbox.recorded(sequence)
+                    for each in [each for each in self._reported if each <= sequence]:
+                        self._runner.timings.observe("record", time.monotonic() - self._reported.pop(each))
                 case OpenStream() | OpenChannel() as wanted:
                     self._streams.open(url, wanted)
                 case ResolveImages() as asked:
@@ -258,6 +264,7 @@ class Session:
         while True:
             statuses = await self._outbox.take(STATUSES_AT_ONCE, UNANSWERED)
             await self._runner.announce(statuses.statuses)
+            self._reported[statuses.sequence] = time.monotonic()
             await self._send(socket, statuses)
 
     async def _tell_removed(self, socket: aiohttp.ClientWebSocketResponse) -> NoReturn:
@@ -291,6 +298,12 @@ class Session:
     async def _tell_measured(self, socket: aiohttp.ClientWebSocketResponse) -> NoReturn:
         while True:
             await self._send(socket, await self._usage.take())
+
+    async def _tell_timings(self, socket: aiohttp.ClientWebSocketResponse, version: int) -> NoReturn:
+        while True:
+            told = await self._runner.timings.take()
+            if version >= TIMINGS:
+                await self._send(socket, told)
 
     async def _beat(self, socket: aiohttp.ClientWebSocketResponse, interval: float) -> NoReturn:
         loop = asyncio.get_running_loop()

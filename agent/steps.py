@@ -28,6 +28,7 @@ from agent.engine import ContainerMissing, Engine, EngineDown, EngineRefused, En
 from agent.known import Known
 from agent.last_words import MOST_LINES, last_lines
 from agent.secrets import Secrets
+from agent.timings import Timings
 from agent.turns import Turns
 from cluster.assignments import Item, ServiceItem
 from cluster.errors import StackyardError
@@ -78,10 +79,11 @@ class Steps:
         report: Callable[[TaskStatus], None],
         still_wanted: Callable[[str, Step], bool],
         secrets: Secrets,
+        timings: Timings,
     ) -> None:
         self._engine, self._network, self._known = engine, network, known
         self._host, self._files, self._report, self._still_wanted = host, files, report, still_wanted
-        self._secrets = secrets
+        self._secrets, self._timings = secrets, timings
         self._starts = asyncio.Semaphore(AT_ONCE)
         self._ends = Turns(AT_ONCE)
         self._shared: dict[tuple[str, ImageWish], _Shared] = {}
@@ -145,7 +147,8 @@ class Steps:
 
     async def _fetch(self, wish: ImageWish) -> Image:
         log.info("pulling image %s", wish.name)
-        await self._engine.pull(wish.name, wish.platform)
+        with self._timings.timed("pull"):
+            await self._engine.pull(wish.name, wish.platform)
         image = await self._engine.image(wish.name)
         if image is None:
             raise EngineTrouble(f"image {wish.name} was pulled, but the engine does not have it")
@@ -184,7 +187,8 @@ class Steps:
     async def _sandbox(self, task: Task, item: ServiceItem) -> None:
         """Make the sandbox, or trust the one that this process made and no container has run in."""
         if item.spec.container.has_sandbox and task.id not in self._known.unused:
-            await self._network.create_sandbox(task.id, task.endpoints)
+            with self._timings.timed("sandbox"):
+                await self._network.create_sandbox(task.id, task.endpoints)
             self._known.sandboxes.add(task.id)
             self._known.unused.add(task.id)
 
@@ -207,7 +211,8 @@ class Steps:
         name, binds = container_name(item, task), self._secrets.binds(item, task.id)
         try:
             request = create_request(item, task, image, host, secret_binds=binds)
-            made = await self._engine.create(name, request, spec.platform)
+            with self._timings.timed("create"):
+                made = await self._engine.create(name, request, spec.platform)
             health = "starting" if has_healthcheck(spec, image) else ""
             container = Observed(made, task.id, Phase.CREATED, health=health)
         except NameTaken as error:
@@ -223,7 +228,8 @@ class Steps:
             await self._network.link_container(container.id, task.id)
         self._known.unused.discard(task.id)
         began = time.time()
-        await self._engine.start(container.id)
+        with self._timings.timed("start"):
+            await self._engine.start(container.id)
         # The event that tells the same may have been first, and may even have been followed by the end of the run.
         seen = self._known.containers.get(container.id)
         if seen is not None and (seen.started_at is None or seen.started_at < began):

@@ -14,7 +14,7 @@ from agent.engine import ContainerMissing, Engine
 from agent.known import Known
 from cluster.errors import StackyardError
 from cluster.protocol import Measure, Measured
-from cluster.usage import Counters, Stored
+from cluster.usage import Counters, Stored, Traffic
 
 AT_ONCE = 8
 """Containers that the engine is asked about at a time, by however many managers and people."""
@@ -23,7 +23,7 @@ AT_ONCE = 8
 class Sandboxes(Protocol):
     """Where tasks' network namespaces can be entered."""
 
-    def in_sandbox(self, task: str, work: Callable[[], tuple[int, int]]) -> Awaitable[tuple[int, int]]: ...
+    def in_sandbox(self, task: str, work: Callable[[], list[int]]) -> Awaitable[list[int]]: ...
 
 
 class Usage(Answering[Measure, Measured]):
@@ -50,6 +50,9 @@ class Usage(Answering[Measure, Measured]):
         if wanted.disk:
             async with self._walking:
                 return Measured(wanted.id, disk=tuple(stored(await self._engine.disk())))
+        if wanted.traffic:
+            passed = await asyncio.gather(*map(self._traffic, wanted.tasks))
+            return Measured(wanted.id, traffic=tuple(one for one in passed if one is not None))
         found = await asyncio.gather(*map(self._counters, wanted.tasks))
         return Measured(wanted.id, tuple(one for one in found if one is not None))
 
@@ -65,27 +68,36 @@ class Usage(Answering[Measure, Measured]):
             read = counters(task, await self._engine.stats(container.id))
         except ContainerMissing:
             return None
+        passed = await self._passed(task)
+        return read if read is None or passed is None else replace(read, received=passed.received, sent=passed.sent)
+
+    async def _traffic(self, task: str) -> Traffic | None:
+        async with self._turns:
+            return await self._passed(task)
+
+    async def _passed(self, task: str) -> Traffic | None:
+        """Read the links of a task's sandbox; None of one that has none."""
         assigned = self._known.tasks.get(task)
         item = None if assigned is None else self._known.item(assigned)
-        if read is None or item is None or not item.spec.container.has_sandbox:
-            return read
+        if item is None or not item.spec.container.has_sandbox:
+            return None
         try:
-            received, sent = await self._sandboxes.in_sandbox(task, own_traffic)
+            return Traffic(task, *await self._sandboxes.in_sandbox(task, own_traffic))
         except (StackyardError, OSError):
-            return read  # the sandbox goes before its container is known to have gone
-        return replace(read, received=received, sent=sent)
+            return None  # the sandbox goes before its container is known to have gone
 
 
-def own_traffic() -> tuple[int, int]:
-    """Read the bytes that the links of the calling thread's namespace have received and sent."""
+def own_traffic() -> list[int]:
+    """Read what has passed the links of the calling thread's namespace, in the order of Traffic."""
     return traffic(Path("/proc/thread-self/net/dev").read_text())
 
 
-def traffic(listed: str) -> tuple[int, int]:
+def traffic(listed: str) -> list[int]:
     """Sum what /proc/net/dev tells of all links but the loopback."""
     rows = [row.partition(":") for row in listed.splitlines()[2:]]
-    numbers = [numbers.split() for name, _, numbers in rows if name.strip() != "lo"]
-    return sum(int(row[0]) for row in numbers), sum(int(row[8]) for row in numbers)
+    links = [list(map(int, numbers.split())) for name, _, numbers in rows if name.strip() != "lo"]
+    columns = (0,), (8,), (1,), (9,), (3, 11)
+    return [sum(link[column] for link in links for column in some) for some in columns]
 
 
 def counters(task: str, told: Mapping[str, Any]) -> Counters | None:

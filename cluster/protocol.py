@@ -30,11 +30,12 @@ from cluster.assignments import (
 )
 from cluster.channel import OpenChannel
 from cluster.examination import NodeReport, Target
+from cluster.latency import Latency
 from cluster.model.attachment import AttachmentReport
 from cluster.model.node import NodeDescription
 from cluster.model.task import TaskStatus
 from cluster.reading import untrusted
-from cluster.usage import Counters, Stored
+from cluster.usage import Counters, Stored, Traffic
 
 VERSION = 4
 OLDEST_VERSION = 1
@@ -66,6 +67,8 @@ KEEPS = 4
 """From this version on an agent says in Hello what it has of topics, and keeps of those what a full set says."""
 CLOCKS = 4
 """From this version on an agent tells its time of day with each beat."""
+TIMINGS = 4
+"""From this version on a manager knows Timings."""
 
 USERS = 4
 """From this version on a manager knows records of users."""
@@ -208,6 +211,15 @@ class Attached(msgspec.Struct, tag="attached", frozen=True):
     reports: dict[str, AttachmentReport] = {}
 
 
+class Timings(msgspec.Struct, tag="timings", frozen=True):
+    """How long the agent's work (`cluster.latency.AgentWork`) took since it last said so.
+
+    For managers of version TIMINGS and later.
+    """
+
+    latencies: dict[str, Latency] = {}
+
+
 class Goodbye(msgspec.Struct, tag="goodbye", frozen=True):
     """The agent goes down by plan and means to be back within `seconds`."""
 
@@ -241,6 +253,7 @@ class Measured(msgspec.Struct, tag="measured", frozen=True):
     tasks: tuple[Counters, ...] = ()
     disk: tuple[Stored, ...] = ()
     problem: str = ""
+    traffic: tuple[Traffic, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,12 +293,15 @@ class Examine(msgspec.Struct, tag="examine", frozen=True):
 
 
 class Measure(msgspec.Struct, tag="measure", frozen=True):
-    """Asks for the counters of tasks, or what lies on the disk; given up after so many seconds."""
+    """Asks for the counters of tasks, with `traffic` those of their networks alone, or what lies on the disk; given up
+    after so many seconds.
+    """
 
     id: str
     tasks: tuple[str, ...]
     disk: bool
     seconds: float
+    traffic: bool = False
 
 
 class Managers(msgspec.Struct, tag="managers", frozen=True):
@@ -297,7 +313,7 @@ class Managers(msgspec.Struct, tag="managers", frozen=True):
 Answer = ImagesResolved | Examined | Measured
 """What is said to a question, by its id."""
 
-ToManager = Hello | Beat | Statuses | VolumesRemoved | Programmed | Fetched | Attached | Goodbye | Answer
+ToManager = Hello | Beat | Statuses | VolumesRemoved | Programmed | Fetched | Attached | Timings | Goodbye | Answer
 
 
 ToAgent = Welcome | Managers | Refused | Page | Recorded | OpenStream | OpenChannel | ResolveImages | Examine | Measure

@@ -30,6 +30,18 @@ class Counters:
     pids: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What has passed the links of a task's network namespace since that was made: bytes, packets, and lost packets."""
+
+    task: str
+    received: int
+    sent: int
+    received_packets: int
+    sent_packets: int
+    dropped: int
+
+
 DiskKind = Literal["images", "containers", "volumes", "build cache"]
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from cluster.latency import ManagerWork
 from manager.decide.agenda import Question
 from manager.decide.plan import Plan
 from manager.etcd import Compare, EtcdUnavailable, NoSpace, Operation, TxnResult, UnknownOutcome
@@ -65,11 +66,12 @@ class Control:
         fence: Sequence[Compare],
         clock: Callable[[], float],
         monotonic: Callable[[], float] = time.monotonic,
+        observe: Callable[[ManagerWork, float], None] = lambda work, seconds: None,
     ) -> None:
         self._store = store
         self._following = following
         self._fence = tuple(fence)
-        self._clock, self._monotonic = clock, monotonic
+        self._clock, self._monotonic, self._observe = clock, monotonic, observe
         self._listened = self._slice_began = monotonic()
         self._leader = Leader(following.state, clock())
         self._news = asyncio.Event()
@@ -96,6 +98,7 @@ class Control:
                 self._slice_began = self._monotonic()
                 continue
             plan = await self._decide(question, now)
+            self._observe("decide", self._monotonic() - self._listened)
             if plan.steps:
                 await self._commit(question, plan, now)
                 self._slice_began = self._monotonic()
@@ -138,6 +141,7 @@ class Control:
     async def _commit(self, question: Question, plan: Plan, now: float) -> None:
         commit, began = self._leader.commit(plan, self._fence, now), self._monotonic()
         while (transaction := commit.next()) is not None:
+            sent = self._monotonic()
             try:
                 result = await self._store.txn(transaction.compares, transaction.operations)
             except (UnknownOutcome, EtcdUnavailable) as error:
@@ -155,6 +159,7 @@ class Control:
                 log.info("%s", step.why)
             commit.succeeded(result.revision)
             await self._following.reached(result.revision)
+            self._observe("commit", self._monotonic() - sent)
             self._listen()
             if self._monotonic() - began > LONGEST_COMMIT and self._leader.agenda.presses(question, self._clock()):
                 self._leader.agenda.mark(question.about, question.ident)

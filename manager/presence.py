@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from cluster.codec import encode, key_of
 from cluster.errors import Unavailable
+from cluster.latency import ManagerWork
 from cluster.model.node import Manager
 from manager.control import Control
 from manager.etcd import Etcd, EtcdUnavailable, Leadership, Lease, LeaseLost, NoSpace, Refused, UnknownOutcome, put
@@ -37,6 +38,7 @@ class Presence:
         manager: Manager,
         clock: Callable[[], float],
         unlocked: asyncio.Event,
+        observe: Callable[[ManagerWork, float], None],
         why: Callable[[], str] = str,
     ) -> None:
         """`why` tells what keeps this manager's own etcd from running, "" if nothing is known to."""
@@ -48,7 +50,7 @@ class Presence:
         """What a record of this manager's hangs on that is to go with it; 0 while it has none."""
         self._etcd = etcd
         self._follower = follower
-        self._clock = clock
+        self._clock, self._observe = clock, observe
         self._unlocked = unlocked
         self._problem = "this manager is starting"
         self._absent_since = time.monotonic()
@@ -120,7 +122,7 @@ class Presence:
 
     async def _lead(self, leadership: Leadership) -> None:
         log.info("manager %s leads", self.manager.name)
-        control = Control(self._etcd, self._follower, leadership.fence, self._clock)
+        control = Control(self._etcd, self._follower, leadership.fence, self._clock, observe=self._observe)
         self.leading = True
         trouble: BaseException | None = None
         try:

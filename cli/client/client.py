@@ -151,6 +151,10 @@ class Client:
         """Give what Prometheus reads of the manager that answers."""
         return self._transport.call("GET", "/v1/metrics").decode()
 
+    def task_metrics(self) -> str:
+        """Give what Prometheus reads of the networks of tasks, on nodes in session with the manager that answers."""
+        return self._transport.call("GET", "/v1/metrics/tasks").decode()
+
     def volumes(self) -> list[views.VolumeView]:
         """List the volumes whose data is on one node."""
         return self._get(list[views.VolumeView], "/volumes")

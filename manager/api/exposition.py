@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate
 
+from cluster.latency import BOUNDS, Latency, Work
 from cluster.model.node import NodeStatus
 from cluster.model.service import ServiceSpec
 from cluster.model.stack import Stack
 from cluster.model.task import Task
+from cluster.usage import Traffic
 from cluster.views import ConvergenceView
-from manager.api.show import Sees
+from manager.api.show import Sees, task_name
 from manager.decide.tally import tally
 from manager.picture import ClusterState
 
@@ -35,27 +39,62 @@ HELP = {
     "stackyard_service_tasks": "Tasks that are to run, by state.",
     "stackyard_convergence_seconds": "How long changes took to be in force on all nodes, as quantiles.",
     "stackyard_convergence_unconfirmed_total": "Changes that some node did not confirm within 30 s.",
-    "stackyard_convergence_behind_seconds": "For how long a node has been waited for.",
+    "stackyard_convergence_behind_seconds": "For how long a node in session with this manager has been waited for.",
+    "stackyard_task_network_received_bytes_total": "Bytes that a task has received.",
+    "stackyard_task_network_sent_bytes_total": "Bytes that a task has sent.",
+    "stackyard_task_network_received_packets_total": "Packets that a task has received.",
+    "stackyard_task_network_sent_packets_total": "Packets that a task has sent.",
+    "stackyard_task_network_dropped_packets_total": "Packets from or to a task that were lost at its links.",
+    "stackyard_decide_seconds": "What the leader takes to decide one question.",
+    "stackyard_commit_seconds": "What a transaction of the leader's takes, until its picture shows it.",
+    "stackyard_task_schedule_seconds": "From the making of a task until it has a node.",
+    "stackyard_task_run_seconds": "From the making of a task until it runs, and is healthy.",
+    "stackyard_session_open_seconds": "From an agent's hello to its welcome.",
+    "stackyard_status_record_seconds": "From the sending of a task's status by its agent until it is stored.",
+    "stackyard_image_pull_seconds": "What agents take to pull an image.",
+    "stackyard_sandbox_seconds": "What agents take to wire a sandbox.",
+    "stackyard_container_create_seconds": "What engines take to create a container.",
+    "stackyard_container_start_seconds": "What engines take to start a container.",
 }
+
+_LATENCIES: dict[Work, str] = {
+    "decide": "stackyard_decide_seconds",
+    "commit": "stackyard_commit_seconds",
+    "schedule": "stackyard_task_schedule_seconds",
+    "run": "stackyard_task_run_seconds",
+    "open": "stackyard_session_open_seconds",
+    "record": "stackyard_status_record_seconds",
+    "pull": "stackyard_image_pull_seconds",
+    "sandbox": "stackyard_sandbox_seconds",
+    "create": "stackyard_container_create_seconds",
+    "start": "stackyard_container_start_seconds",
+}
+_PARTS_OF_HISTOGRAM = ("_bucket", "_sum", "_count")
 
 _FIRST = re.compile(r"[^a-zA-Z0-9_]")
 
 
 def sample(name: str, value: float, **labels: str) -> str:
     """Write one sample, its metric's name being one of HELP."""
-    assert name in HELP, name
+    assert metric_of(name) in HELP, name
     told = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
-    return f"{name}{{{told}}} {value:g}" if told else f"{name} {value:g}"
+    return f"{name}{{{told}}} {_written(value)}" if told else f"{name} {_written(value)}"
+
+
+def metric_of(name: str) -> str:
+    """Give the metric that a sample is of."""
+    base = next((name.removesuffix(part) for part in _PARTS_OF_HISTOGRAM if name.endswith(part)), name)
+    return base if base in _LATENCIES.values() else name
 
 
 def text(samples: Iterator[str] | list[str]) -> str:
     """Put samples together, those of one metric below its help."""
     by_name: dict[str, list[str]] = {}
     for one in samples:
-        by_name.setdefault(re.split(r"[{ ]", one, maxsplit=1)[0], []).append(one)
+        by_name.setdefault(metric_of(re.split(r"[{ ]", one, maxsplit=1)[0]), []).append(one)
     lines: list[str] = []
     for name, some in by_name.items():
-        kind = "counter" if name.endswith("_total") else "gauge"
+        kind = "counter" if name.endswith("_total") else "histogram" if name in _LATENCIES.values() else "gauge"
         lines += [f"# HELP {name} {HELP[name]}", f"# TYPE {name} {kind}", *some]
     return "\n".join(lines) + "\n"
 
@@ -100,15 +139,43 @@ def of_stack(state: ClusterState, stack: Stack, now: float) -> Iterator[str]:
             yield sample("stackyard_service_tasks", number, **where, state=told)
 
 
-def of_convergence(view: ConvergenceView) -> Iterator[str]:
-    """Tell how long changes take to reach the nodes in session with the manager that answers."""
+def of_latencies(seen: Mapping[Work, Latency]) -> Iterator[str]:
+    """Tell how long the work of the manager that answers took, and that of the agents in session with it."""
+    for work, latency in seen.items():
+        name = _LATENCIES[work]
+        for bound, count in zip((*BOUNDS, math.inf), accumulate(latency.counts), strict=True):
+            yield sample(f"{name}_bucket", count, le="+Inf" if math.isinf(bound) else f"{bound:g}")
+        yield sample(f"{name}_sum", latency.total)
+        yield sample(f"{name}_count", sum(latency.counts))
+
+
+def of_traffic(state: ClusterState, task: Task, passed: Traffic) -> Iterator[str]:
+    """Tell what has passed the links of a task."""
+    service, node = state.services.get(task.service_uid), state.nodes.get(task.node or "")
+    if service is None or node is None:
+        return
+    where = {"stack": service.stack, "service": service.full_name, "task": task_name(state, task), "node": node.name}
+    yield sample("stackyard_task_network_received_bytes_total", passed.received, **where)
+    yield sample("stackyard_task_network_sent_bytes_total", passed.sent, **where)
+    yield sample("stackyard_task_network_received_packets_total", passed.received_packets, **where)
+    yield sample("stackyard_task_network_sent_packets_total", passed.sent_packets, **where)
+    yield sample("stackyard_task_network_dropped_packets_total", passed.dropped, **where)
+
+
+def of_convergence(view: ConvergenceView, nodes: Iterable[str]) -> Iterator[str]:
+    """Tell how long changes take to reach the `nodes`, which are those in session with the manager that answers."""
     for change, delay in (("reachable", view.reachable), ("unreachable", view.unreachable)):
         if delay.count:
             for quantile, seconds in (("0.5", delay.p50 or 0.0), ("0.99", delay.p99 or 0.0)):
                 yield sample("stackyard_convergence_seconds", seconds, change=change, quantile=quantile)
     yield sample("stackyard_convergence_unconfirmed_total", view.unconfirmed)
-    for node, seconds in sorted(view.behind.items()):
-        yield sample("stackyard_convergence_behind_seconds", seconds, node=node)
+    for node in sorted(nodes):
+        yield sample("stackyard_convergence_behind_seconds", view.behind.get(node, 0.0), node=node)
+
+
+def _written(value: float) -> str:
+    """Write counters whole, however large."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else f"{value:.10g}"
 
 
 def _escaped(text: str) -> str:

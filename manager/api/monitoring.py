@@ -10,7 +10,7 @@ import asyncio
 from fastapi import APIRouter
 from starlette.responses import PlainTextResponse, Response
 
-from manager.api import exposition
+from manager.api import exposition, show
 from manager.api.bodies import answer
 from manager.api.core import ReadyCore
 from manager.api.rules import Permitted
@@ -20,13 +20,41 @@ router = APIRouter(prefix="/v1", tags=["monitoring"])
 
 @router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(caller: Permitted, core: ReadyCore) -> Response:
-    """The state of nodes, services and tasks, and how fast changes are in force, in Prometheus' text format."""
+    """The state of nodes, services and tasks, and how long things take, in Prometheus' text format."""
     samples = [*exposition.of_cluster(core.state, leads=core.presence.leading, events=core.events.end)]
-    samples += exposition.of_convergence(core.sessions.generations.view())
+    here = core.state.sessions_at.get(core.presence.manager.id, set())
+    nodes = [core.state.nodes[node].name for node in here if node in core.state.nodes]
+    samples += exposition.of_convergence(core.sessions.generations.view(), nodes)
+    samples += exposition.of_latencies(core.sessions.latencies.view())
     for name in sorted(core.state.stacks):
         if name in core.state.stacks and caller.sees(name):
             samples += exposition.of_stack(core.state, core.state.stacks[name], core.clock())
             await asyncio.sleep(0)
+    return _told(samples)
+
+
+@router.get("/metrics/tasks", response_class=PlainTextResponse)
+async def task_metrics(caller: Permitted, core: ReadyCore) -> Response:
+    """What has passed the network links of tasks on nodes in session with the manager that answers, for Prometheus.
+
+    Nodes are asked when this is, and those that do not answer in time left out.
+    """
+    asked: dict[str, list[str]] = {}
+    for one in show.find_services(core.state, None, None, caller.sees):
+        for task in show.tasks_of(core.state, one.uid, None):
+            if task.node is not None and core.state.is_ready(task) and core.sessions.holds(task.node):
+                asked.setdefault(task.node, []).append(task.id)
+        await asyncio.sleep(0)  # of many services, others have their turn
+    samples: list[str] = []
+    for told in (await core.sessions.measure(asked, traffic=True)).values():
+        for passed in told.traffic:
+            if passed.task in core.state.tasks:
+                samples += exposition.of_traffic(core.state, core.state.tasks[passed.task], passed)
+        await asyncio.sleep(0)
+    return _told(samples)
+
+
+def _told(samples: list[str]) -> Response:
     return Response(exposition.text(samples), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 

@@ -68,6 +68,7 @@ RULES: dict[tuple[str, str], Rule] = {
     ("GET", "/v1/cluster"): _VIEWER,
     ("GET", "/v1/events"): _OWN,
     ("GET", "/v1/metrics"): _OWN,
+    ("GET", "/v1/metrics/tasks"): _OWN,
     ("GET", "/v1/discovery/prometheus"): _OWN,
     ("GET", "/v1/discovery/traefik"): _OWN,
     ("GET", "/v1/networks"): _OWN,

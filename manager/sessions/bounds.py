@@ -9,11 +9,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from typing import get_args
 
+from cluster.latency import BOUNDS, AgentWork, Latency, Work
 from cluster.model.attachment import AttachmentReport
 from cluster.model.task import TaskStatus
 from cluster.protocol import Measured
-from cluster.usage import Counters, Stored
+from cluster.usage import Counters, Stored, Traffic
 
 LONGEST_TEXT = 500
 MOST_LINES, LONGEST_LINE = 5, 200
@@ -25,6 +27,7 @@ LARGEST_NUMBER = 2**31 - 1
 LARGEST_SIZE = 2**63 - 1
 LATEST_INSTANT = 1e11
 MOST_STORED = 16
+LONGEST_WORK = 1e9
 
 
 def status(told: TaskStatus) -> TaskStatus:
@@ -71,7 +74,17 @@ def measured(told: Measured, asked: Collection[str]) -> Measured:
         Stored(one.kind, _size(one.count), _size(one.active), _size(one.size), _size(one.reclaimable))
         for one in told.disk[:MOST_STORED]
     )
-    return Measured(told.id, tuple(counters.values()), disk, text(told.problem))
+    passed = {one.task: _traffic(one) for one in told.traffic if one.task in asked}
+    return Measured(told.id, tuple(counters.values()), disk, text(told.problem), tuple(passed.values()))
+
+
+def latencies(told: Mapping[str, Latency]) -> dict[Work, Latency]:
+    """How long an agent's work took."""
+    return {
+        work: Latency(tuple(_number(count, 0) for count in held.counts), max(0.0, min(held.total, LONGEST_WORK)))
+        for work in get_args(AgentWork)
+        if (held := told.get(work)) is not None and len(held.counts) == len(BOUNDS) + 1
+    }
 
 
 def _counters(told: Counters) -> Counters:
@@ -87,6 +100,11 @@ def _counters(told: Counters) -> Counters:
         written=_size(told.written),
         pids=_size(told.pids),
     )
+
+
+def _traffic(told: Traffic) -> Traffic:
+    numbers = told.received, told.sent, told.received_packets, told.sent_packets, told.dropped
+    return Traffic(told.task, *map(_size, numbers))
 
 
 def names(told: tuple[str, ...]) -> tuple[str, ...]:

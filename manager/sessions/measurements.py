@@ -24,29 +24,30 @@ class Measurements(Questions[Measured]):
     """What nodes measure."""
 
     async def measure(
-        self, sessions: Mapping[str, AgentSession], tasks: Mapping[str, Sequence[str]], *, disk: bool
+        self, sessions: Mapping[str, AgentSession], tasks: Mapping[str, Sequence[str]], *, disk: bool, traffic: bool
     ) -> dict[str, Measured]:
         """Ask the nodes that `tasks` names, each about its own; a problem tells why there is nothing of one."""
         nodes = list(tasks)
-        told = await asyncio.gather(*(self._of(sessions.get(node), tasks[node], disk) for node in nodes))
+        told = await asyncio.gather(*(self._of(sessions.get(node), tasks[node], disk, traffic) for node in nodes))
         return dict(zip(nodes, told, strict=True))
 
-    async def _of(self, session: AgentSession | None, tasks: Sequence[str], disk: bool) -> Measured:
+    async def _of(self, session: AgentSession | None, tasks: Sequence[str], disk: bool, traffic: bool) -> Measured:
         if session is None:
             return Measured("", problem=NOT_HERE)
         if not session.measures:
             return Measured("", problem=TOO_OLD)
         parts = [tuple(tasks[start : start + MOST_MEASURED]) for start in range(0, len(tasks), MOST_MEASURED)] or [()]
-        found = await asyncio.gather(*(self._part(session, part, disk) for part in parts))
+        found = await asyncio.gather(*(self._part(session, part, disk, traffic) for part in parts))
         counters = tuple(one for each in found for one in each.tasks)
+        passed = tuple(one for each in found for one in each.traffic)
         problem = next((each.problem for each in found if each.problem), "")
-        return Measured("", counters, found[0].disk, problem)
+        return Measured("", counters, found[0].disk, problem, passed)
 
-    async def _part(self, session: AgentSession, tasks: tuple[str, ...], disk: bool) -> Measured:
+    async def _part(self, session: AgentSession, tasks: tuple[str, ...], disk: bool, traffic: bool) -> Measured:
         within = DISK_WITHIN if disk else WITHIN
         try:
             async with asyncio.timeout(within + ON_THE_WAY):
-                told = await self.ask(session, lambda ident: Measure(ident, tasks, disk, within))
+                told = await self.ask(session, lambda ident: Measure(ident, tasks, disk, within, traffic))
         except TimeoutError:
             return Measured("", problem="its agent did not answer")
         return bounds.measured(told, tasks)

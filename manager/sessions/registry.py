@@ -33,6 +33,7 @@ from cluster.protocol import (
 )
 from manager.etcd import Etcd
 from manager.follow import Follower
+from manager.latencies import Latencies
 from manager.picture import Change, ClusterState
 from manager.sessions.board import Board
 from manager.sessions.examinations import Examinations
@@ -80,6 +81,7 @@ class Sessions:
         self._board = Board(follower.state)
         self._withdrawals = Withdrawals(etcd, follower.state, manager, clock, lease)
         self.generations = Generations(follower.state, manager, self._board.told)
+        self.latencies = Latencies()
         self._cluster, self._life = cluster, life
         self._absent_for = absent_for
         self._manager = manager
@@ -173,10 +175,12 @@ class Sessions:
         able = [session for session in self._held.values() if session.examines]
         return await self._examinations.examine(able, targets)
 
-    async def measure(self, tasks: Mapping[str, Sequence[str]], *, disk: bool) -> dict[str, Measured]:
+    async def measure(
+        self, tasks: Mapping[str, Sequence[str]], *, disk: bool = False, traffic: bool = False
+    ) -> dict[str, Measured]:
         """Have nodes tell what these tasks of theirs use, or what lies on their disks. Raises nothing."""
         held = {node: self._held[node] for node in tasks if self.holds(node)}
-        return await self._measurements.measure(held, tasks, disk=disk)
+        return await self._measurements.measure(held, tasks, disk=disk, traffic=traffic)
 
     def _answered(self, node: str, answer: Answer) -> None:
         match answer:
@@ -192,6 +196,7 @@ class Sessions:
 
     async def _admit(self, socket: WebSocket, node: str) -> AgentSession:
         hello = await _hello(socket)
+        began = time.monotonic()
         version = self._check(hello)
         if self._is_absent:
             raise Unavailable(ABSENT)
@@ -208,11 +213,12 @@ class Sessions:
         log.info("node %s: session %d from %s", node, ledger.record.epoch, hello.description.address)
         welcome = Welcome(version, self._cluster, node, ledger.record.epoch, BEAT_INTERVAL, managers, self._life)
         await socket.send_bytes(encode(welcome))
+        self.latencies.observe("open", time.monotonic() - began)
         newest = state.sessions.get(node)
         if newest is None or newest.epoch > ledger.record.epoch:
             raise Unavailable(OVERTAKEN_REASON)
         reader = self._board.read(node, hello.has if version >= KEEPS else {})
-        words = self._withdrawals, self.generations
+        words = self._withdrawals, self.generations, self.latencies
         return AgentSession(socket, ledger, reader, state, self._clock, *words, version, self._answered)
 
     def _check(self, hello: Hello) -> int:
@@ -244,6 +250,8 @@ class Sessions:
         self._board.changed(changes)
         self._withdrawals.changed(changes)
         self.generations.changed(changes)
+        if changes and changes[-1].revision > self._follower.listed_at:  # else it is long ago
+            self.latencies.changed(self._follower.state, changes, self._clock())
         for change in changes:
             match change:
                 case Change(old=Node(id=node), new=None):

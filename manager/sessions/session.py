@@ -42,6 +42,7 @@ from cluster.protocol import (
     Programmed,
     Recorded,
     Statuses,
+    Timings,
     ToAgent,
     ToManager,
     VolumesRemoved,
@@ -50,6 +51,7 @@ from cluster.protocol import (
     frames,
 )
 from manager.etcd import Refused
+from manager.latencies import Latencies
 from manager.picture import ClusterState
 from manager.sessions import bounds
 from manager.sessions.board import Reader
@@ -97,6 +99,7 @@ class AgentSession:
         clock: Callable[[], float],
         withdrawals: Withdrawals,
         generations: Generations,
+        latencies: Latencies,
         version: int,
         answered: Callable[[str, Answer], None],
     ) -> None:
@@ -107,7 +110,7 @@ class AgentSession:
         self._reader = reader
         self._state = state
         self._clock = clock
-        self._withdrawals, self._generations = withdrawals, generations
+        self._withdrawals, self._generations, self._latencies = withdrawals, generations, latencies
         self._version = version
         self._answered = answered
         self._time = TimeOfDay()
@@ -268,6 +271,8 @@ class AgentSession:
                 self._to_record.set()
             case (ImagesResolved() | Examined() | Measured()) as answer:
                 self._answered(self.node, answer)
+            case Timings(latencies):
+                self._latencies.add(bounds.latencies(latencies))
             case Goodbye(seconds):
                 back_by = self._clock() + min(seconds, LONGEST_GOODBYE)
                 self._want = replace(self._want, back_by=back_by)

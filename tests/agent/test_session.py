@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from agent import session as session_module
+from agent import timings
 from agent.checkup import Checkup
 from agent.credentials import Credentials, load
 from agent.engine import Engine
@@ -37,6 +38,7 @@ from cluster.model.node import NodeDescription
 from cluster.model.task import TaskState, TaskStatus
 from cluster.protocol import (
     STREAM_ERROR,
+    TIMINGS,
     Beat,
     Examine,
     Examined,
@@ -49,6 +51,7 @@ from cluster.protocol import (
     Refused,
     ResolveImages,
     Statuses,
+    Timings,
     paginate,
 )
 from cluster.templates import Place
@@ -384,6 +387,23 @@ async def test_what_the_host_listens_on_is_told_when_that_changes(agent: Agent, 
     await session.hear(Beat, lambda beat: beat.listening is None)
     agent.listening = ()
     await session.hear(Beat, lambda beat: beat.listening == ())
+
+
+async def test_what_work_took_is_told_once(agent: Agent, manager: ToyManager, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timings, "PAUSE", 0.0)
+    agent.runner.timings.observe("pull", 2.0)
+    session = await manager.welcomed(version=TIMINGS)
+    told = (await session.hear(Timings)).latencies
+    assert told.keys() == {"pull"} and (sum(told["pull"].counts), told["pull"].total) == (1, 2.0)
+    agent.outbox.put(TaskStatus("task1", TaskState.RUNNING, 1.0))
+    await session.record(await session.hear(Statuses))
+    later = await session.hear(Timings, lambda timings: timings.latencies.keys() == {"record"})
+    assert sum(later.latencies["record"].counts) == 1
+    await session.cut()
+    agent.runner.timings.observe("pull", 2.0)
+    older = await manager.welcomed(epoch=2, version=TIMINGS - 1)
+    await older.beats(2)
+    assert older.count(Timings) == 0, "one of before would end the session"
 
 
 def later_than(sequence: int) -> Callable[[Statuses], bool]:

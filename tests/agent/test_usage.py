@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,12 +28,12 @@ Inter-|   Receive                            |  Transmit
 @pytest.mark.parametrize(
     ("listed", "told"),
     [
-        pytest.param(LINKS.format(30), (1030, 2004), id="all but the loopback"),
-        pytest.param(LINKS.format(99999999999), (100000000999, 2004), id="no space after the colon"),
-        pytest.param("\n".join(LINKS.splitlines()[:3]), (0, 0), id="no links"),
+        pytest.param(LINKS.format(30), [1030, 2004, 20, 40, 0], id="all but the loopback"),
+        pytest.param(LINKS.format(99999999999), [100000000999, 2004, 20, 40, 0], id="no space after the colon"),
+        pytest.param("\n".join(LINKS.splitlines()[:3]), [0, 0, 0, 0, 0], id="no links"),
     ],
 )
-def test_traffic(listed: str, told: tuple[int, int]) -> None:
+def test_traffic(listed: str, told: list[int]) -> None:
     assert traffic(listed) == told
 
 
@@ -119,6 +120,8 @@ async def test_engines_and_links_are_read(node: Node) -> None:
     for one, before in zip(later, first.tasks, strict=True):
         assert one.at > before.at and one.cpu >= before.cpu > 0
         assert one.memory_limit > one.memory > 0 and one.pids >= 1
+    [passed] = (await usage.measure(replace(both, tasks=(web.id, "gone"), traffic=True))).traffic
+    assert passed.task == web.id and passed.sent >= (later[0].sent or 0) > passed.sent_packets > 0
     disk = {one.kind: one for one in (await usage.measure(Measure("q", (), True, PATIENCE))).disk}
     assert (disk["containers"].count, disk["containers"].active) == (2, 2)
     assert disk["images"].count >= disk["images"].active >= 1 and disk["images"].size > 0

@@ -152,8 +152,8 @@ class ToySession:
             await self._socket.send_bytes(encode(message))
 
     async def welcome(self, epoch: int = 1, **fields: object) -> None:
-        said = {"cluster": CLUSTER, "node": NODE, "epoch": epoch, "beat_interval": BEAT, **fields}
-        await self.say(Welcome(version=1, **said))  # type: ignore[arg-type]
+        said = {"version": 1, "cluster": CLUSTER, "node": NODE, "epoch": epoch, "beat_interval": BEAT, **fields}
+        await self.say(Welcome(**said))  # type: ignore[arg-type]
 
     async def hear(self, kind: type[M], condition: Callable[[M], bool] = lambda _: True) -> M:
         """Wait until a message of that kind has come that fulfils the condition."""

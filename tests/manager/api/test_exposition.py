@@ -9,9 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from cluster.latency import BOUNDS, Latency
 from cluster.model.service import ServiceSpec
+from cluster.model.task import TaskState, TaskStatus
+from cluster.usage import Traffic
+from cluster.views import ConvergenceView, DelayView
 from manager.api import exposition
 from manager.api.show import everything
+from manager.latencies import Latencies
+from manager.picture import Change
 from tests.manager.decide.builders import Lab, a_service, a_stack
 
 MONITORING = Path(__file__).parents[3] / "monitoring"
@@ -60,6 +66,56 @@ def test_the_text_has_each_metric_once_with_its_kind() -> None:
     assert len(kinds) == len(dict(kinds)) and text.endswith("\n")
 
 
+def test_latencies_are_told_as_histograms() -> None:
+    seen = Latencies()
+    for seconds in (0.001, 0.0011, 7.0, 1e6, -0.5):
+        seen.observe("commit", seconds)
+    seen.add({"pull": Latency((0,) * 3 + (2,) + (0,) * (len(BOUNDS) - 3), 0.015)})
+    lines = exposition.text(exposition.of_latencies(seen.view())).splitlines()
+    assert lines[1] == "# TYPE stackyard_commit_seconds histogram"
+    assert "\n".join(lines).count("# TYPE") == 2
+    told = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    commit = [
+        told[f'stackyard_commit_seconds_bucket{{le="{bound}"}}'] for bound in ("0.001", "0.0025", "5", "10", "+Inf")
+    ]
+    assert commit == ["2", "3", "3", "4", "5"]
+    assert (told["stackyard_commit_seconds_count"], float(told["stackyard_commit_seconds_sum"])) == ("5", 1000007.002)
+    assert told['stackyard_image_pull_seconds_bucket{le="0.005"}'] == "0"
+    assert told['stackyard_image_pull_seconds_bucket{le="0.01"}'] == "2" == told["stackyard_image_pull_seconds_count"]
+
+
+def test_tasks_are_timed_from_their_making() -> None:
+    seen, lab = Latencies(), running(labelled(), "n1")
+    [one, two] = lab.tasks()
+    now = one.created_at + 2.0
+    waits = dataclasses.replace(one, node=None)
+    seen.changed(lab.state, [Change("", None, waits, 1), Change("", waits, one, 2), Change("", one, two, 3)], now)
+    runs = TaskStatus(one.id, TaskState.RUNNING, now)
+    starts = dataclasses.replace(runs, state=TaskState.STARTING)
+    seen.changed(lab.state, [Change("", starts, runs, 4), Change("", runs, runs, 5), Change("", None, starts, 6)], now)
+    assert {work: (sum(latency.counts), latency.total) for work, latency in seen.view().items()} == {
+        "schedule": (1, 2.0), "run": (1, 2.0),
+    }  # fmt: skip
+
+
+def test_what_has_passed_a_tasks_links_is_told_whole() -> None:
+    lab = running(labelled(), "n1")
+    task = lab.tasks()[0]
+    lines = list(exposition.of_traffic(lab.state, task, Traffic(task.id, 10**15 + 1, 2, 3, 4, 5)))
+    where = f'stack="shop",service="shop_web",task="shop_web.{task.slot}",node="n1"'
+    assert lines[0] == f"stackyard_task_network_received_bytes_total{{{where}}} {10**15 + 1}"
+    assert [line.rsplit(" ", 1)[1] for line in lines[1:]] == ["2", "3", "4", "5"]
+    gone = dataclasses.replace(task, service_uid="gone")
+    assert list(exposition.of_traffic(lab.state, gone, Traffic(task.id, 1, 2, 3, 4, 5))) == []
+
+
+def test_each_node_in_session_is_told_how_far_behind_it_is() -> None:
+    view = ConvergenceView("m1", 2, DelayView(0), DelayView(0), 0, {"n2": 3.5})
+    assert [line for line in exposition.of_convergence(view, ("n2", "n1")) if "behind" in line] == [
+        'stackyard_convergence_behind_seconds{node="n1"} 0', 'stackyard_convergence_behind_seconds{node="n2"} 3.5',
+    ]  # fmt: skip
+
+
 def test_what_labels_hold_is_escaped() -> None:
     assert exposition.sample("stackyard_node_ready", 1, node='a"b\\c\nd') == (
         'stackyard_node_ready{node="a\\"b\\\\c\\nd"} 1'
@@ -68,7 +124,7 @@ def test_what_labels_hold_is_escaped() -> None:
 
 @pytest.mark.parametrize("file", ["alerts.yml", "dashboard.json"])
 def test_alerts_and_the_dashboard_ask_for_what_is_told(file: str) -> None:
-    asked = set(re.findall(r"stackyard_[a-z_]+", (MONITORING / file).read_text()))
+    asked = {exposition.metric_of(name) for name in re.findall(r"stackyard_[a-z_]+", (MONITORING / file).read_text())}
     assert asked and asked <= exposition.HELP.keys()
     if file.endswith(".json"):
         assert json.loads((MONITORING / file).read_text())["panels"]

@@ -8,7 +8,7 @@ from tests.manager.managers import RunningManager
 
 pytestmark = pytest.mark.etcd
 
-PATHS = ("/metrics", "/discovery/prometheus", "/discovery/traefik")
+PATHS = ("/metrics", "/metrics/tasks", "/discovery/prometheus", "/discovery/traefik")
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -234,9 +234,8 @@ async def staged(servers: Servers, directory: Path, manager: str = "m1") -> Asyn
             nobody = Manager("m0", manager, "", 0.0)
             async with aiohttp.ClientSession() as others:
                 vault = Vault(directory, etcd, others, list)
-                presence = Presence(
-                    etcd, follower, nobody, time.time, vault.unlocked
-                )  # not run: agents alone are served
+                # not run: agents alone are served
+                presence = Presence(etcd, follower, nobody, time.time, vault.unlocked, sessions.latencies.observe)
                 log, events = Audit(etcd, time.time, lambda: False), EventLog(follower, time.time, manager)
                 core = Core(
                     etcd,

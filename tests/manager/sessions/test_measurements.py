@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
-from cluster.protocol import MEASURES, Measure, Measured
-from cluster.usage import Counters, Stored
+from cluster.latency import BOUNDS, Latency
+from cluster.protocol import MEASURES, Measure, Measured, Recorded, Timings
+from cluster.usage import Counters, Stored, Traffic
 from manager.sessions import bounds, measurements
 from tests.manager.sessions.stage import Stage, ToyAgent, node
 
@@ -47,6 +48,27 @@ async def test_what_is_said_is_cut(stage: Stage) -> None:
     told = bounds.measured(Measured("q", disk=(Stored("images", -1, 2**64, 1, 2),) * 100, problem="\x1b[2J"), ())
     assert told.disk == (Stored("images", 0, most, 1, 2),) * bounds.MOST_STORED
     assert told.problem == " [2J"
+    lies = Traffic("t1", -1, 2**64, 3, 4, 5), Traffic("another's", 1, 2, 3, 4, 5)
+    assert bounds.measured(Measured("q", traffic=lies), ("t1",)).traffic == (Traffic("t1", 0, most, 3, 4, 5),)
+
+
+async def test_what_agents_time_is_added_up(stage: Stage) -> None:
+    await stage.write(node("n1"), node("n2"))
+    one, two = await stage.agent("n1"), await stage.agent("n2")
+    counts = (0,) * len(BOUNDS)
+    await one.say(Timings({"pull": Latency((1, *counts), 0.5), "start": Latency((1, 2), 1.0), "x": Latency((), 1.0)}))
+    await one.say(Timings({"create": Latency((-5, *counts), -1.0), "sandbox": Latency((2**70, *counts), 1e300)}))
+    await two.say(Timings({"pull": Latency((*counts, 1), 400.0)}))
+    for agent in (one, two):
+        await agent.report(1)
+        await agent.hear(Recorded)
+    seen = {work: (latency.counts, latency.total) for work, latency in stage.sessions.latencies.view().items()}
+    assert sum(seen.pop("open")[0]) == 2
+    assert seen == {
+        "pull": ((1, *counts[1:], 1), 400.5),
+        "create": ((0, *counts), 0.0),
+        "sandbox": ((bounds.LARGEST_NUMBER, *counts), bounds.LONGEST_WORK),
+    }
 
 
 async def test_many_tasks_are_asked_about_in_parts(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
