@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -120,7 +119,7 @@ async def test_engines_and_links_are_read(node: Node) -> None:
     for one, before in zip(later, first.tasks, strict=True):
         assert one.at > before.at and one.cpu >= before.cpu > 0
         assert one.memory_limit > one.memory > 0 and one.pids >= 1
-    [passed] = (await usage.measure(replace(both, tasks=(web.id, "gone"), traffic=True))).traffic
+    [passed] = (await usage.measure(Measure("q", (web.id, "gone"), False, PATIENCE, traffic=True))).traffic
     assert passed.task == web.id and passed.sent >= (later[0].sent or 0) > passed.sent_packets > 0
     disk = {one.kind: one for one in (await usage.measure(Measure("q", (), True, PATIENCE))).disk}
     assert (disk["containers"].count, disk["containers"].active) == (2, 2)
