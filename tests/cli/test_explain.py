@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
 from cli.commands.explain import in_words
 from cluster.views import Explanation, NodeFit, Trouble
+
+
+@pytest.fixture(autouse=True)
+def of_any_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)  # pytest's workers have that of their terminal
 
 
 def test_each_node_tells_why_it_does_not_fit_and_what_failed_there_lately() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -22,7 +21,7 @@ from tests.manager.api.obedient import obedient
 from tests.manager.managers import RunningManager
 from tests.patience import PATIENCE
 
-SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
+FETCH = Path(__file__).parents[2] / "scripts" / "fetch-sshd"
 
 STAND_IN = """#!/bin/sh
 # takes what ssh takes, and has a shell run the last words, as sshd does
@@ -147,13 +146,12 @@ async def test_ctrl_c_is_for_the_command_and_not_for_ssh(
 @pytest.fixture
 def sshd(person: Terminal, stand_in: Path, tmp_path: Path) -> Iterator[str]:
     """A server on loopback that lets this test in; gives its address."""
-    if SSHD is None or os.geteuid() != 0:
-        pytest.skip("needs root and OpenSSH's server: scripts/setup installs it")
-    ssh = shutil.which("ssh")
+    openssh = Path(subprocess.run([FETCH], check=True, capture_output=True, text=True).stdout.strip())
+    ssh, keygen = openssh / "usr/bin/ssh", openssh / "usr/bin/ssh-keygen"
     folder = tmp_path / "ssh"
     folder.mkdir(mode=0o700)
     for name in ("host", "own"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
+        subprocess.run([keygen, "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
     host = loopback_address()
     with socket.create_server((host, 0)) as free:
         port = free.getsockname()[1]
@@ -167,9 +165,19 @@ def sshd(person: Terminal, stand_in: Path, tmp_path: Path) -> Iterator[str]:
     (folder / "ssh").write_text(f"IdentityFile {folder}/own\nUserKnownHostsFile {folder}/known\nBatchMode yes\n")
     (stand_in.parent / "ssh").write_text(f'#!/bin/sh\nexec {ssh} -F {folder}/ssh "$@"\n')
     Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    # the user that sshd wants on its host is there for it alone, as it is not installed
+    (folder / "passwd").write_text(
+        f"{Path('/etc/passwd').read_text()}sshd:x:65530:65534::/run/sshd:/usr/sbin/nologin\n"
+    )
+    alone = ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/passwd && exec "$@"', folder / "passwd"]
+    libraries = ":".join(map(str, (openssh / "usr/lib").glob("*-linux-gnu*")))
     with (
         (folder / "log").open("w") as log,
-        subprocess.Popen([SSHD, "-D", "-e", "-f", folder / "sshd"], stderr=log) as server,
+        subprocess.Popen(
+            [*alone, openssh / "usr/sbin/sshd", "-D", "-e", "-f", folder / "sshd"],
+            stderr=log,
+            env=os.environ | {"LD_LIBRARY_PATH": libraries},
+        ) as server,
     ):
         try:
             end = time.monotonic() + PATIENCE
