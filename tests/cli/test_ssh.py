@@ -169,12 +169,12 @@ def sshd(person: Terminal, stand_in: Path, tmp_path: Path) -> Iterator[str]:
     (folder / "passwd").write_text(
         f"{Path('/etc/passwd').read_text()}sshd:x:65530:65534::/run/sshd:/usr/sbin/nologin\n"
     )
-    alone = ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/passwd && exec "$@"', folder / "passwd"]
+    alone = ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/passwd && exec "$@"', str(folder / "passwd")]
     libraries = ":".join(map(str, (openssh / "usr/lib").glob("*-linux-gnu*")))
     with (
         (folder / "log").open("w") as log,
         subprocess.Popen(
-            [*alone, openssh / "usr/sbin/sshd", "-D", "-e", "-f", folder / "sshd"],
+            [*alone, str(openssh / "usr/sbin/sshd"), "-D", "-e", "-f", str(folder / "sshd")],
             stderr=log,
             env=os.environ | {"LD_LIBRARY_PATH": libraries},
         ) as server,
