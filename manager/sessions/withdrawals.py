@@ -42,6 +42,8 @@ class Withdrawals:
         self._noted: dict[str, float] = {}
         self._late: dict[str, Late] = {}
         self._look = asyncio.Event()
+        self._outdated = False
+        """A session's record here is newer than what is written: the leader would take that for an older session's."""
 
     def changed(self, changes: Iterable[Change]) -> None:
         """Take up what has changed in the picture, which shows it already."""
@@ -51,6 +53,7 @@ class Withdrawals:
             elif isinstance(change.old, Task):
                 self._note(change.key, change.old.id, None)
             elif isinstance(change.new, Session) and self._leaving:
+                self._outdated |= change.new.manager == self._manager
                 self._look.set()
 
     def programmed(self, node: str, epoch: int, revision: int) -> None:
@@ -71,8 +74,9 @@ class Withdrawals:
             await asyncio.sleep(DEBOUNCE)
             self._look.clear()
             word, lease = self.word(), self._lease()
-            if (word, lease) == written or (word is None and written[0] is None):
+            if ((word, lease) == written and not self._outdated) or (word is None and written[0] is None):
                 continue
+            self._outdated = False
             try:
                 if word is None:
                     await self._etcd.txn((), [delete(key_for(Withdrawn, self._manager))])
@@ -82,6 +86,7 @@ class Withdrawals:
             except (EtcdUnavailable, UnknownOutcome, Refused) as error:
                 log.warning("what agents have let go of cannot be written: %s", error.message)
                 await asyncio.sleep(PAUSE)
+                self._outdated = True
                 self._look.set()
 
     def _note(self, key: str, ident: str, task: Task | None) -> None:

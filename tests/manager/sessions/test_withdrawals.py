@@ -8,9 +8,11 @@ from dataclasses import replace
 import pytest
 
 from cluster.assignments import PeerItem
+from cluster.codec import key_for
+from cluster.model.node import Session
 from cluster.model.task import Desired
 from cluster.model.update import Withdrawn
-from cluster.protocol import Programmed
+from cluster.protocol import Beat, Programmed
 from tests.manager.sessions.stage import Stage, ToyAgent, node, shop, status, task
 from tests.patience import PATIENCE
 
@@ -98,6 +100,22 @@ async def test_an_agent_that_begins_anew_says_so_anew(stage: Stage) -> None:
     assert await word(stage) is None, "it may work from what it remembers until it has the new set"
     await again.say(Programmed(revision))
     await until(stage, {OLD.id})
+
+
+async def test_what_else_an_agent_tells_takes_nothing_of_it_back(stage: Stage) -> None:
+    n1, n2, _ = await begin(stage)
+    revision = await withdraw(stage)
+    for agent in (n1, n2):
+        await agent.say(Programmed(revision))
+    await until(stage, {OLD.id})
+    state = stage.follower.state
+    await n2.say(Beat(listening=("tcp/9090",)))
+    await stage.shows("n2", listening=("tcp/9090",))
+    async with asyncio.timeout(PATIENCE):
+        # the leader takes a word from before the newest record of a session to be of an older one
+        while state.revision_of(key_for(Withdrawn, "m1")) < state.revision_of(key_for(Session, "n2")):
+            await word(stage)
+    assert await word(stage) == {OLD.id}
 
 
 async def test_an_agent_that_is_not_there_is_not_waited_for(stage: Stage) -> None:
