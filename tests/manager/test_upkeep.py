@@ -122,19 +122,19 @@ async def test_history_goes_after_a_time(tmp_path: Path, monkeypatch: pytest.Mon
     with running("3.4") as servers:
         async with running_manager(servers, tmp_path) as manager, Etcd.connect(servers.endpoints) as etcd:
 
-            async def marked(since: int) -> Mark:
+            async def marked(since: int) -> tuple[Mark, int]:
                 async with asyncio.timeout(PATIENCE):
                     while True:  # it is no record, which the picture would tell of
                         stored = await etcd.get(upkeep.MARK)
                         if stored is not None and stored.mod_revision > since:
-                            return msgspec.json.decode(stored.value, type=Mark)
+                            return msgspec.json.decode(stored.value, type=Mark), stored.mod_revision
                         await asyncio.sleep(0.05)
 
-            first = await marked(0)
+            first, written = await marked(0)
             await etcd.range("/", revision=first.revision - 1)
             later = manager.core.clock() + KEEP_HISTORY
             monkeypatch.setattr(manager.core.upkeep, "_clock", lambda: later)
-            second = await marked(first.revision + 1)
+            second, _ = await marked(written)
             assert second.revision > first.revision
             with pytest.raises(Compacted):
                 await etcd.range("/", revision=first.revision - 1)

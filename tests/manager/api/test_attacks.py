@@ -179,9 +179,9 @@ async def leads_nowhere(manager: RunningManager, root: Client, name: str) -> Non
 
 
 async def stored(manager: RunningManager) -> set[str]:
-    """All keys, but those of the audit log and of sessions, which come and go."""
+    """All keys, but those of the audit log and of etcd's upkeep, which come by themselves."""
     listed = await manager.core.etcd.range("/")
-    return {item.key for item in listed.items if "/audit/" not in item.key}
+    return {item.key for item in listed.items if "/audit/" not in item.key and "/upkeep/" not in item.key}
 
 
 async def test_a_request_for_a_certificate_says_nothing_of_who_one_is(manager: RunningManager) -> None:

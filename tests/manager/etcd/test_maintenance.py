@@ -38,7 +38,7 @@ async def test_a_full_member_says_so_takes_deletions_and_has_room_again_once_it_
             async with etcd.lease(5):
                 pass
         [full] = await etcd.maintenance.look()
-        assert full.alarms == {full.member: "NOSPACE"} and full.size >= QUOTA
+        assert full.alarms == {full.member: "NOSPACE"} and full.size > QUOTA / 2
         await etcd.txn((), [delete(prefix)])
 
         await etcd.compact((await etcd.maintenance.look())[0].revision, physical=True)
