@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 
 import click
@@ -12,6 +13,7 @@ from cli.output import Form, joined, local_time, terminal_width
 from cluster.events import ClusterEvent
 
 _TAIL = 100
+_INDENT = " " * 4
 
 
 @click.command()
@@ -23,7 +25,7 @@ _TAIL = 100
     "--filter", "filters", multiple=True, metavar="KEY=VALUE",
     help="Only these: of a type, an event, a stack, service, task, node, network, volume, secret, config or manager.",
 )  # fmt: skip
-@click.option("--no-trunc", "whole", is_flag=True, help="Whole reasons, however wide.")
+@click.option("--no-trunc", "whole", is_flag=True, help="Each in one line, however wide.")
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", help="json: one a line.")
 def events(
     following: bool,
@@ -61,10 +63,17 @@ def events(
 
 
 def line(event: ClusterEvent, width: int) -> str:
-    """Write an event in so many columns (0: any number); narrow ones have the time without the day."""
+    """Write an event in so many columns (0: any number).
+
+    Narrow ones have the time without the day, and a reason that does not fit below.
+    """
     at = local_time(event.at) if not 0 < width < 120 else time.strftime("%H:%M:%S", time.localtime(event.at))
     where = f"@{event.node}" if event.node and event.type not in ("node", "manager") else ""
     code = f"exit code {event.exit_code}" if event.exit_code else ""
     why = joined((event.message, "" if f"code {event.exit_code}" in event.message else code), "; ")
-    text = f"{at}  {event.type:7}  {event.action:10}  {event.name + where:20}  {why}".rstrip()
-    return text if not width or len(text) <= width else text[: width - 1] + "…"
+    head = f"{at}  {event.type:7}  {event.action:10}  {event.name + where:20}"
+    text = f"{head}  {why}".rstrip()
+    if not width or len(text) <= width:
+        return text
+    below = textwrap.wrap(why, width, initial_indent=_INDENT, subsequent_indent=_INDENT, break_on_hyphens=False)
+    return "\n".join((head.rstrip(), *below))

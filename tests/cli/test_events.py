@@ -27,8 +27,10 @@ DOWN = ClusterEvent(8, 0.0, "node", "down", "n", "n2", node="n2", message="not h
 
 NARROW = """\
 00:00:00  stack    deploy      shop                  revision 2 by ann
-00:00:00  node     down        n2                    not heard for 5 s, and its…
-00:00:00  task     failed      shop_web.2@n2         health check failed: conne…
+00:00:00  node     down        n2
+    not heard for 5 s, and its host is silent
+00:00:00  task     failed      shop_web.2@n2
+    health check failed: connection refused by 127.0.0.1:8000; exit code 137
 """
 WIDE = """\
 1970-01-01 00:00:00  stack    deploy      shop                  revision 2 by ann
