@@ -39,6 +39,7 @@ class Cluster:
         self.lab = lab
         self.programs = Programs(lab)
         self.environment = os.environ | {"XDG_CONFIG_HOME": str(config), "STACKYARD_LAB": lab.layout.name}
+        self.environment.pop("COLUMNS", None)  # pytest's workers have it, and lists would be folded to it
 
     def anew(self) -> None:
         """Make the lab from nothing, with the probe's image."""

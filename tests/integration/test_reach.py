@@ -48,7 +48,7 @@ def started(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run `stack WORDS` beside the test; at the end of the block it is killed if it is still there."""
     with subprocess.Popen(
-        ["env", "--default-signal=INT", STACK, *words],
+        ["env", "--default-signal=INT,HUP", STACK, *words],
         env=cluster.environment, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE,
     ) as process:  # fmt: skip
         try:
@@ -80,7 +80,7 @@ class Person:
         self.before = termios.tcgetattr(theirs)
         self._theirs = theirs
         self.process = subprocess.Popen(
-            ["env", "--default-signal=INT", STACK, *words], env=cluster.environment, stdin=theirs, stdout=theirs,
+            ["env", "--default-signal=INT,HUP", STACK, *words], env=cluster.environment, stdin=theirs, stdout=theirs,
             stderr=theirs, start_new_session=True,
         )  # fmt: skip
         self._seen = b""
@@ -128,7 +128,7 @@ def test_a_shell_at_a_terminal(cluster: Cluster, web: str) -> None:
         os.kill(person.process.pid, signal.SIGWINCH)
         person.types(b"while ! stty size | grep -q '40 120'; do sleep 0.1; done; echo wi''der\r")
         person.sees(b"wider")
-        person.types(b"echo be''gun; sleep 1000\r")
+        person.types(b"sh -c 'echo be\"\"gun; exec sleep 1000'\r")  # Ctrl-C is the job's once it says that it runs
         person.sees(b"begun")
         person.types(b"\x03")
         person.sees(b"# ")
@@ -278,7 +278,7 @@ def test_a_one_off_task_at_a_terminal_is_gone_afterwards(cluster: Cluster, web: 
         person.sees(b"fetched")
         person.types(b"while ! stty size | grep -q '31 101'; do sleep 0.1; done; echo si''zed\r")
         person.sees(b"sized")
-        person.types(b"echo be''gun; sleep 1000\r")
+        person.types(b"sh -c 'echo be\"\"gun; exec sleep 1000'\r")  # Ctrl-C is the job's once it says that it runs
         person.sees(b"begun")
         person.types(b"\x03")
         person.sees(b"# ")
