@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
@@ -18,7 +19,7 @@ _RESPONSE, _AUTHORITATIVE, _TRUNCATED, _RECURSION_WANTED, _RECURSION_HERE = 0x80
 _OPCODES = 0x7800
 _HEADER = struct.Struct("!6H")
 _RECORD = struct.Struct("!HHIH")
-_PLAIN_LIMIT, _OUR_LIMIT = 512, 4096
+PLAIN_LIMIT, _OUR_LIMIT = 512, 4096
 MAX_MESSAGE = 65535
 
 
@@ -44,7 +45,7 @@ class Query:
     name: str = ""
     kind: int = 0
     question: bytes = b""
-    limit: int = _PLAIN_LIMIT
+    limit: int = PLAIN_LIMIT
     edns: bool = False
     problem: Rcode | None = None
 
@@ -64,37 +65,61 @@ def read_query(data: bytes) -> Query | None:
     name, end = read
     kind, klass = struct.unpack_from("!HH", data, end)
     question = data[_HEADER.size : end + 4]
-    limit, edns = _PLAIN_LIMIT, False
+    limit, edns = PLAIN_LIMIT, False
     problem = None if klass in (_IN, ANY) else Rcode.NOTIMP
     if additional and len(data) >= end + 15 and data[end + 4] == 0:  # the root's name, as an OPT record has
         record, size = struct.unpack_from("!HH", data, end + 5)
         if record == _OPT:
-            limit, edns = min(max(size, _PLAIN_LIMIT), _OUR_LIMIT), True
+            limit, edns = min(max(size, PLAIN_LIMIT), _OUR_LIMIT), True
             problem = Rcode.BADVERS if data[end + 10] else problem
     return Query(ident, flags, name, kind, question, limit, edns, problem)
 
 
-def answer(
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What everybody is told who sends the same bytes: all of it but the query's number and the records' order.
+
+    `count` of the records have room, whichever they are.
+    """
+
+    head: bytes
+    records: tuple[bytes, ...]
+    count: int
+    tail: bytes
+
+    def message(self, ident: bytes, order: Callable[[list[bytes]], None] | None = None) -> bytes:
+        """Answer the query with this number, with the records put into order by `order`."""
+        records = self.records
+        if order is not None and len(records) > 1:
+            order(mixed := list(records))
+            records = tuple(mixed)
+        return ident + self.head + b"".join(records[: self.count]) + self.tail
+
+
+def prepare(
     query: Query, *, addresses: tuple[str, ...] = (), pointer: str = "", rcode: Rcode = Rcode.NOERROR, ttl: int = 0,
     limit: int | None = None,
-) -> bytes:  # fmt: skip
+) -> Answer:  # fmt: skip
     """Answer a query with as many records as `limit` (None: the query's own) has room for, marked if not with all."""
     room = (query.limit if limit is None else limit) - _HEADER.size - len(query.question) - (11 if query.edns else 0)
-    records = [_record(A if len(raw) == 4 else AAAA, raw, ttl) for raw in map(_packed, addresses)]
+    records = tuple(_record(A if len(raw) == 4 else AAAA, raw, ttl) for raw in map(_packed, addresses))
     if pointer:
-        records.append(_record(PTR, _write_name(pointer), ttl))
-    fitting = []
-    for record in records:
-        room -= len(record)
-        if room < 0:
-            break
-        fitting.append(record)
+        records += (_record(PTR, _write_name(pointer), ttl),)
+    sizes = [len(record) for record in records]
+    count = len(records) if sum(sizes) <= room else room // max(sizes)
     flags = _RESPONSE | _AUTHORITATIVE | _RECURSION_HERE | query.flags & (_OPCODES | _RECURSION_WANTED) | rcode & 0xF
-    if len(fitting) < len(records):
+    if count < len(records):
         flags |= _TRUNCATED
-    header = _HEADER.pack(query.id, flags, bool(query.question), len(fitting), 0, query.edns)
+    header = _HEADER.pack(query.id, flags, bool(query.question), count, 0, query.edns)
     options = b"\0" + struct.pack("!HHIH", _OPT, _OUR_LIMIT, rcode >> 4 << 24, 0) if query.edns else b""
-    return header + query.question + b"".join(fitting) + options
+    return Answer(header[2:] + query.question, records, count, options)
+
+
+def answer(
+    query: Query, *, addresses: tuple[str, ...] = (), rcode: Rcode = Rcode.NOERROR, ttl: int = 0
+) -> bytes:  # fmt: skip
+    """Answer one query, with the records in the order that is given."""
+    return prepare(query, addresses=addresses, rcode=rcode, ttl=ttl).message(query.id.to_bytes(2, "big"))
 
 
 def with_id(message: bytes, ident: int) -> bytes:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from agent import dns
-from agent.dns import Query, Rcode
+from agent.dns import Answer, Query, Rcode
 from agent.fdstore import FdStore
 from agent.names import NetworkNames, Verdict, resolve
 from agent.network import lookups
@@ -40,6 +40,7 @@ VIRTUAL_TTL = 5
 _UPSTREAM_TIMEOUT = 2.0  # a client asks again after 5 s: by then a second server should have been tried
 _IDLE_TIMEOUT = 10.0
 _MAX_TASKS = 200  # forwarded queries and streams of one sandbox; what is above gets no answer
+_MAX_PREPARED = 4096
 _BURST = 32  # queries of one sandbox before others have their turn
 _LAST_ANSWERS = 2.0  # together with the next agent's start it is less than what a client waits
 _ACCEPT_AGAIN = 1.0
@@ -82,6 +83,8 @@ class Resolver:
         self._networks: dict[str, NetworkNames] = {}
         self._scopes: dict[str, _Scope] = {}
         self._doors: dict[str, _Door] = {}
+        self._prepared: dict[tuple[str, bytes], Answer] = {}
+        """By sandbox and query, but for its number, what is told until the next `update`."""
         self._unanswered: set[asyncio.Task[None]] = set()
         self._closing = False
         self._random = random.Random()
@@ -131,6 +134,7 @@ class Resolver:
             known = sorted(joined & self._networks.keys())
             inner = all(networks[name].network.internal for name in known)
             scopes[sandbox] = _Scope(tuple(self._networks[name] for name in known), "", None if inner else ())
+        self._prepared.clear()
         # A container that still stops may ask until its end.
         before = self._scopes
         self._scopes = {task: scope for task, scope in before.items() if task in self._doors} | scopes
@@ -239,14 +243,24 @@ class Resolver:
             except OSError as error:
                 log.warning("a query in the sandbox of task %s was lost: %s", task, error)
                 return
-            query = dns.read_query(data)
-            if query is None:
-                continue
-            answer = self._answer(task, query, query.limit)
-            if answer is not None:
-                _send(udp, answer, asker)
-            else:
-                self._forward_udp(task, udp, query, data, asker)
+            answer = self._prepared.get((task, data[2:]))
+            if answer is None:
+                query = dns.read_query(data)
+                if query is None:
+                    continue
+                answer = self._answer(task, query, query.limit)
+                if answer is None:
+                    self._forward_udp(task, udp, query, data, asker)
+                    continue
+                self._keep(task, data, answer)
+            _send(udp, answer.message(data[:2], self._random.shuffle), asker)
+
+    def _keep(self, task: str, data: bytes, answer: Answer) -> None:
+        """Be quick when the same is asked again. The bounds are for who asks what is never asked again."""
+        if len(data) <= dns.PLAIN_LIMIT:
+            if len(self._prepared) >= _MAX_PREPARED:
+                self._prepared.clear()
+            self._prepared[task, data[2:]] = answer
 
     def _forward_udp(self, task: str, udp: socket.socket, query: Query, data: bytes, asker: Asker) -> None:
         door = self._doors.get(task)
@@ -293,8 +307,10 @@ class Resolver:
                 self._unanswered.add(here)
                 answer = self._answer(task, query, dns.MAX_MESSAGE)
                 if answer is None:
-                    answer = await self._forward(task, query, data, stream=True)
-                writer.write(len(answer).to_bytes(2, "big") + answer)
+                    message = await self._forward(task, query, data, stream=True)
+                else:
+                    message = answer.message(data[:2], self._random.shuffle)
+                writer.write(len(message).to_bytes(2, "big") + message)
                 async with asyncio.timeout(_IDLE_TIMEOUT):
                     await writer.drain()
                 self._unanswered.discard(here)
@@ -304,21 +320,19 @@ class Resolver:
             self._unanswered.discard(here)
             writer.close()
 
-    def _answer(self, task: str, query: Query, limit: int) -> bytes | None:
+    def _answer(self, task: str, query: Query, limit: int) -> Answer | None:
         """Answer from what is known; None if the question is for somebody else."""
         if query.problem is not None:
-            return dns.answer(query, rcode=query.problem)
+            return dns.prepare(query, rcode=query.problem)
         scope = self._scopes.get(task)
         if scope is None:
-            return dns.answer(query, rcode=Rcode.SERVFAIL)
+            return dns.prepare(query, rcode=Rcode.SERVFAIL)
         found = resolve(query.name, query.kind, scope.networks, scope.stack)
         if found.verdict is Verdict.ANSWER:
-            addresses = list(found.addresses)
-            self._random.shuffle(addresses)
             ttl = VIRTUAL_TTL if found.virtual else TTL
-            return dns.answer(query, addresses=tuple(addresses), pointer=found.pointer, ttl=ttl, limit=limit)
+            return dns.prepare(query, addresses=found.addresses, pointer=found.pointer, ttl=ttl, limit=limit)
         if found.verdict is Verdict.UNKNOWN or scope.servers is None:
-            return dns.answer(query, rcode=Rcode.NXDOMAIN)
+            return dns.prepare(query, rcode=Rcode.NXDOMAIN)
         return None
 
     async def _forward(self, task: str, query: Query, data: bytes, *, stream: bool) -> bytes:
