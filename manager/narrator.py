@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from cluster.events import ClusterEvent
+from cluster.examination import WAY
 from cluster.model.attachment import Attachment, AttachmentReport, AttachmentState
 from cluster.model.cluster import ClockMark
 from cluster.model.network import INGRESS, Network
@@ -228,13 +229,16 @@ class _Narrator:
         before = {} if old is None else old.conditions
         for name, text in new.conditions.items():
             if name not in before:
-                yield self._of_node(change, new.node, "condition", f"{name}: {text}")
+                yield self._of_node(change, new.node, "condition", f"{self._condition(name)}: {text}")
         if gone := sorted(before.keys() - new.conditions.keys()):
-            yield self._of_node(change, new.node, "mended", ", ".join(gone))
+            yield self._of_node(change, new.node, "mended", ", ".join(map(self._condition, gone)))
         told = {} if old is None else old.attachments
         for ident, report in new.attachments.items():
             if (ident not in told or told[ident].state is not report.state) and ident in self._state.attachments:
                 yield from self._attachment(change, new.node, self._state.attachments[ident], report)
+
+    def _condition(self, name: str) -> str:
+        return f"the way to {self._node_name(name.removeprefix(WAY))}" if name.startswith(WAY) else name
 
     def _attachment(
         self, change: Change, node: str, one: Attachment, report: AttachmentReport

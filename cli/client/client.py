@@ -357,9 +357,16 @@ class Client:
         return self._ask(views.RemoveReply, "DELETE", f"/stacks/{stack}", {"volumes": str(volumes).lower()})
 
     def progress(
-        self, stack: str, revision: int, *, removing: bool = False, timeout: float | None = None
+        self,
+        stack: str,
+        revision: int,
+        services: Sequence[str] = (),
+        *,
+        removing: bool = False,
+        timeout: float | None = None,
     ) -> Iterator[views.Progress]:
-        """Follow a revision to its end, over restarts of managers; the last one has `done` or `failed`.
+        """Follow a revision (of some services, if they are named) to its end, over restarts of managers; the last one
+        has `done` or `failed`.
 
         Raises TimeoutError after `timeout`, and Unavailable when no manager answers for a minute.
         """
@@ -372,7 +379,9 @@ class Client:
         while True:
             try:
                 for line in self._transport.lines(
-                    f"/v1/stacks/{stack}/progress", {"revision": revision}, silence=silence
+                    f"/v1/stacks/{stack}/progress",
+                    {"revision": revision, "service": list(services) or None},
+                    silence=silence,
                 ):
                     last_heard = time.monotonic()
                     if not line.strip():

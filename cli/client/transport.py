@@ -229,6 +229,12 @@ class Transport:
             )
         if any(isinstance(error, PermissionError) for _, error in problems):
             return errors.Forbidden(f"no permission to open the manager's socket ({told})", hint="It is root's.")
+        if self._context.socket and isinstance(problems[-1][1], FileNotFoundError):
+            return errors.Unavailable(
+                f"no manager answers ({told})",
+                hint="That is the socket of a manager on this host, for root: type this on the host of one, in a lab "
+                "`stack lab exec n1 -- stack ...`.",
+            )
         return errors.Unavailable(
             f"no manager answers ({told})", hint="Is it running? In a lab: `stack lab status`, `stack lab start n1`."
         )

@@ -31,7 +31,8 @@ def explain(what: str, form: Form) -> None:
 
 
 def in_words(found: Explanation) -> str:
-    lines = [f"{found.what}: {found.running} of {found.wanted} tasks of {found.service} run"]
+    of = "" if found.what == found.service else f" of {found.service}"
+    lines = [f"{found.what}: {found.running} of {found.wanted} tasks{of} run"]
     for trouble in found.troubles:
         lines.append(f"  {trouble.about}: {trouble.why}")
         if trouble.change:

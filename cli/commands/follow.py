@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -40,15 +40,24 @@ settle_option = click.option(
 
 
 def follow(
-    client: Client, stack: str, revision: int, *, removing: bool = False, timeout: float = 0, settle: float = 0
+    client: Client,
+    stack: str,
+    revision: int,
+    services: Sequence[str] = (),
+    *,
+    removing: bool = False,
+    timeout: float = 0,
+    settle: float = 0,
 ) -> None:
     """Wait until the revision is reached, or the stack gone. Raises Failed with the reason, also after `timeout`.
+
+    Where `services` are named, nobody waits for others, which may wait for a node that is down.
 
     A revision is reached when, `settle` seconds after all tasks ran, they still do and none has failed meanwhile.
     """
     verb = "removing" if removing else "deploying"
     end = time.monotonic() + timeout if timeout else None
-    view = _Live() if sys.stderr.isatty() else _Lines()
+    view = _Live(transient=removing) if sys.stderr.isatty() else _Lines()
     hopes = _Hopes()
     last: Progress | None = None
     reached: Progress | None = None
@@ -56,7 +65,7 @@ def follow(
         with view:
             while True:
                 left = None if end is None else max(0.0, end - time.monotonic())
-                for last in client.progress(stack, revision, removing=removing, timeout=left):
+                for last in client.progress(stack, revision, services, removing=removing, timeout=left):
                     view.update(last)
                     if not removing:
                         hopes.check(last, time.monotonic(), flapping=reached is not None)
@@ -66,11 +75,11 @@ def follow(
                 time.sleep(settle)
     except KeyboardInterrupt:
         click.echo(
-            f"\n{verb} {stack} goes on without this terminal: `stack ps {stack}` shows how far it is, "
+            f"{verb} {stack} goes on without this terminal: `stack ps {stack}` shows how far it is, "
             f"`stack wait {stack}` waits for it again.",
             err=True,
         )
-        raise
+        raise click.exceptions.Exit(130) from None
     except Unavailable as error:
         raise Unavailable(
             f"how far {verb} {stack} is cannot be seen any more: {error.message}",
@@ -175,13 +184,16 @@ class _Lines:
 
 
 class _Live:
-    """A table that is drawn anew in place."""
+    """A table that is drawn anew in place; a `transient` one is gone in the end."""
+
+    def __init__(self, *, transient: bool) -> None:
+        self._transient = transient
 
     def __enter__(self) -> _Live:
         from rich.console import Console
         from rich.live import Live
 
-        self._live = Live(console=Console(stderr=True), refresh_per_second=10, transient=False)
+        self._live = Live(console=Console(stderr=True), refresh_per_second=10, transient=self._transient)
         self._live.start()
         return self
 

@@ -107,6 +107,8 @@ def stop(node: str, program: str | None) -> None:
 def kill(node: str, program: str | None) -> None:
     """Cut the power of a node, or SIGKILL one program."""
     _lab().kill(node, program)
+    what = f"{program} on {node} is dead" if program else f"{node} is off, as when its power is cut"
+    click.echo(f"{what}; `stack lab start {node}{f' {program}' if program else ''}` brings it back", err=True)
 
 
 @lab.command()

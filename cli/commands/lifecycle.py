@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import closing
 
 import click
@@ -82,7 +83,8 @@ def restart(what: tuple[str, ...], detach: bool, timeout: float, settle: float) 
                 _restart_task(client, name, detach=detach, timeout=timeout)
                 continue
             reply = client.update(stack, services, proceed=False, force=True, reason=f"restart {name}")
-            _finish(client, reply, f"{name} was restarted", detach=detach, timeout=timeout, settle=settle)
+            done = f"{name} was restarted"
+            _finish(client, reply, services, done, detach=detach, timeout=timeout, settle=settle)
 
 
 @click.command()
@@ -105,17 +107,26 @@ def kill(signal: str, tasks: tuple[str, ...]) -> None:
 def _switch(what: tuple[str, ...], *, running: bool, detach: bool, timeout: float, settle: float) -> None:
     with connect() as client:
         chosen_ones = [(name, *meant(client, name, also_gone=False)) for name in what]
-        replies = [(name, client.switch(stack, services, running=running)) for name, stack, services in chosen_ones]
-        for name, reply in replies:
+        replies = [client.switch(stack, services, running=running) for _, stack, services in chosen_ones]
+        for (name, _, services), reply in zip(chosen_ones, replies, strict=True):
             done = f"{name} {'runs' if running else 'is stopped'}"
-            _finish(client, reply, done, detach=detach, timeout=timeout, settle=settle)
+            _finish(client, reply, services, done, detach=detach, timeout=timeout, settle=settle)
 
 
-def _finish(client: Client, reply: RevisionReply, done: str, *, detach: bool, timeout: float, settle: float) -> None:
+def _finish(
+    client: Client,
+    reply: RevisionReply,
+    services: Sequence[str],
+    done: str,
+    *,
+    detach: bool,
+    timeout: float,
+    settle: float,
+) -> None:
     if detach:
         click.echo(f"{reply.stack} goes to revision {reply.revision}")
         return
-    follow(client, reply.stack, reply.revision, timeout=timeout, settle=settle)
+    follow(client, reply.stack, reply.revision, services, timeout=timeout, settle=settle)
     click.echo(f"{done}, revision {reply.revision}")
 
 

@@ -11,8 +11,9 @@ from cli.commands.session import connect
 from cli.listing import Listing, list_options, show
 from cli.output import joined
 from cluster.errors import Failed, UserError
-from cluster.model.node import Availability
-from cluster.views import NodeChange, NodeView
+from cluster.model.node import Availability, NodeStatus
+from cluster.model.task import Desired
+from cluster.views import NodeChange, NodeView, TaskView
 
 _PAUSE = 0.3
 _UNITS = {"s": 1, "m": 60, "h": 3600}
@@ -167,6 +168,9 @@ def _empty(client: Client, node: NodeView) -> str:
         now = client.node(node.id)
         if now.availability is not Availability.DRAIN:
             raise Failed(f"{node.name} is {now.availability} again", hint="Somebody else changed that.")
+        if now.status is NodeStatus.DOWN:  # what can go has gone, and of what is left nobody tells that it ended
+            _check_none_waits(now, left)
+            return "it is down, and none of its tasks waits for it"
         if not left:
             forced = sum(task.id in seen and "its deadline has come" in task.message for task in tasks)
             return f"{forced} tasks went at once when the deadline came" if forced else "all tasks found other places"
@@ -176,6 +180,16 @@ def _empty(client: Client, node: NodeView) -> str:
             click.echo(text, err=True)
             told = text
         time.sleep(_PAUSE)
+
+
+def _check_none_waits(node: NodeView, left: list[TaskView]) -> None:
+    """Raise Failed for those tasks of a node that is down that have to be there."""
+    waiting = [f"{task.name} ({task.message})" for task in left if task.desired is Desired.RUNNING]
+    if waiting:
+        raise Failed(
+            f"{node.name} is drained, but it is down, and what has its data there waits for it: {', '.join(waiting)}",
+            hint=f"Bring it back, or give it up with what it has: `stack node rm --force {node.name}`.",
+        )
 
 
 def _deadline(text: str) -> float | None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 MOST_STEPS = 40
 WIDEST_VALUE = 60
+CONTEXT = 20
+"""Characters of a long value that are shown before the place where it begins to differ."""
 
 _SIGNS = {"add": "+", "change": "~", "remove": "-"}
 _CHANGES = 2
@@ -131,11 +133,19 @@ def _changes(changes: Iterable[ItemChange]) -> Iterator[str]:
 def _field(field: FieldChange) -> str:
     if not field.before:
         return f"{field.path}: {_shortened(field.after)}"
-    return f"{field.path}: {_shortened(field.before)} -> {_shortened(field.after) or 'nothing'}"
+    pairs = enumerate(zip(field.before, field.after, strict=False))
+    alike = next((place for place, (had, has) in pairs if had != has), min(len(field.before), len(field.after)))
+    before, after = _shortened(field.before, alike), _shortened(field.after, alike)
+    return f"{field.path}: {before} -> {after or 'nothing'}"
 
 
-def _shortened(text: str) -> str:
-    return text if len(text) <= WIDEST_VALUE else f"{text[: WIDEST_VALUE - 3]}..."
+def _shortened(text: str, alike: int = 0) -> str:
+    """Give of a long text the part in which it differs from another, from somewhat before that on."""
+    if len(text) <= WIDEST_VALUE:
+        return text
+    start = max(0, min(alike - CONTEXT, len(text) - WIDEST_VALUE))
+    end = start + WIDEST_VALUE
+    return ("..." if start else "") + text[start:end] + ("..." if end < len(text) else "")
 
 
 @click.command()

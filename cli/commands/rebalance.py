@@ -39,6 +39,9 @@ def rebalance(
             return
         found = client.rebalance(dry_run=dry_run, include_single=include_single, max_unavailable=max_unavailable)
         if dry_run:
+            if form == "table" and not found.moves:
+                click.echo("no task would move", err=True)
+                return
             show(
                 found.moves,
                 {

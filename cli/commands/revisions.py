@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
 from cli.client import Client
@@ -60,7 +62,7 @@ def rollback(what: str, revision: int | None, reason: str, detach: bool, timeout
     with connect() as client:
         stack, services = meant(client, what)
         reply = client.roll_back(stack, revision, services, reason)
-        _finish(client, reply, detach, timeout, settle, f"{what} is back")
+        _finish(client, reply, services, detach, timeout, settle, f"{what} is back")
 
 
 @click.command()
@@ -78,7 +80,7 @@ def update(what: str, proceed: bool, force: bool, reason: str, detach: bool, tim
     with connect() as client:
         stack, services = meant(client, what)
         reply = client.update(stack, services, proceed=proceed, force=force, reason=reason)
-        _finish(client, reply, detach, timeout, settle, f"{what} is up to date")
+        _finish(client, reply, services, detach, timeout, settle, f"{what} is up to date")
 
 
 def meant(client: Client, what: str, *, also_gone: bool = True) -> tuple[str, tuple[str, ...]]:
@@ -98,11 +100,19 @@ def meant(client: Client, what: str, *, also_gone: bool = True) -> tuple[str, tu
     return service.stack, (service.service,)
 
 
-def _finish(client: Client, reply: RevisionReply, detach: bool, timeout: float, settle: float, done: str) -> None:
+def _finish(
+    client: Client,
+    reply: RevisionReply,
+    services: Sequence[str],
+    detach: bool,
+    timeout: float,
+    settle: float,
+    done: str,
+) -> None:
     if not reply.changed:
         click.echo(f"{reply.stack} is like that already (revision {reply.revision})", err=True)
     if detach:
         click.echo(f"{reply.stack} goes to revision {reply.revision}")
         return
-    follow(client, reply.stack, reply.revision, timeout=timeout, settle=settle)
+    follow(client, reply.stack, reply.revision, services, timeout=timeout, settle=settle)
     click.echo(f"{done}, revision {reply.revision}")

@@ -130,7 +130,7 @@ def scale(wishes: tuple[str, ...], detach: bool, timeout: float) -> None:
         replies = [client.scale(stack, wanted, "scale " + " ".join(wishes)) for stack, wanted in replicas.items()]
         if not detach:
             for reply in replies:
-                follow(client, reply.stack, reply.revision, timeout=timeout)
+                follow(client, reply.stack, reply.revision, [*replicas[reply.stack]], timeout=timeout)
         for wish in wishes:
             click.echo(f"scaled {wish}" if not detach else f"scaling {wish}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from cluster.model.node import Availability, NodeStatus
 from cluster.model.service import FailureAction, ServiceSpec
@@ -19,8 +19,11 @@ from manager.decide.tally import tally
 from manager.picture import ClusterState
 
 
-def progress(state: ClusterState, name: str, uid: str, n: int, now: float) -> Progress:
-    """Tell where a revision of a stack stands; a stack that is not there any more has been removed."""
+def progress(state: ClusterState, name: str, uid: str, n: int, now: float, only: Collection[str] = ()) -> Progress:
+    """Tell where a revision of a stack stands; a stack that is not there any more has been removed.
+
+    Of a stack that stays, `only` some services may count.
+    """
     stack = state.stacks.get(name)
     if stack is None or stack.uid != uid:
         return Progress(name, n, removing=True, done=True)
@@ -35,13 +38,16 @@ def progress(state: ClusterState, name: str, uid: str, n: int, now: float) -> Pr
     services, stuck = [], []
     waits = False
     for service, spec in head.spec.services.items():
+        if only and service not in only:
+            continue
         one, why = _service(state, head, spec, head.services[service], now)
         services.append(one)
         if why:
             stuck.append(f"{service}: {why}")
         else:
             waits |= one.done != one.wanted or one.leaving > 0 or _may_go_back(state, head, spec)
-    leaving = list(_leaving(state, stack, {version.uid for version in head.services.values()} | state.oneoffs.keys()))
+    wanted = {version.uid for version in head.services.values()}
+    leaving = [one for one in _leaving(state, stack, wanted | state.oneoffs.keys()) if not only or one.service in only]
     return Progress(
         stack=name,
         revision=n,

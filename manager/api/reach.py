@@ -102,6 +102,8 @@ async def channel(socket: WebSocket, caller: Permitted, core: ReadyCore, name: s
             await hand_on(core, caller, ServerEnd(socket), end, lambda: lost(core.state, task))
             await close(socket)
     except Unavailable as error:
+        if (away := lost(core.state, task)) is not None:
+            raise away from error
         raise Unavailable(f"{shown} on {node} cannot be reached: {error.message}", hint=error.hint) from error
 
 
@@ -112,14 +114,15 @@ async def channel_for_another_manager(
     """Open a channel to a task whose agent is connected here; what is wrong is told as a frame."""
     await socket.accept()
     end = ServerEnd(socket)
+    task = core.state.tasks.get(ident)
     try:
-        task = core.state.tasks.get(ident)
         if task is None or task.node is None:
             raise Unavailable("another manager does not know this task yet", hint="Ask again.")
         async with _by_agent(core, task, purpose) as agent:
             await hand_on(core, caller, end, agent, lambda: lost(core.state, task))
     except StackyardError as error:
-        await end.send(failure_frame(error))
+        away = None if task is None else lost(core.state, task)
+        await end.send(failure_frame(away or error))
     await close(socket)
 
 
@@ -232,7 +235,7 @@ def lost(state: ClusterState, task: Task) -> Unavailable | None:
     name = node if known is None else known.name
     why = f" ({verdict.reason})" if verdict is not None and verdict.reason else ""
     return Unavailable(
-        f"node {name} is down{why}", hint="`stack node ls` tells when it is back; `stack ps` where else."
+        f"node {name} is down{why}", hint="`stack node ls` tells when it is back, `stack ps` where other tasks run."
     )
 
 

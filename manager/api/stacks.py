@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import replace
 from typing import Annotated
 
@@ -183,15 +183,22 @@ def new_uid() -> str:
 
 @router.get("/{name}/progress", response_class=StreamingResponse)
 async def follow_progress(
-    caller: Permitted, core: ReadyCore, name: str, revision: Annotated[int | None, Query(ge=1)] = None
+    caller: Permitted,
+    core: ReadyCore,
+    name: str,
+    revision: Annotated[int | None, Query(ge=1)] = None,
+    service: Annotated[list[str] | None, Query()] = None,
 ) -> StreamingResponse:
-    """Tell, line by line, how far a stack is from a revision (the newest, if none is given) or from being gone."""
+    """Tell, line by line, how far a stack is from a revision (the newest, if none is given) or from being gone.
+
+    Where services are named, only those count.
+    """
     found = show.find_stack(core.state, name)
     n = found.head if revision is None else revision
-    return StreamingResponse(_progress(core, caller, found, n), media_type="application/x-ndjson")
+    return StreamingResponse(_progress(core, caller, found, n, service or ()), media_type="application/x-ndjson")
 
 
-async def _progress(core: Core, caller: Caller, stack: Stack, n: int) -> AsyncIterator[bytes]:
+async def _progress(core: Core, caller: Caller, stack: Stack, n: int, only: Collection[str]) -> AsyncIterator[bytes]:
     news = asyncio.Event()
 
     def note(changes: list[Change]) -> None:
@@ -202,7 +209,7 @@ async def _progress(core: Core, caller: Caller, stack: Stack, n: int) -> AsyncIt
     with core.follower.listening(note), lasting(core, caller) as end:
         while not end.is_set():
             news.clear()
-            now = progress(core.state, stack.name, stack.uid, n, core.clock())
+            now = progress(core.state, stack.name, stack.uid, n, core.clock(), only)
             if now != told:
                 yield line(now)
                 told = now

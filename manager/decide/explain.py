@@ -18,6 +18,7 @@ from manager.decide.dependencies import Wait
 from manager.decide.ranking import LATELY
 from manager.decide.scheduler import Scheduler
 from manager.decide.slots import slots_of
+from manager.decide.tally import tally
 from manager.picture import ClusterState
 
 _ENDED_BADLY = (TaskState.REJECTED, TaskState.FAILED)
@@ -34,6 +35,7 @@ def explain(state: ClusterState, service: ServiceState, now: float, only: Task |
         going = Trouble(what, "it is being removed")
         return Explanation(what, name, 0, running, (going,), ())
     spec, version = wanted
+    count = tally(state, head, spec, version, now)
     scheduler = Scheduler(state, head, spec, tasks, now, version.version)
     newest = [slot.tasks[0] for slot in slots_of(tasks)] if only is None else [only]
     wait = dependencies.wait_of(state, head, spec, version, now)
@@ -44,7 +46,7 @@ def explain(state: ClusterState, service: ServiceState, now: float, only: Task |
     nodes = sorted(state.nodes.values(), key=lambda node: node.name)
     slot = 0 if only is None else only.slot
     fits = [_fit(state, scheduler, service, version.version, node, slot, now) for node in nodes]
-    return Explanation(what, name, spec.replicas, running, tuple(troubles), tuple(fits))
+    return Explanation(what, name, count.wanted, running, tuple(troubles), tuple(fits))
 
 
 def _of_service(
@@ -53,6 +55,9 @@ def _of_service(
     name = service.full_name
     if service.quarantined_until is not None:
         yield Trouble(name, service.problem, "this is a bug: please report it; it is tried again by itself")
+    if service.update is not None and service.update.state.paused:
+        change = f"`stack update {name} --continue` goes on with it, `stack rollback {name}` goes back"
+        yield Trouble(name, f"its update is paused: {service.update.message}", change)
     for port, why, change in ports.troubles(state, service.uid, spec):
         yield Trouble(f"port {port.published or port.target}/{port.protocol}", why, change)
     allocator = AddressAllocator(state)

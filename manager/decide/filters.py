@@ -66,9 +66,10 @@ def general_filters(state: ClusterState) -> list[Filter]:
         return verdict is None or verdict.status is not NodeStatus.DOWN
 
     def is_ready(node: Node) -> bool:
+        """Tell whether its agent answers; of a node that is down it is not asked, as that says it already."""
         verdict = state.node_states.get(node.id)
         ready = verdict is not None and verdict.status is NodeStatus.READY
-        return ready and state.is_heard(state.sessions.get(node.id))
+        return not is_up(node) or (ready and state.is_heard(state.sessions.get(node.id)))
 
     def is_free_of(*conditions: str) -> Callable[[Node], bool]:
         def passes(node: Node) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from cluster.errors import Unavailable
 from cluster.examination import Target
 from cluster.protocol import Examine, Examined
 from manager.sessions.questions import Questions
@@ -32,6 +33,8 @@ class Examinations(Questions[Examined]):
                 return await self.ask(session, lambda ident: Examine(ident, targets, WITHIN))
         except TimeoutError:
             return Examined("", problem="its agent did not answer")
+        except Unavailable as error:
+            return Examined("", problem=error.message)
 
 
 def _others(ordered: Sequence[Target], node: str) -> tuple[Target, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 
+from cluster.errors import Unavailable
 from cluster.protocol import Measure, Measured
 from cluster.usage import MOST_MEASURED
 from manager.sessions import bounds
@@ -50,4 +51,6 @@ class Measurements(Questions[Measured]):
                 told = await self.ask(session, lambda ident: Measure(ident, tasks, disk, within, traffic))
         except TimeoutError:
             return Measured("", problem="its agent did not answer")
+        except Unavailable as error:
+            return Measured("", problem=error.message)
         return bounds.measured(told, tasks)

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from cluster.errors import Unavailable
 from cluster.protocol import Examined, ImagesResolved, Measured, ToAgent
 from manager.sessions.session import AgentSession
 
@@ -25,8 +26,17 @@ class Questions(Generic[Answer]):
         if arrival is not None and asked == node and not arrival.done():
             arrival.set_result(answer)
 
+    def give_up(self, node: str) -> None:
+        """Have those who wait for a node's answers wait no longer, as it is down."""
+        for asked, arrival in self._asked.values():
+            if asked == node and not arrival.done():
+                arrival.set_exception(Unavailable("its node is down"))
+
     async def ask(self, session: AgentSession, question: Callable[[str], ToAgent]) -> Answer:
-        """Send the question of an id, and wait for its answer for as long as the caller lets it."""
+        """Send the question of an id, and wait for its answer for as long as the caller lets it.
+
+        Raises Unavailable when the node is called down meanwhile.
+        """
         ident = secrets.token_hex(8)
         arrival: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._asked[ident] = (session.node, arrival)

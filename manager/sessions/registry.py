@@ -15,7 +15,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from cluster.channel import Purpose
 from cluster.errors import StackyardError, Unavailable, UserError
 from cluster.examination import Target
-from cluster.model.node import Manager, Node, Session, SessionState
+from cluster.model.node import Manager, Node, NodeState, Session, SessionState
 from cluster.protocol import (
     KEEPS,
     OLDEST_VERSION,
@@ -172,7 +172,8 @@ class Sessions:
 
     async def examine(self, targets: Sequence[Target]) -> dict[str, Examined]:
         """Have the nodes of this manager's examined, with the ways to the targets, in a bounded time."""
-        able = [session for session in self._held.values() if session.examines]
+        state = self._follower.state
+        able = [one for one in self._held.values() if one.examines and not state.is_lost(one.node)]
         return await self._examinations.examine(able, targets)
 
     async def measure(
@@ -253,6 +254,10 @@ class Sessions:
         if changes and changes[-1].revision > self._follower.listed_at:  # else it is long ago
             self.latencies.changed(self._follower.state, changes, self._clock())
         for change in changes:
+            match change.new:
+                case NodeState(node=node) | Session(node=node) if self._follower.state.is_lost(node):
+                    for waiting in (self.streams, self._examinations, self._measurements):
+                        waiting.give_up(node)
             match change:
                 case Change(old=Node(id=node), new=None):
                     self._end(self._held.get(node), REMOVED, "this node was removed from the cluster", final=True)

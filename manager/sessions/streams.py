@@ -57,6 +57,12 @@ class Streams:
         async with self._arrived(node, lambda ticket: send(OpenChannel(ticket, task, purpose))) as stream:
             yield stream.socket
 
+    def give_up(self, node: str) -> None:
+        """Have those who wait for a node's agent to dial in wait no longer, as the node is down."""
+        for expected, arrival in self._expected.values():
+            if expected == node and not arrival.done():
+                arrival.set_exception(Unavailable("its node is down"))
+
     @asynccontextmanager
     async def _arrived(self, node: str, ask: Callable[[str], None]) -> AsyncIterator[Stream]:
         ticket = secrets.token_urlsafe(24)

@@ -37,7 +37,7 @@ async def test_a_pending_task_is_explained_and_the_change_that_is_told_mends_it(
         said = await person.stack("explain", "shop_web")
         while "shop_web.1" not in said.out:
             said = await person.stack("explain", "shop_web")
-        assert "shop_web: 0 of 2 tasks of shop_web run" in said.out
+        assert "shop_web: 0 of 2 tasks run" in said.out
         assert "shop_web.1: no node fits: 1 of 1 does not match node.labels.disk == ssd" in said.out
         assert "`stack node update --label-add disk=ssd n1`" in said.out
         told = (await person.stack("explain", "shop_web.2", "--format", "json")).json
@@ -92,7 +92,7 @@ async def test_what_has_no_other_place_leaves_when_the_deadline_comes(
         said = await person.stack("explain", "shop_web")
         while "stays until there is room" not in said.out:
             said = await person.stack("explain", "shop_web")
-        assert "shop_web: 4 of 4 tasks of shop_web run" in said.out
+        assert "shop_web: 4 of 4 tasks run" in said.out
         assert "1 of 1 is drained" in said.out and "`stack node activate n1`" in said.out
         said = await person.stack("node", "drain", "n1", "--deadline", "0s")
         assert said.code == 0 and said.out.startswith("n1 is empty: ")

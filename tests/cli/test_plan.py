@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from cli.commands.plan import WIDEST_VALUE, in_words
+from cluster.plans import FieldChange, ItemChange, PlanView
 from tests.cli.terminal import Said, Terminal
 from tests.manager.api.obedient import obedient
 from tests.manager.managers import RunningManager
@@ -23,6 +25,18 @@ services:
 secrets: {key: {file: key.txt}}
 """
 LESS = SHOP.replace("red", "blue").replace("  db: {image: postgres}\n", "")
+
+LONG = "sh -c 'mkdir -p /www && echo hello > /www/index.html && exec {} -f -p 80 -h /www' " + "x" * 60
+
+
+def test_of_long_values_the_part_is_shown_that_differs() -> None:
+    change = FieldChange("command", LONG.format("httpd"), LONG.format("nginx"))
+    [_, line] = in_words(PlanView("shop", 1, True, (ItemChange("service", "web", "change", (change,)),))).splitlines()[
+        2:4
+    ]
+    before, after = line.strip().removeprefix("command: ").split(" -> ")
+    assert "exec httpd -f" in before and "exec nginx -f" in after and max(len(before), len(after)) <= WIDEST_VALUE + 6
+
 
 PLAN = """\
 shop would be a new stack

@@ -116,6 +116,16 @@ def test_troubles_of_a_node_come_and_go() -> None:
     assert lab.since(before, "node") == [("condition", "n1", "n1", "disk: 95 % full"), ("mended", "n1", "n1", "disk")]
 
 
+def test_a_way_is_told_by_the_name_of_the_node_that_it_leads_to() -> None:
+    lab = Told("n1", "n2")
+    before = len(lab.events)
+    lab.session("n1", conditions={"way/id-n2": "packets are not answered"})
+    lab.session("n1", conditions={})
+    assert [told[3] for told in lab.since(before, "node")] == [
+        "the way to n2: packets are not answered", "the way to n2"
+    ]  # fmt: skip
+
+
 def test_the_end_of_a_stack_is_told_by_its_names() -> None:
     lab = running("n1")
     before = len(lab.events)

@@ -74,3 +74,18 @@ def test_what_has_gone_waits_for_nothing() -> None:
     going(lab)
     lab.run_all()
     assert progress(lab.state, "app", "any", 1, lab.now) == Progress("app", 1, removing=True, done=True)
+
+
+def test_only_some_services_may_count() -> None:
+    lab = Lab("n1")
+    lab.deploy(a_stack("app", a_service("db", constraints=("node.labels.disk == ssd",)), a_service("web")))
+    lab.run_all()
+    stack = lab.state.stacks["app"]
+
+    def told(*only: str) -> tuple[bool, list[str]]:
+        found = progress(lab.state, "app", stack.uid, stack.head, lab.now, only)
+        return found.done, [one.service for one in found.services]
+
+    assert told() == (False, ["db", "web"])
+    assert told("web") == (True, ["web"])
+    assert told("db") == (False, ["db"])

@@ -6,8 +6,15 @@ import dataclasses
 
 import pytest
 
-from cluster.model.node import Availability
-from cluster.model.service import Dependency, PortSpec, Reservations, RestartCondition, RestartPolicy
+from cluster.model.node import Availability, NodeState, NodeStatus
+from cluster.model.service import (
+    Dependency,
+    PortSpec,
+    Reservations,
+    RestartCondition,
+    RestartPolicy,
+    ServiceMode,
+)
 from cluster.model.task import TaskState
 from cluster.views import Explanation, Trouble
 from manager.decide.explain import explain
@@ -166,3 +173,33 @@ def test_a_service_that_goes_says_only_that() -> None:
     lab.remove("app")
     lab.settle()
     assert [trouble.why for trouble in explained(lab).troubles] == ["it is being removed"]
+
+
+def test_a_global_service_is_to_run_once_on_each_node_that_suits() -> None:
+    lab = Lab("n1", "n2", "n3")
+    lab.deploy(a_stack("app", a_service(mode=ServiceMode.GLOBAL)))
+    lab.run_all()
+    found = explained(lab)
+    assert (found.running, found.wanted) == (3, 3)
+
+
+def test_a_node_that_is_down_is_not_asked_for_its_agent() -> None:
+    lab = Lab("n1", "n2")
+    lab.fall_silent("n2")
+    lab.write(NodeState("id-n2", NodeStatus.DOWN, lab.now, reason="nothing answers"))
+    lab.deploy(a_stack("app", a_service()))
+    lab.run_all()
+    assert reasons(explained(lab)) == {"n1": [], "n2": [("is down", "bring n2 back: nothing answers")]}
+
+
+def test_a_paused_update_is_told_with_the_two_ways_on() -> None:
+    lab = Lab("n1")
+    lab.deploy(a_stack("app", a_service()))
+    lab.run_all()
+    lab.deploy(a_stack("app", a_service(image="app:2")))
+    lab.settle()
+    lab.report(lab.task("web"), TaskState.FAILED, exit_code=1, message="exited with code 1")
+    lab.settle()
+    told = explained(lab).troubles[0]
+    assert told.about == "app_web" and told.why.startswith("its update is paused: ")
+    assert told.change == "`stack update app_web --continue` goes on with it, `stack rollback app_web` goes back"

@@ -6,10 +6,14 @@ import asyncio
 
 import pytest
 
+from cluster.channel import OpenChannel
+from cluster.errors import Unavailable
 from cluster.examination import NodeReport, Target
+from cluster.model.node import NodeState, NodeStatus, SessionState
 from cluster.protocol import EXAMINES, Examine, Examined
 from manager.sessions import examinations
 from tests.manager.sessions.stage import Stage, ToyAgent, node
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.etcd
 
@@ -53,3 +57,26 @@ async def test_agents_of_before_are_not_asked_and_silence_is_told(
     found = await stage.sessions.examine(TARGETS)
     assert {name: answer.problem for name, answer in found.items()} == {"n2": "its agent did not answer"}
     assert old.others == []
+
+
+async def test_nobody_waits_for_a_node_that_is_called_down(stage: Stage) -> None:
+    await stage.write(node("n1"))
+    agent = await stage.agent("n1")
+    examining = asyncio.create_task(stage.sessions.examine(TARGETS))
+    await agent.hear(Examine)
+
+    async def reach() -> None:
+        async with stage.sessions.open_channel("n1", "t1", "exec"):
+            pytest.fail("nobody has dialled in")
+
+    reaching = asyncio.create_task(reach())
+    await agent.hear(OpenChannel)
+    await agent.fall_silent()
+    await stage.shows("n1", state=SessionState.SILENT)
+    assert not examining.done() and not reaching.done()
+    await stage.write(NodeState("n1", NodeStatus.DOWN, 1.0))
+    async with asyncio.timeout(PATIENCE):
+        assert (await examining)["n1"].problem == "its node is down"
+        with pytest.raises(Unavailable, match="its node is down"):
+            await reaching
+        assert await stage.sessions.examine(TARGETS) == {}
