@@ -137,19 +137,28 @@ class Chaos:
 
     def _converged(self) -> str:
         """What is not yet as it was asked for, "" when all is: for the managers, and on the nodes."""
+        self._replay.catch_up()
+        newest = {one.stack: one.n for one in self._replay.stored}
         with Client(self._context) as client:
+            # another manager than the one that took the last write may not have seen it yet
+            if late := [stack for stack, n in newest.items() if client.revision(stack).n != n]:
+                return f"the manager that was asked has yet to see the newest of {late}"
+            wanted = 0
             for service in client.services():
+                wanted += service.wanted
                 if service.running != service.wanted or service.updated != service.wanted or _updating(service):
                     return f"{service.name}: {service.running} of {service.wanted} run, {service.updated} as asked for"
             listed = client.tasks()
         if ending := [task.name for task in listed if task.desired is not Desired.RUNNING and not task.state.terminal]:
             return f"{ending} have yet to end"
         tasks = [task for task in listed if task.desired is Desired.RUNNING]
+        if len(tasks) > wanted:
+            return f"{len(tasks) - wanted} of the tasks finish what they are about, and end then"
         if waiting := [task.name for task in tasks if task.state is not TaskState.RUNNING]:
             return f"{waiting} do not run"
-        wanted = {(task.node, task.id) for task in tasks}
+        bound = {(task.node, task.id) for task in tasks}
         there = {(node, container.task) for node in NODES for container in calm.running(self._lab, node)}
-        return "" if wanted == there else f"tasks without container {wanted - there}, and otherwise {there - wanted}"
+        return "" if bound == there else f"tasks without container {bound - there}, and otherwise {there - bound}"
 
     def _eventually(self, what: Callable[[], str], why: str) -> None:
         end = time.monotonic() + 2 * PATIENCE
