@@ -51,6 +51,9 @@ _QUICK = aiohttp.ClientTimeout(total=30)
 _SLOW = aiohttp.ClientTimeout(total=120)
 _ENDLESS = aiohttp.ClientTimeout(total=None, connect=10)
 _NO_PROGRESS = 120.0
+PING, SILENCE = 3.0, 10.0
+"""Seconds between two looks at whether the engine still answers at all, and how long it may take for that."""
+_HANGS = "the Docker Engine hangs: it takes connections and answers nothing"
 _CHUNK = 2**15
 _EVENTS = "start die destroy oom health_status reload pull load import tag untag delete".split()
 _GOING = re.compile(
@@ -96,11 +99,15 @@ class Engine:
         self.socket = socket
         self.facts: EngineFacts | None = None
         self._docker: aiodocker.Docker | None = None
+        self._connector: aiohttp.UnixConnector | None = None
 
     async def close(self) -> None:
         docker, self._docker, self.facts = self._docker, None, None
+        connector, self._connector = self._connector, None
         if docker is not None:
             await docker.close()
+        if connector is not None:
+            await connector.close()
 
     def forget(self) -> None:
         """The engine is lost: every call raises EngineDown until `connect` succeeds."""
@@ -114,8 +121,11 @@ class Engine:
                 f"there is no Docker Engine at {self.socket}",
                 hint="Start it (systemctl start docker), or name its socket with --engine.",
             )
-        docker = aiodocker.Docker(f"unix://{self.socket}", api_version="v1.41", timeout=_QUICK)
-        self._docker = docker
+        # as many connections as are wanted: logs that are followed hold theirs
+        self._connector = aiohttp.UnixConnector(str(self.socket), limit=0)
+        self._docker = docker = aiodocker.Docker(
+            "unix://localhost", api_version="v1.41", timeout=_QUICK, connector=self._connector
+        )
         with self._sorted("GET version"):
             version = await docker._query_json("version", versioned_api=False)
             newest, oldest = _version(version["ApiVersion"]), _version(version.get("MinAPIVersion", "1.12"))
@@ -277,7 +287,8 @@ class Engine:
 
         Of containers that are in no cluster it tells which one started, ended or went.
 
-        The iterator ends when the engine goes away. What happened before the subscription is not told: list then.
+        The iterator ends when the engine goes away, and raises EngineDown when it is there and answers no more. What
+        happened before the subscription is not told: list then.
         """
         filters = json.dumps({"type": ["container", "image", "daemon"], "event": _EVENTS})
         with self._sorted("subscribe to events"):
@@ -287,9 +298,26 @@ class Engine:
         try:
             if answer.status >= 400:
                 raise EngineDown(f"the engine gives no events: {await _message(answer)}")
-            yield _read_events(answer, cluster)
+            watching = asyncio.create_task(self._watch(answer))
+            try:
+                yield _read_events(answer, cluster, watching)
+            finally:
+                watching.cancel()
         finally:
             answer.close()
+
+    async def _watch(self, answer: aiohttp.ClientResponse) -> None:
+        """Close a stream once the engine hangs: of that a connection on which nothing comes says nothing."""
+        while True:
+            await asyncio.sleep(PING)
+            try:
+                async with self._api.session.get("http://engine/_ping", timeout=aiohttp.ClientTimeout(total=SILENCE)):
+                    pass
+            except TimeoutError:
+                answer.close()
+                return
+            except (EngineDown, aiohttp.ClientError, OSError):
+                continue  # the stream itself tells of an engine that has gone
 
     @asynccontextmanager
     async def logs(self, container: str, request: LogsRequest) -> AsyncIterator[AsyncIterator[tuple[bytes, bytes]]]:
@@ -370,6 +398,8 @@ class Engine:
         except DockerError as error:
             raise _sort(what, error.status, error.message) from error
         except TimeoutError as error:
+            if self.facts is None:
+                raise EngineDown(_HANGS) from error
             raise EngineTrouble(f"the engine did not answer in time: {what}") from error
         except (aiohttp.ClientError, OSError) as error:
             raise EngineDown(f"lost the engine at {self.socket} ({what}): {error}") from error
@@ -408,7 +438,10 @@ async def _message(answer: aiohttp.ClientResponse) -> str:
         return text.strip() or f"status {answer.status}"
 
 
-async def _read_events(answer: aiohttp.ClientResponse, cluster: str) -> AsyncIterator[Event | Foreign | str]:
+async def _read_events(
+    answer: aiohttp.ClientResponse, cluster: str, watching: asyncio.Task[None]
+) -> AsyncIterator[Event | Foreign | str]:
+    """Give what the stream tells, until it ends or is closed by whoever was `watching`."""
     try:
         async for line in answer.content:
             data: dict[str, Any] = json.loads(line)
@@ -424,6 +457,8 @@ async def _read_events(answer: aiohttp.ClientResponse, cluster: str) -> AsyncIte
             elif attributes.get(LABEL_CLUSTER) == cluster:
                 yield Event(data["Action"], actor["ID"], data["timeNano"] / 1e9, attributes)
     except (aiohttp.ClientError, OSError, ValueError) as error:
+        if watching.done():
+            raise EngineDown(_HANGS) from error
         log.info("the engine's events broke off: %s", error)
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import signal
+from contextlib import AsyncExitStack
 from dataclasses import replace
 
 import pytest
 
-from agent import converge
+from agent import converge, engine
 from agent.standing import line
 from cluster.assignments import Item
 from cluster.model.container import FileReference
 from cluster.model.service import RestartCondition, RestartPolicy
 from cluster.model.task import Task, TaskState
+from cluster.protocol import LogsRequest
 from tests.agent.builders import CLUSTER, a_network, a_task, an_item, in_network
 from tests.agent.node import Node, running
 from tests.engines import EngineHost
@@ -70,6 +73,44 @@ async def test_tasks_that_an_engine_takes_down_with_it_start_again_as_the_same_t
     late = a_task(an_item(), slot=3)
     node.assign(*tasks, late, *others)
     await node.reach(late, S.RUNNING)
+
+
+async def test_an_engine_that_hangs_is_a_trouble_of_the_node_until_it_goes_on(
+    node: Node, host: EngineHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "PING", 0.1)
+    monkeypatch.setattr(engine, "SILENCE", 1.0)
+    tasks, others = two_tasks()
+    node.assign(*tasks, *others)
+    containers = await both_run(node, tasks)
+    before = {c: started_at(host, c) for c in containers.values()}
+    at_once, later = (a_task(an_item(), slot=slot) for slot in (3, 4))
+    pid = host.engine_pid()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        node.assign(*tasks, at_once, *others)
+        await node.condition("engine")
+        assert "hangs" in node.runner.conditions["engine"]
+        node.assign(*tasks, at_once, later, *others)
+        await node.reach(later, S.ACCEPTED)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    await node.condition("engine", gone=True)
+    for task in (at_once, later):
+        await node.reach(task, S.RUNNING)
+    assert {c: started_at(host, c) for c in before} == before
+    assert no_failure(node)
+
+
+async def test_many_logs_that_are_followed_keep_nobody_waiting(node: Node, host: EngineHost) -> None:
+    item = an_item()
+    task = a_task(item)
+    node.assign(item, task)
+    container = (await node.reach(task, S.RUNNING)).container
+    async with AsyncExitStack() as followed:
+        for _ in range(120):
+            await followed.enter_async_context(node.engine.logs(container, LogsRequest(task.id, follow=True)))
+        assert (await node.engine.inspect(container)).id == container
 
 
 async def test_with_live_restore_nothing_happens_to_them(host: EngineHost) -> None:

@@ -214,6 +214,27 @@ def test_an_engine_that_restarts_brings_the_same_tasks_back(cluster: Cluster, pr
     assert task_ids(cluster, probe) == before, "and no failure was counted"
 
 
+def test_an_engine_that_hangs_is_told_and_nothing_comes_of_it(cluster: Cluster, probe: str, tmp_path: Path) -> None:
+    def trouble() -> str:
+        [node] = [node for node in cluster.listing("node", "ls") if node["name"] == "n3"]
+        assert node["status"] == "ready", node
+        return str(node["conditions"].get("engine", ""))
+
+    load = Load(cluster, probe, tmp_path)
+    before = task_ids(cluster, probe)
+    cluster.lab.pause("n3", "engine")
+    try:
+        eventually(lambda: "hangs" in trouble(), "it is told that the engine of n3 hangs")
+        cluster.stack("scale", f"{probe}_web=6")
+        assert not {task["id"] for task in cluster.tasks(probe) if task["node"] == "n3"} - before, "n3 gets no new task"
+        load.goes_on()
+    finally:
+        cluster.lab.unpause("n3", "engine")
+    eventually(lambda: not trouble(), "its engine answers again")
+    assert task_ids(cluster, probe) >= before, "no task was touched"
+    load.goes_on()
+
+
 def test_containers_outlive_an_engine_with_live_restore(cluster: Cluster, probe: str, tmp_path: Path) -> None:
     def running() -> list[str]:
         return cluster.docker("n2", "ps", "-q", "--filter", f"label=com.stackyard.stack={probe}").split()
