@@ -43,11 +43,12 @@ _LIFE = "life"
 _TIMEOUT = aiohttp.ClientTimeout(total=15, connect=5)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Credentials:
     """A node's certificate files, whom they name, and TLS to the cluster's managers as this node.
 
-    The context stays the same one when the certificate is renewed: connections that are made from then on show the new.
+    Connections are to be made with `context` as it is at that moment: it changes with the certificate, and with the
+    roots that are trusted.
     """
 
     directory: Path
@@ -57,6 +58,37 @@ class Credentials:
 
     def context(self) -> ssl.SSLContext:
         return self.tls
+
+    def roots(self) -> tuple[str, ...]:
+        """The CA's roots that are trusted (PEM)."""
+        return pki.certificates(_files(self.directory)[2].read_text())
+
+    def signer(self) -> str:
+        """The digest of the root that has signed the certificate; "" for one that is not trusted."""
+        return pki.signer(_files(self.directory)[1].read_text(), self.roots())
+
+    def trust(self, roots: tuple[str, ...]) -> None:
+        """Trust these roots from now on, and no others. Raises Failed for what are none of this cluster."""
+        try:
+            ours = bool(roots) and all(pki.cluster_of(root) == self.identity.cluster for root in roots)
+        except ValueError:
+            ours = False
+        if not ours:
+            raise Failed("a manager tells of roots of the CA that are not of this node's cluster")
+        if roots != self.roots():
+            _write(_files(self.directory)[2], "".join(roots))
+            self._reload()
+            log.info("trusts %d roots of the cluster's CA", len(roots))
+
+    def certify(self, certificate: str) -> None:
+        """Show this certificate from now on."""
+        _write(_files(self.directory)[1], certificate)
+        self._reload()
+        log.info("renewed this node's certificate")
+
+    def _reload(self) -> None:
+        key, certificate, ca = _files(self.directory)
+        self.tls = pki.client_context(ca.read_text(), str(certificate), str(key))
 
 
 def _files(directory: Path) -> tuple[Path, Path, Path]:
@@ -140,18 +172,16 @@ async def keep_fresh(credentials: Credentials, managers: Callable[[], Iterable[s
 
 async def renew(credentials: Credentials, managers: tuple[str, ...]) -> None:
     """Get the next certificate for this node's key from the first manager that gives it. Raises what the last said."""
-    key, certificate, _ = _files(credentials.directory)
+    key, _, _ = _files(credentials.directory)
     body = msgspec.json.encode(RenewalRequest(pki.new_csr(key.read_text())))
     last: StackyardError = Unavailable("no manager is known")
     for url in managers:
         try:
-            answer = await _call("POST", f"{url}/v1/self/certificate", credentials.tls, body)
+            answer = await _call("POST", f"{url}/v1/self/certificate", credentials.context(), body)
         except StackyardError as error:
             last = error
             continue
-        _write(certificate, msgspec.json.decode(answer, type=CertificateReply).certificate)
-        credentials.tls.load_cert_chain(certificate, key)
-        log.info("renewed this node's certificate")
+        credentials.certify(msgspec.json.decode(answer, type=CertificateReply).certificate)
         return
     raise last
 

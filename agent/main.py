@@ -41,6 +41,7 @@ from agent.secrets import Secrets
 from agent.session import Session
 from agent.standing import Standing
 from agent.streams import Streams
+from agent.trust import Trust
 from agent.tunnel_keys import TunnelKeys
 from agent.usage import Usage
 from agent.verification import Verification
@@ -210,15 +211,16 @@ async def run(settings: Settings, store: FdStore) -> None:
     usage = Usage(engine, runner.known, wiring)
     checkup = Checkup(who.identity.name, probes, wiring, runner, verification)
     describe = _describer(settings, runner, wiring, keys)
+    trust = Trust(who, managers)
     session = Session(
-        who, settings.managers, runner, outbox, streams, images, examiner, usage, checkup, describe,
+        who, settings.managers, runner, outbox, streams, images, examiner, usage, checkup, trust, describe,
         elsewhere=lambda: wiring.elsewhere, listening=lambda: wiring.listening,
     )  # fmt: skip
     await networks.open()
     try:
         async with asyncio.TaskGroup() as group:
             standing = Standing(runner, store)
-            parts = (addresses, runner, session, streams, images, examiner, usage, checkup, networks, standing)
+            parts = (addresses, runner, session, streams, images, examiner, usage, checkup, networks, standing, trust)
             tasks = [group.create_task(part.run()) for part in parts]
             tasks.append(group.create_task(journal.run(runner.entry)))
             tasks.append(group.create_task(credentials.keep_fresh(who, managers)))

@@ -26,6 +26,7 @@ from agent.images import Images
 from agent.outbox import Outbox
 from agent.runner import Runner
 from agent.streams import Streams
+from agent.trust import Trust
 from agent.usage import Usage
 from cluster.channel import OpenChannel
 from cluster.errors import Failed, StackyardError, Unavailable
@@ -34,6 +35,7 @@ from cluster.protocol import (
     ATTACHES,
     FETCHES,
     OLDEST_VERSION,
+    ROTATES,
     TIMINGS,
     VERSION,
     Beat,
@@ -47,6 +49,7 @@ from cluster.protocol import (
     Recorded,
     Refused,
     ResolveImages,
+    Roots,
     ToAgent,
     ToManager,
     Welcome,
@@ -95,16 +98,17 @@ class Session:
         examiner: Examiner,
         usage: Usage,
         checkup: Checkup,
+        trust: Trust,
         describe: Callable[[], NodeDescription],
         elsewhere: Callable[[], dict[str, str]] = dict,
         listening: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
         self._identity, self._life = credentials.identity, credentials.life
-        self._context = credentials.context()
+        self._context = credentials.context
         self._configured = managers
         self._runner, self._outbox, self._streams, self._describe = runner, outbox, streams, describe
         self._images, self._examiner, self._checkup, self._elsewhere = images, examiner, checkup, elsewhere
-        self._usage, self._listening = usage, listening
+        self._usage, self._listening, self._trust = usage, listening, trust
         self._described: NodeDescription | None = None
         self._epoch = 0
         self._reported: dict[int, float] = {}  # when statuses were sent that nobody has recorded yet
@@ -161,7 +165,7 @@ class Session:
         try:
             async with asyncio.timeout(DIAL_TIMEOUT):
                 socket = await http.ws_connect(
-                    f"{url}/v1/agent/session", ssl=self._context, heartbeat=PING_INTERVAL, max_msg_size=LARGEST_FRAME
+                    f"{url}/v1/agent/session", ssl=self._context(), heartbeat=PING_INTERVAL, max_msg_size=LARGEST_FRAME
                 )
         except aiohttp.ConnectionTimeoutError as error:
             raise NotReached("its host does not answer") from error
@@ -187,6 +191,7 @@ class Session:
                 self._tell_examined(socket),
                 self._tell_measured(socket),
                 self._tell_timings(socket, welcome.version),
+                self._tell_trust(socket, welcome.version),
                 self._receive(socket, welcome, url),
             )
         raise AssertionError("a session does not end by itself")
@@ -233,6 +238,8 @@ class Session:
                         self._runner.assign(given, complete=True)
                 case Managers(urls):
                     self._runner.meet(urls)
+                case Roots(roots):
+                    self._trust.learn(roots)
                 case Recorded(sequence):
                     self._outbox.recorded(sequence)
                     for each in [each for each in self._reported if each <= sequence]:
@@ -303,6 +310,12 @@ class Session:
         while True:
             told = await self._runner.timings.take()
             if version >= TIMINGS:
+                await self._send(socket, told)
+
+    async def _tell_trust(self, socket: aiohttp.ClientWebSocketResponse, version: int) -> NoReturn:
+        while True:
+            told = await self._trust.take()
+            if version >= ROTATES:
                 await self._send(socket, told)
 
     async def _beat(self, socket: aiohttp.ClientWebSocketResponse, interval: float) -> NoReturn:

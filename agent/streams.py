@@ -31,7 +31,7 @@ class Streams:
     """Carries streams. `run` is its life; `open` may be called at any time from the same loop."""
 
     def __init__(self, credentials: Credentials, engine: Engine, known: Known, reach: Reach) -> None:
-        self._context = credentials.context()
+        self._context = credentials.context
         self._engine, self._known, self._reach = engine, known, reach
         self._wanted: asyncio.Queue[tuple[str, OpenStream | OpenChannel]] = asyncio.Queue()
 
@@ -50,7 +50,7 @@ class Streams:
     async def _carry(self, http: aiohttp.ClientSession, url: str, wanted: OpenStream | OpenChannel, task: str) -> None:
         try:
             async with asyncio.timeout(DIAL_TIMEOUT):
-                socket = await http.ws_connect(f"{url}/v1/agent/streams/{wanted.ticket}", ssl=self._context)
+                socket = await http.ws_connect(f"{url}/v1/agent/streams/{wanted.ticket}", ssl=self._context())
             _keep_alive(socket)
             async with socket:
                 if isinstance(wanted, OpenChannel):

@@ -63,6 +63,7 @@ COMMANDS = {
     "backup": ("cli.commands.backup", "backup", "Write all that the cluster knows into a file."),
     "restore": ("cli.commands.backup", "restore", "Make this host the first of a cluster that is in a backup."),
     "rebalance": ("cli.commands.rebalance", "rebalance", "Move tasks for a better spread over the nodes."),
+    "ca": ("cli.commands.ca", "ca", "Show the roots of the cluster's CA, or rotate it."),
     "upgrade": ("cli.commands.upgrade", "upgrade", "Show how far an upgrade of the cluster is, or finish it."),
     "context": ("cli.commands.context", "context", "The clusters that this command can talk to."),
     "dial-stdio": ("cli.commands.dial_stdio", "dial_stdio", "Join the manager's socket, for `stack` over ssh."),

@@ -15,7 +15,7 @@ import msgspec
 
 from cluster.errors import Inconsistent
 from cluster.model.attachment import Attachment
-from cluster.model.cluster import Claim, ClockMark, Cluster
+from cluster.model.cluster import Claim, ClockMark, Cluster, Trust
 from cluster.model.network import Network
 from cluster.model.node import Manager, Node, NodeState, Session
 from cluster.model.oneoff import OneOff
@@ -27,7 +27,7 @@ from cluster.model.task import Task, TaskStatus
 from cluster.model.update import Withdrawn
 from cluster.model.user import User
 from cluster.model.volume import Volume
-from cluster.protocol import ATTACHES, ONE_OFFS, USERS, VERSION
+from cluster.protocol import ATTACHES, ONE_OFFS, ROTATES, USERS, VERSION
 
 SCHEMA = 1
 PREFIX = "/stackyard/state/"
@@ -59,6 +59,7 @@ Record = (
     | User
     | Attachment
     | OneOff
+    | Trust
 )
 
 
@@ -98,6 +99,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("user", User, lambda r: r.name, since=USERS),
     Kind("attachment", Attachment, lambda r: r.id, since=ATTACHES),
     Kind("oneoff", OneOff, lambda r: r.id, since=ONE_OFFS),
+    Kind("trust", Trust, lambda r: "this", since=ROTATES),
 )
 _BY_TYPE = {kind.type: kind for kind in KINDS}
 _BY_NAME = {kind.name: kind for kind in KINDS}

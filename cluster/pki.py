@@ -9,6 +9,9 @@ A join token pins the CA by its digest, so that a new node can tell the right ma
 derived from the CA's key and a counter: nothing secret beside that key is stored, each manager can check and show
 tokens without asking anyone, and raising the counter makes the old token worthless.
 
+When the CA is rotated, another root of the same name takes its place; the root before it signs that one once (a
+cross-certificate), which managers show along with their own: so whoever knows only the old root trusts them still.
+
 A node's certificate lives for 30 days and is renewed when two thirds of that are over, as a manager's own is; people's
 live for 90 days.
 """
@@ -20,6 +23,7 @@ import hashlib
 import hmac
 import re
 import ssl
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -42,6 +46,7 @@ BACKDATE = timedelta(hours=2)
 """Certificates begin this long ago, for hosts whose clocks run behind: by an hour, if time zones are mixed up."""
 
 _SCHEME = "stackyard"
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _TOKEN = re.compile(r"SYTKN-1-(?P<digest>[0-9a-f]{64})-(?P<secret>[0-9a-z]{32})")
 
 
@@ -107,6 +112,64 @@ def new_authority(cluster: str, *, now: float) -> Authority:
         .sign(key, hashes.SHA256())
     )
     return Authority(_certificate_pem(certificate), _key_pem(key))
+
+
+def cross_signed(root: str, by: Authority) -> str:
+    """Have a root (PEM) signed by another one of the same cluster: whoever trusts that one can trust this one.
+
+    Both have the same name, so that the new one counts as self-issued: a root's path length of 0 allows for it.
+    """
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+
+    new, old, key = _load_certificate(root), _load_certificate(by.certificate), _load_key(by.key)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(new.subject)
+        .issuer_name(old.subject)
+        .public_key(new.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(new.not_valid_before_utc)
+        .not_valid_after(min(old.not_valid_after_utc, new.not_valid_after_utc))
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
+    )
+    for extension in new.extensions:
+        builder = builder.add_extension(extension.value, extension.critical)
+    return _certificate_pem(builder.sign(key, hashes.SHA256()))
+
+
+def signer(certificate: str, roots: Iterable[str]) -> str:
+    """Tell which of these roots (PEM) has signed a certificate (PEM): its digest, "" if none has."""
+    from cryptography.exceptions import InvalidSignature
+
+    leaf = _load_certificate(certificate)
+    for root in roots:
+        try:
+            leaf.verify_directly_issued_by(_load_certificate(root))
+        except (InvalidSignature, ValueError, TypeError):
+            continue
+        return ca_digest(root)
+    return ""
+
+
+def certificates(bundle: str) -> tuple[str, ...]:
+    """Take a text apart into the certificates (PEM) that are in it."""
+    return tuple(f"{found}\n" for found in _CERTIFICATE.findall(bundle))
+
+
+def cluster_of(root: str) -> str:
+    """Tell of which cluster a root (PEM) is. Raises ValueError for what is no certificate of ours."""
+    from cryptography.x509.oid import NameOID
+
+    names = _load_certificate(root).subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+    if not names:
+        raise ValueError("the certificate does not say of which cluster it is")
+    return str(names[0].value)
+
+
+def ends_at(certificate: str) -> float:
+    """Tell until when a certificate (PEM) is good."""
+    return _load_certificate(certificate).not_valid_after_utc.timestamp()
 
 
 def new_key() -> str:
@@ -257,7 +320,7 @@ def same_secret(a: JoinToken, b: JoinToken) -> bool:
 
 
 def server_context(certificate_file: str, key_file: str, ca: str) -> ssl.SSLContext:
-    """Serve TLS to anyone, and know by certificate those whom this cluster's CA (PEM) has signed.
+    """Serve TLS to anyone, and know by certificate those whom this cluster's CA (PEM, several roots too) has signed.
 
     A certificate is not demanded, since a node that joins has none; a wrong one ends the handshake.
     """
@@ -270,7 +333,7 @@ def server_context(certificate_file: str, key_file: str, ca: str) -> ssl.SSLCont
 
 
 def client_context(ca: str, certificate_file: str = "", key_file: str = "") -> ssl.SSLContext:
-    """Talk to managers of the cluster with this CA (PEM), and to nobody else.
+    """Talk to managers of the cluster with this CA (PEM, several roots too), and to nobody else.
 
     Host names are not compared: only managers hold a server certificate of this CA, and each of them will do, by
     whatever name or address it is reached.

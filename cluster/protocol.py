@@ -69,6 +69,8 @@ CLOCKS = 4
 """From this version on an agent tells its time of day with each beat."""
 TIMINGS = 4
 """From this version on a manager knows Timings."""
+ROTATES = 4
+"""From this version on a manager knows that the CA can be rotated, and an agent knows Roots."""
 
 USERS = 4
 """From this version on a manager knows records of users."""
@@ -220,6 +222,13 @@ class Timings(msgspec.Struct, tag="timings", frozen=True):
     latencies: dict[str, Latency] = {}
 
 
+class Trusting(msgspec.Struct, tag="trusting", frozen=True):
+    """Which roots (digests) the agent trusts, and which signed its certificate. Said to Roots, and as it changes."""
+
+    roots: tuple[str, ...]
+    signer: str
+
+
 class Goodbye(msgspec.Struct, tag="goodbye", frozen=True):
     """The agent goes down by plan and means to be back within `seconds`."""
 
@@ -310,13 +319,36 @@ class Managers(msgspec.Struct, tag="managers", frozen=True):
     urls: tuple[str, ...]
 
 
+class Roots(msgspec.Struct, tag="roots", frozen=True):
+    """The roots of the CA (PEM) that are to be trusted, the one that signs first: a certificate of that is to be had.
+
+    Said once the CA was rotated, first in a session and as it changes, to agents of version ROTATES and later.
+    """
+
+    roots: tuple[str, ...]
+
+
 Answer = ImagesResolved | Examined | Measured
 """What is said to a question, by its id."""
 
-ToManager = Hello | Beat | Statuses | VolumesRemoved | Programmed | Fetched | Attached | Timings | Goodbye | Answer
+ToManager = (
+    Hello | Beat | Statuses | VolumesRemoved | Programmed | Fetched | Attached | Timings | Trusting | Goodbye | Answer
+)
 
 
-ToAgent = Welcome | Managers | Refused | Page | Recorded | OpenStream | OpenChannel | ResolveImages | Examine | Measure
+ToAgent = (
+    Welcome
+    | Managers
+    | Roots
+    | Refused
+    | Page
+    | Recorded
+    | OpenStream
+    | OpenChannel
+    | ResolveImages
+    | Examine
+    | Measure
+)
 
 
 # Frames of a log stream: the first byte tells the source, the rest is the bytes as the engine gave them.

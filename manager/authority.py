@@ -19,7 +19,7 @@ import msgspec
 from cluster import codec, pki
 from cluster.errors import Failed, Inconsistent
 from cluster.membership import CertificateReply, JoinReply
-from cluster.model.cluster import Cluster
+from cluster.model.cluster import Cluster, Trust, TrustPhase
 from cluster.model.node import Node, Role
 from cluster.protocol import VERSION
 from manager.etcd import Etcd, KeyValue, UnknownOutcome, absent, get, put
@@ -27,16 +27,25 @@ from manager.etcd import Etcd, KeyValue, UnknownOutcome, absent, get, put
 log = logging.getLogger(__name__)
 
 CA_KEY = "/stackyard/pki/ca"
+TRUST_KEY = codec.key_for(Trust, "this")
 TOKEN_PREFIX = "/stackyard/pki/token/"
 RESTORING = "/stackyard/restoring"
 """Is there while a restore fills etcd: what is beside it is not whole."""
 ROLES: tuple[Role, ...] = get_args(Role)
 
 
-class _CaRecord(msgspec.Struct, frozen=True):
+class Root(msgspec.Struct, frozen=True):
+    certificate: str
+    key: str
+
+
+class CaRecord(msgspec.Struct, frozen=True):
+    """The root that signs, with its key; and that which is to sign next while a rotation makes it known."""
+
     certificate: str
     key: str
     schema: int = 1
+    coming: Root | None = None
 
 
 class TokenRecord(msgspec.Struct, frozen=True):
@@ -46,6 +55,8 @@ class TokenRecord(msgspec.Struct, frozen=True):
     schema: int = 1
 
 
+_UNROTATED = Trust(0, TrustPhase.SETTLED, 0.0, ())
+
 SCHEMA = 1
 Stored = TypeVar("Stored", bound=msgspec.Struct)
 
@@ -54,13 +65,36 @@ def token_key(role: Role) -> str:
     return f"{TOKEN_PREFIX}{role}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Authority:
-    """The cluster's id and CA, and what can be done with the CA's key."""
+    """The cluster's id and CA, and what can be done with the CA's key.
+
+    `ca` is the root that signs, the first of `trust`; both change when the CA is rotated, together.
+    """
 
     cluster: str
     ca: pki.Authority = field(repr=False)
     life: str = ""
+    trust: Trust = field(default=_UNROTATED, repr=False)
+
+    @property
+    def digest(self) -> str:
+        """The digest of the root that signs, as join tokens carry it."""
+        return pki.ca_digest(self.ca.certificate)
+
+    @property
+    def bundle(self) -> str:
+        """All roots that are trusted (PEM), the one that signs first."""
+        return "".join(self.trust.roots) or self.ca.certificate
+
+    @property
+    def chain(self) -> str:
+        """What a manager shows along with its certificate, for those who know only the root before (PEM)."""
+        return "" if self.trust.phase is TrustPhase.SPREADING else self.trust.cross
+
+    def has_rotated(self, digest: str) -> bool:
+        """Tell whether that is a root which has signed earlier, and signs no more."""
+        return digest in self.trust.earlier
 
     def node_reply(self, node: Node, csr: str, *, now: float) -> JoinReply:
         """Sign the certificate of a node that joins."""
@@ -75,11 +109,11 @@ class Authority:
         identity = pki.Identity(self.cluster, "node", node.id, node.role)
         return pki.issue(self.ca, csr, identity, now=now, life=pki.NODE_LIFE)
 
-    def user_reply(self, credential: str, csr: str, *, now: float, life: float) -> CertificateReply:
-        """Sign a user's certificate, which names its credential and lasts `life` seconds."""
+    def user_reply(self, ca: pki.Authority, credential: str, csr: str, *, now: float, life: float) -> CertificateReply:
+        """Sign a user's certificate with that root; it names its credential and lasts `life` seconds."""
         identity = pki.Identity(self.cluster, "client", credential, "user")
-        certificate = pki.issue(self.ca, csr, identity, now=now, life=timedelta(seconds=life))
-        return CertificateReply(certificate, self.ca.certificate)
+        certificate = pki.issue(ca, csr, identity, now=now, life=timedelta(seconds=life))
+        return CertificateReply(certificate, ca.certificate)
 
     def manager_certificate(self, manager: str, hosts: tuple[str, ...], csr: str, *, now: float) -> str:
         """Sign a manager's own certificate, good for its server."""
@@ -91,12 +125,12 @@ async def found(etcd: Etcd, *, now: float) -> Authority:
     cluster = Cluster(id=secrets.token_hex(16), created_at=now, version=VERSION)
     ca = pki.new_authority(cluster.id, now=now)
     cluster_key = codec.key_of(cluster)
-    puts = [put(cluster_key, codec.encode(cluster)), put(CA_KEY, written(_CaRecord(ca.certificate, ca.key)))]
+    puts = [put(cluster_key, codec.encode(cluster)), put(CA_KEY, written(CaRecord(ca.certificate, ca.key)))]
     puts += [put(token_key(role), written(TokenRecord(rotation=1))) for role in ROLES]
     while True:
         try:
             keys = (cluster_key, CA_KEY, RESTORING)
-            nothing, reads = [absent(key) for key in keys], [get(key) for key in keys]
+            nothing, reads = [absent(key) for key in keys], [get(key) for key in (*keys, TRUST_KEY)]
             result = await etcd.txn(nothing, (), reads)  # by itself, as a full etcd refuses puts that would not be made
             if result.succeeded:
                 result = await etcd.txn(nothing, puts, reads)
@@ -108,7 +142,7 @@ async def found(etcd: Etcd, *, now: float) -> Authority:
     if result.succeeded:
         log.info("founded the cluster %s", cluster.id)
         return Authority(cluster.id, ca)
-    cluster_kv, ca_kv, restoring = result.responses
+    cluster_kv, ca_kv, restoring, trust_kv = result.responses
     if restoring is not None:
         raise Failed(
             "a restore into this etcd has not come to its end", hint="Run `stack restore` again, with the same backup."
@@ -119,8 +153,26 @@ async def found(etcd: Etcd, *, now: float) -> Authority:
             hint=f"Restore both {cluster_key} and {CA_KEY}, or empty etcd of all that begins with /stackyard/.",
         )
     known: Any = codec.decode(cluster_key, cluster_kv.value)
-    record = read(ca_kv, _CaRecord)
-    return Authority(known.id, pki.Authority(record.certificate, record.key), known.life)
+    ca, trust = _rooted(ca_kv, trust_kv)
+    return Authority(known.id, ca, known.life, trust)
+
+
+async def reread(etcd: Etcd) -> tuple[pki.Authority, Trust]:
+    """Read the CA and its roots as they are now, both as of one moment."""
+    result = await etcd.txn([absent(CA_KEY)], (), [get(CA_KEY), get(TRUST_KEY)])
+    if result.succeeded:
+        raise Inconsistent(f"the etcd key {CA_KEY} is missing")
+    ca_kv, trust_kv = result.responses
+    assert isinstance(ca_kv, KeyValue)
+    return _rooted(ca_kv, trust_kv)
+
+
+def _rooted(ca: KeyValue, trust: object) -> tuple[pki.Authority, Trust]:
+    record = read(ca, CaRecord)
+    roots: Any = codec.decode(TRUST_KEY, trust.value) if isinstance(trust, KeyValue) else _UNROTATED
+    if roots.roots and roots.roots[0] != record.certificate:
+        raise Inconsistent(f"the CA at {CA_KEY} is not the one that {TRUST_KEY} says signs")
+    return pki.Authority(record.certificate, record.key), roots
 
 
 def read(stored: KeyValue, record_type: type[Stored]) -> Stored:

@@ -9,10 +9,9 @@ import os
 import resource
 import secrets
 import signal
-import ssl
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version as release
@@ -23,7 +22,7 @@ import aiohttp
 import uvloop
 from starlette.types import ASGIApp
 
-from cluster import backup, pki
+from cluster import backup
 from cluster.errors import StackyardError, UserError
 from cluster.model.cluster import ClockMark
 from cluster.model.node import Manager
@@ -34,31 +33,27 @@ from manager.api.callers import Caller, of_certificate
 from manager.api.core import Core
 from manager.api.server import serving_local, serving_tls
 from manager.audit import Audit
-from manager.authority import Authority, found
+from manager.authority import found
 from manager.backup import restore
 from manager.clock import ClusterClock
 from manager.etcd import Etcd
 from manager.events import EventLog
-from manager.files import write_private
 from manager.follow import Follower
 from manager.picture import Change
 from manager.presence import Presence
+from manager.rotation import Rotation
 from manager.secrets import Vault
 from manager.sessions.registry import Sessions
+from manager.tls import Others, Tls
 from manager.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
 
 PORT = 2377
 ETCD_PORT = 2379
-CERTIFICATE = "manager.pem"
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 SWITCH_INTERVAL = 0.0005
 """Seconds for which Python lets a busy event loop keep other threads waiting. The default of 5 ms comes many times
 to one beat for the lease."""
-
-RENEWAL_LOOK = 3600.0
-"""Seconds between two looks at whether the manager's certificate is to be renewed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,13 +138,18 @@ async def managing(settings: Settings) -> AsyncIterator[Core]:
         stack.enter_context(follower.listening(events.note))
         # A new id at each start: sessions of the one before are nobody's, whatever became of it.
         manager = Manager(
-            secrets.token_hex(8), settings.name, _url(settings.advertise), clock(), VERSION, release("stackyard")
+            secrets.token_hex(8),
+            settings.name,
+            _url(settings.advertise),
+            clock(),
+            VERSION,
+            release("stackyard"),
+            trust=authority.trust.generation,
         )
-        certificate, key = own_certificate(authority, manager, settings)
-        peers = pki.client_context(authority.ca.certificate, str(certificate), str(key))
-        others = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=peers), timeout=aiohttp.ClientTimeout(total=None, connect=5)
-        )
+        hosts = settings.advertise[0], settings.listen[0], settings.name
+        tls = Tls(authority, manager.id, hosts, settings.data)
+        http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None, connect=5))
+        others = Others(http, tls)
         vault = Vault(settings.data, etcd, others, lambda: _others(follower, manager))
         sessions = Sessions(
             etcd,
@@ -160,6 +160,7 @@ async def managing(settings: Settings) -> AsyncIterator[Core]:
             lease=lambda: presence.lease,
             absent_for=lambda: presence.absent_for,
             life=authority.life,
+            roots=lambda: authority.trust.roots,
         )
         presence = Presence(
             etcd,
@@ -178,7 +179,7 @@ async def managing(settings: Settings) -> AsyncIterator[Core]:
             presence=presence,
             clock=clock,
             stopping=asyncio.Event(),
-            others=await stack.enter_async_context(others),
+            others=others,
             vault=vault,
             own_etcd=own,
             audit=Audit(etcd, clock, lambda: presence.leading),
@@ -186,13 +187,15 @@ async def managing(settings: Settings) -> AsyncIterator[Core]:
             upkeep=Upkeep(etcd, presence, clock, own),
         )
         app = create_app(core)  # which takes a while, and nothing else goes on yet
-        tls = pki.server_context(str(certificate), str(key), authority.ca.certificate)
+        await stack.enter_async_context(http)
+        rotation = Rotation(etcd, follower, authority, tls, presence, sessions, clock)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(follower.run(), name="picture")]
             await follower.loaded.wait()
             tasks.append(group.create_task(core.sessions.run(), name="sessions"))
             tasks.append(group.create_task(core.presence.run(), name="presence"))
-            tasks.append(group.create_task(renewing(authority, manager, settings, (peers, tls)), name="certificate"))
+            tasks.append(group.create_task(tls.run(), name="certificate"))
+            tasks.append(group.create_task(rotation.run(), name="rotation of the CA"))
             tasks.append(group.create_task(core.vault.hold(), name="keys"))
             tasks.append(group.create_task(core.audit.run(), name="audit"))
             tasks.append(group.create_task(core.upkeep.run(), name="upkeep"))
@@ -205,11 +208,11 @@ async def managing(settings: Settings) -> AsyncIterator[Core]:
 
 
 @asynccontextmanager
-async def _serving(app: ASGIApp, core: Core, settings: Settings, tls: ssl.SSLContext) -> AsyncIterator[None]:
+async def _serving(app: ASGIApp, core: Core, settings: Settings, tls: Tls) -> AsyncIterator[None]:
     def caller_of(peer: bytes | None) -> Caller:
         return of_certificate(core.authority.cluster, peer)
 
-    async with serving_tls(app, *settings.listen, tls, caller_of), serving_local(app, settings.socket):
+    async with serving_tls(app, *settings.listen, lambda: tls.server, caller_of), serving_local(app, settings.socket):
         try:
             yield
         finally:
@@ -220,32 +223,6 @@ async def _serving(app: ASGIApp, core: Core, settings: Settings, tls: ssl.SSLCon
 def _others(follower: Follower, manager: Manager) -> list[str]:
     """Give the URLs of the other managers that can answer."""
     return [other.url for other in follower.state.managers.values() if other.id != manager.id and not other.locked]
-
-
-async def renewing(
-    authority: Authority, manager: Manager, settings: Settings, contexts: Iterable[ssl.SSLContext]
-) -> None:
-    """Give this manager its next certificate whenever two thirds of the life of the last one are over."""
-    while True:
-        # by the wall clock, which may jump, and not in one sleep, which a suspended host would sleep through
-        if (left := pki.renew_at((settings.data / CERTIFICATE).read_text()) - time.time()) > 0:
-            await asyncio.sleep(min(RENEWAL_LOOK, left))
-            continue
-        certificate, key = own_certificate(authority, manager, settings)
-        for context in contexts:
-            context.load_cert_chain(certificate, key)
-        log.info("renewed this manager's certificate")
-
-
-def own_certificate(authority: Authority, manager: Manager, settings: Settings) -> tuple[Path, Path]:
-    """Make this manager's key and certificate, new at each start, as files: TLS takes them in no other way."""
-    certificate, key = settings.data / CERTIFICATE, settings.data / "manager-key.pem"
-    made = pki.new_key()
-    hosts = dict.fromkeys((settings.advertise[0], settings.listen[0], settings.name, *LOOPBACK))
-    signed = authority.manager_certificate(manager.id, tuple(hosts), pki.new_csr(made), now=time.time())
-    write_private(key, made)
-    write_private(certificate, signed)
-    return certificate, key
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from cluster.events import ClusterEvent
 from cluster.examination import WAY
 from cluster.model.attachment import Attachment, AttachmentReport, AttachmentState
-from cluster.model.cluster import ClockMark
+from cluster.model.cluster import ClockMark, Trust, TrustPhase
 from cluster.model.network import INGRESS, Network
 from cluster.model.node import Manager, Node, NodeState, NodeStatus, Session, SessionState
 from cluster.model.rebalance import Rebalance
@@ -22,6 +22,12 @@ from manager.picture import Change, ClusterState
 
 _MOST_CHANGES = 5
 _DESIRED = {Desired.SHUTDOWN: "stop", Desired.REMOVE: "remove"}
+
+_ROTATION = {
+    TrustPhase.SPREADING: "a new root of the CA is made known beside the one that signs",
+    TrustPhase.RENEWING: "the new root signs, and all get certificates of it; the old one is trusted still",
+    TrustPhase.SETTLED: "the new root alone is trusted",
+}
 
 
 def narrate(state: ClusterState, changes: Sequence[Change], now: float) -> list[ClusterEvent]:
@@ -82,6 +88,9 @@ class _Narrator:
                 yield from self._manager(change, old, new)
             case Change(old=(Rebalance() | None) as round_, new=Rebalance() as at_work):
                 yield from self._rebalance(change, round_, at_work)
+            case Change(old=(Trust() | None), new=Trust() as trust):
+                message = _ROTATION[trust.phase]
+                yield ClusterEvent(change.revision, trust.since, "manager", "rotate-ca", "ca", "ca", message=message)
 
     def _at(self, change: Change) -> float:
         return self._marks.get(change.revision, self._now)

@@ -72,12 +72,14 @@ def with_token(user: User, ca_digest: str, now: float, expires_in: float | None)
     return _with(user, made, now), UserToken(ca_digest, made.id, secret)
 
 
-def with_certificate(user: User, now: float, expires_at: float, *, for_oldest: bool = False) -> tuple[User, Credential]:
+def with_certificate(
+    user: User, now: float, expires_at: float, signer: str, *, for_oldest: bool = False
+) -> tuple[User, Credential]:
     """Give a user one more certificate, which is still to be signed.
 
     When there are too many it takes the place of the oldest credential, or else raises Conflict.
     """
-    made = Credential(_ident(), "certificate", now, expires_at)
+    made = Credential(_ident(), "certificate", now, expires_at, signer=signer)
     if for_oldest and len(good := [one for one in user.credentials if one.is_good(now)]) >= MOST_CREDENTIALS:
         user = without(user, min(good, key=lambda one: one.created_at).id)
     return _with(user, made, now), made

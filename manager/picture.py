@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from cluster.codec import Record, decode, key_for, key_of
 from cluster.model.attachment import Attachment
-from cluster.model.cluster import Claim, ClockMark, Cluster
+from cluster.model.cluster import Claim, ClockMark, Cluster, Trust
 from cluster.model.network import Network
 from cluster.model.node import Availability, Manager, Node, NodeState, Session
 from cluster.model.oneoff import OneOff
@@ -90,6 +90,7 @@ class ClusterState(Shown):
             User: self._put_user,
             Attachment: self._put_attachment,
             OneOff: lambda old, new: _replace(self.oneoffs, lambda r: r.id, old, new),
+            Trust: self._put_trust,
         }
 
     # Feeding
@@ -164,6 +165,9 @@ class ClusterState(Shown):
 
     def _put_rebalance(self, old: Rebalance | None, new: Rebalance | None) -> None:
         self.rebalance = new
+
+    def _put_trust(self, old: Trust | None, new: Trust | None) -> None:
+        self.trust = new
 
     def _put_stack(self, old: Stack | None, new: Stack | None) -> None:
         _replace(self.stacks, lambda r: r.name, old, new)

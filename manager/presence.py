@@ -54,6 +54,7 @@ class Presence:
         self._unlocked = unlocked
         self._problem = "this manager is starting"
         self._absent_since = time.monotonic()
+        self._announcing = asyncio.Lock()
 
     def require(self) -> None:
         """Raise Unavailable, with the reason, unless the lease is held."""
@@ -74,12 +75,11 @@ class Presence:
             pause = PAUSE
             try:
                 async with self._etcd.lease(LEASE_TTL) as lease:
-                    present = replace(self.manager, locked=not self._unlocked.is_set())
-                    await self._announce(present, lease)
+                    await self._announce(lease.id)
                     self.lease = lease.id
-                    if present.locked:
+                    if not self._unlocked.is_set():
                         await self._until_unlocked(lease)
-                        await self._announce(self.manager, lease)
+                        await self._announce(lease.id)
                     self.held.set()
                     await self._candidate(lease)
             except (EtcdUnavailable, UnknownOutcome, LeaseLost, Refused) as error:
@@ -104,14 +104,22 @@ class Presence:
         if not self._unlocked.is_set():
             raise LeaseLost("etcd could not be reached in time to stay present")
 
-    async def _announce(self, manager: Manager, lease: Lease) -> None:
-        while True:
-            try:
-                await self._etcd.txn((), (put(key_of(manager), encode(manager), lease.id),))
-            except UnknownOutcome as error:
-                log.info("announcing the manager again: %s", error.message)
-                continue
-            return
+    async def trusts(self, generation: int) -> None:
+        """Have the others know by which generation of the CA's roots this manager goes."""
+        self.manager = replace(self.manager, trust=generation)
+        if self.lease:
+            await self._announce(self.lease)
+
+    async def _announce(self, lease: int) -> None:
+        async with self._announcing:  # or what is older might be written last
+            while True:
+                manager = replace(self.manager, locked=not self._unlocked.is_set())
+                try:
+                    await self._etcd.txn((), (put(key_of(manager), encode(manager), lease),))
+                except UnknownOutcome as error:
+                    log.info("announcing the manager again: %s", error.message)
+                    continue
+                return
 
     async def _candidate(self, lease: Lease) -> None:
         """Stand for election, lead when elected, stand again. Raises LeaseLost in the end."""

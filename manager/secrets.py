@@ -36,6 +36,7 @@ from manager import audit, key_file
 from manager.etcd import Etcd, Operation, Refused, UnknownOutcome, absent, get, put, unchanged
 from manager.files import write_private
 from manager.key_file import NONCE, Keys, Locked
+from manager.tls import Others
 
 log = logging.getLogger(__name__)
 
@@ -71,9 +72,7 @@ class Vault:
     `unlocked` is set from the beginning unless the key file is locked.
     """
 
-    def __init__(
-        self, directory: Path, etcd: Etcd, http: aiohttp.ClientSession, others: Callable[[], Iterable[str]]
-    ) -> None:
+    def __init__(self, directory: Path, etcd: Etcd, http: Others, others: Callable[[], Iterable[str]]) -> None:
         self._path = directory / FILE
         self._etcd, self._http, self._others = etcd, http, others
         self._keys: Keys | None = None

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from cluster.codec import Record
 from cluster.model.attachment import Attachment
-from cluster.model.cluster import Claim, ClockMark, Cluster
+from cluster.model.cluster import Claim, ClockMark, Cluster, Trust
 from cluster.model.network import Network
 from cluster.model.node import Manager, Node, NodeState, NodeStatus, Session, SessionState
 from cluster.model.oneoff import OneOff
@@ -38,6 +38,7 @@ class Shown:
         self.clock: ClockMark | None = None
         self.rebalance_wish: RebalanceWish | None = None
         self.rebalance: Rebalance | None = None
+        self.trust: Trust | None = None
         self.stacks: dict[str, Stack] = {}  # by name
         self.stack_names: dict[str, str] = {}  # by uid
         self.revisions: dict[str, dict[int, StackRevision]] = {}  # by stack uid, number

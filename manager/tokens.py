@@ -57,7 +57,12 @@ async def standing(authority: Authority, etcd: Etcd) -> JoinTokens:
 async def admit(authority: Authority, etcd: Etcd, text: str, node: str, *, now: float) -> Admission:
     """Judge the token of a node (its id). Raises UserError or Forbidden for one that is not good."""
     token = pki.parse_token(text)
-    if token.ca_digest != pki.ca_digest(authority.ca.certificate):
+    if authority.has_rotated(token.ca_digest):
+        raise Forbidden(
+            "the join token is from before the CA was rotated",
+            hint="On a manager, `stack token show` gives the one that is good now, `stack token create` makes others.",
+        )
+    if token.ca_digest != authority.digest:
         raise Forbidden(
             "the join token is for another cluster",
             hint="Check the manager's address, or take a token from a manager of this cluster.",
@@ -111,7 +116,7 @@ async def create(authority: Authority, etcd: Etcd, request: NewToken, *, now: fl
     ident = _ident(secret)
     audit.note(about=ident, after=f"for a {request.role}" + (", once" if request.once else ""))
     await etcd.txn((), [put(_key(ident), written(invitation)), *old[:50], *audit.operations()])
-    return TokenReply(ident, str(pki.JoinToken(pki.ca_digest(authority.ca.certificate), secret)))
+    return TokenReply(ident, str(pki.JoinToken(authority.digest, secret)))
 
 
 async def rotate(authority: Authority, etcd: Etcd, role: Role) -> TokenReply:

@@ -77,6 +77,18 @@ class Client:
     def cluster(self) -> views.ClusterView:
         return self._get(views.ClusterView, "/cluster")
 
+    def ca(self) -> views.CaView:
+        """Tell which roots the cluster's CA has, and how far a rotation is."""
+        return self._get(views.CaView, "/ca/rotation")
+
+    def rotate_ca(self) -> views.CaView:
+        """Begin to put another root in the place of the CA's. Raises Conflict while that is under way."""
+        return self._ask(views.CaView, "POST", "/ca/rotation")
+
+    def finish_ca(self, *, force: bool) -> views.CaView:
+        """Trust the old root no more. Raises Conflict, without force, when some still need it."""
+        return self._ask(views.CaView, "POST", "/ca/rotation/finish", {"force": str(force).lower()})
+
     def upgrade(self) -> views.UpgradeView:
         """Tell which release each manager and agent runs, and which version of records the cluster writes."""
         return self._get(views.UpgradeView, "/upgrade")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from dataclasses import dataclass
+from enum import StrEnum
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +55,28 @@ class ClockMark:
     """
 
     now: float
+
+
+class TrustPhase(StrEnum):
+    """How far a rotation of the CA is. SPREADING: all come to trust the new root beside the old, which still signs.
+    RENEWING: the new one signs, and all get certificates of it. SETTLED: there is one root."""
+
+    SETTLED = "settled"
+    SPREADING = "spreading"
+    RENEWING = "renewing"
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Which roots of the CA are trusted, written first when the CA is first rotated. The key is not here.
+
+    `roots` are PEM, the one that signs first; each change makes another `generation`. `cross` is the newest root signed
+    by the one before it (see cluster/pki.py), `earlier` are the digests of those that sign no more, the newest last.
+    """
+
+    generation: int
+    phase: TrustPhase
+    since: float
+    roots: tuple[str, ...]
+    cross: str = ""
+    earlier: tuple[str, ...] = ()

@@ -102,6 +102,8 @@ class Session:
     images: dict[str, str] = field(default_factory=dict)
     listening: tuple[str, ...] = ()
     attachments: dict[str, AttachmentReport] = field(default_factory=dict)
+    roots: tuple[str, ...] = ()
+    signer: str = ""
 
 
 class NodeStatus(StrEnum):
@@ -134,7 +136,7 @@ class Manager:
 
     `version` is the newest of records and messages that it knows (see cluster/protocol.py), `release` its program's.
     One that says neither is of a release from before they were told. One that is `locked` waits for its unlock key, and
-    does nothing before.
+    does nothing before. It goes by the generation `trust` of the CA's roots (see Trust), 0 before the first rotation.
     """
 
     id: str
@@ -144,3 +146,4 @@ class Manager:
     version: int = 1
     release: str = ""
     locked: bool = False
+    trust: int = 0

@@ -14,7 +14,8 @@ UserRole = Literal["viewer", "deployer", "operator", "admin"]
 class Credential:
     """A token or a client certificate. `digest` is the SHA-256 (hex) of a token's secret, "" of a certificate.
 
-    `expires_at` is cluster time, None for never.
+    `expires_at` is cluster time, None for never. `signer` is the digest of the root that has signed a certificate, ""
+    where that was before the CA was rotated first.
     """
 
     id: str
@@ -22,6 +23,7 @@ class Credential:
     created_at: float
     expires_at: float | None = None
     digest: str = ""
+    signer: str = ""
 
     def is_good(self, now: float) -> bool:
         return self.expires_at is None or now < self.expires_at

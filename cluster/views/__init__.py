@@ -13,6 +13,9 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from cluster.views.authority import CaView as CaView
+    from cluster.views.authority import MissingView as MissingView
+    from cluster.views.authority import RootView as RootView
     from cluster.views.deploy import DeployRequest as DeployRequest
     from cluster.views.deploy import ResolveImage as ResolveImage
     from cluster.views.errors import ErrorBody as ErrorBody
@@ -63,6 +66,7 @@ API_VERSION = "v1"
 _NOUNS = {
     "errors": ("ErrorBody",),
     "system": ("EtcdView", "VersionView", "ManagerView", "ClusterView"),
+    "authority": ("RootView", "MissingView", "CaView"),
     "upgrade": ("ProgramView", "UpgradeView"),
     "nodes": ("NodeView", "NodeChange"),
     "rebalance": ("RebalanceRequest", "MoveView", "RebalanceView"),

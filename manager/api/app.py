@@ -18,6 +18,7 @@ from manager import audit
 from manager.api import (
     agents,
     attachments,
+    authority,
     backup,
     doctor,
     events,
@@ -73,10 +74,11 @@ def create_app(core: Core) -> FastAPI:
     )
     app.state.core = core
     app.add_middleware(Audited, core=core)
-    about_all = (backup, system, upgrade, members, users, audit_routes, events, monitoring, nodes, doctor, rebalance)
+    about_all = (backup, system, authority, upgrade, members, users, audit_routes, events, monitoring)
+    about_nodes = (nodes, doctor, rebalance)
     of_stacks = (stacks, plans, networks, attachments, volumes, secrets, unlock)
     of_services = (services, usage, reach, oneoffs, explain)
-    for module in (*about_all, *of_stacks, *of_services, agents):
+    for module in (*about_all, *about_nodes, *of_stacks, *of_services, agents):
         app.include_router(module.router)
     app.add_exception_handler(StackyardError, _known)  # type: ignore[arg-type]  # it takes both kinds of connection
     app.add_exception_handler(RequestValidationError, _invalid)

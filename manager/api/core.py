@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-import aiohttp
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
@@ -24,6 +23,7 @@ from manager.picture import ClusterState
 from manager.presence import Presence
 from manager.secrets import Vault
 from manager.sessions.registry import Sessions
+from manager.tls import Others
 from manager.tries import Tries
 from manager.upkeep import Upkeep
 from manager.versions import check_records
@@ -49,7 +49,7 @@ class Core:
     presence: Presence
     clock: Callable[[], float]
     stopping: asyncio.Event
-    others: aiohttp.ClientSession
+    others: Others
     vault: Vault
     audit: audit.Audit
     events: EventLog

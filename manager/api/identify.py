@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import math
 import time
 from collections.abc import Iterator
@@ -13,7 +12,6 @@ from starlette.requests import HTTPConnection
 from cluster.errors import TooMany, Unauthenticated, UserError
 from cluster.model.user import Credential, User
 from cluster.people import UserToken, parse_user_token
-from cluster.pki import ca_digest
 from manager import people
 from manager.api.callers import ANONYMOUS, SCOPE_KEY, Caller, CallerKind
 from manager.api.core import Core
@@ -66,7 +64,7 @@ def tried(connection: HTTPConnection, core: Core, credential: str) -> Iterator[N
 def _holder(core: Core, token: UserToken) -> tuple[User, Credential] | None:
     found = people.holder(core.state, token.credential, core.clock())
     right = found is not None and people.is_right(found[1], token.secret)
-    ours = hmac.compare_digest(token.ca_digest, ca_digest(core.authority.ca.certificate))
+    ours = token.ca_digest == core.authority.digest or core.authority.has_rotated(token.ca_digest)
     return found if right and ours else None
 
 

@@ -63,6 +63,10 @@ _NODE, _MANAGER = Rule(Least.NODE), Rule(Least.MANAGER)
 RULES: dict[tuple[str, str], Rule] = {
     ("GET", "/v1/ping"): Rule(Least.ANYONE, while_locked=True),
     ("GET", "/v1/ca"): _ANYONE,
+    ("GET", "/v1/ca/bundle"): _ANYONE,
+    ("GET", "/v1/ca/rotation"): Rule(Least.OPERATOR),
+    ("POST", "/v1/ca/rotation"): Rule(Least.ADMIN, does="ca rotate"),
+    ("POST", "/v1/ca/rotation/finish"): Rule(Least.ADMIN, does="ca finish"),
     ("GET", "/v1/life"): _ANYONE,
     ("GET", "/v1/version"): _VIEWER,
     ("GET", "/v1/cluster"): _VIEWER,

@@ -214,8 +214,8 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self.up.set()
 
-    async def admit(self, listener: socket.socket, tls: ssl.SSLContext) -> None:
-        """Take connections until cancelled."""
+    async def admit(self, listener: socket.socket, tls: Callable[[], ssl.SSLContext]) -> None:
+        """Take connections until cancelled; `tls` gives the context for each."""
         loop = asyncio.get_running_loop()
         turns = asyncio.Semaphore(HANDSHAKES)
         async with asyncio.TaskGroup() as group:
@@ -228,7 +228,7 @@ class _Server(uvicorn.Server):
                     log.warning("a connection cannot be taken: %s", error)
                     await asyncio.sleep(ACCEPT_PAUSE)
                     continue
-                group.create_task(self._greet(connection, address, tls, turns))
+                group.create_task(self._greet(connection, address, tls(), turns))
 
     async def _greet(
         self, connection: socket.socket, address: str, tls: ssl.SSLContext, turns: asyncio.Semaphore
@@ -263,7 +263,11 @@ class _Server(uvicorn.Server):
 
 @contextlib.asynccontextmanager
 async def serving_tls(
-    app: ASGIApp, host: str, port: int, tls: ssl.SSLContext, caller_of: Callable[[bytes | None], Caller]
+    app: ASGIApp,
+    host: str,
+    port: int,
+    tls: Callable[[], ssl.SSLContext],
+    caller_of: Callable[[bytes | None], Caller],
 ) -> AsyncIterator[int]:
     """Serve on TCP until the end of the block; gives the port, which was chosen by the kernel if it was 0."""
     listener = _listen(host, port)

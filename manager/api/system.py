@@ -29,12 +29,6 @@ async def ping(caller: Permitted) -> str:
     return "pong"
 
 
-@router.get("/ca", response_class=PlainTextResponse)
-async def ca(caller: Permitted, core: AnyCore) -> str:
-    """The CA's certificate (PEM). It is worth only what the digest in a join token says of it."""
-    return core.authority.ca.certificate
-
-
 @router.get("/life", response_class=PlainTextResponse)
 async def life(caller: Permitted, core: AnyCore) -> str:
     """Which life the cluster is in: another one begins whenever it is restored from a backup."""

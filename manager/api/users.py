@@ -163,16 +163,16 @@ async def certificate(
 async def _certificate(core: Core, name: str, csr: str, by: str = "", *, for_oldest: bool = False) -> CertificateReply:
     """Sign a certificate for a user; it does not outlast the credential `by` that it was asked for with."""
     key_digest(csr)
-    now = core.clock()
+    now, ca = core.clock(), core.authority.ca  # which another one may take the place of while this waits
     end = now + LEAF_LIFE.total_seconds()
     if (found := people.holder(core.state, by, now)) is not None and found[1].expires_at is not None:
         end = min(end, found[1].expires_at)
 
     def change(known: User) -> tuple[User, Credential]:
-        return people.with_certificate(known, now, end, for_oldest=for_oldest)
+        return people.with_certificate(known, now, end, ca_digest(ca.certificate), for_oldest=for_oldest)
 
     _, credential = await _change(core, name, change)
-    return core.authority.user_reply(credential.id, csr, now=now, life=end - now)
+    return core.authority.user_reply(ca, credential.id, csr, now=now, life=end - now)
 
 
 async def _change(core: Core, name: str, change: Callable[[User], tuple[User, Made]]) -> tuple[User, Made]:
@@ -193,4 +193,4 @@ def _found(core: Core, name: str) -> User:
 
 
 def _ca(core: Core) -> str:
-    return ca_digest(core.authority.ca.certificate)
+    return core.authority.digest

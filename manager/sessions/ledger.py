@@ -161,7 +161,14 @@ async def open_session(
         record = Session(node, epoch, manager, SessionState.OPEN, clock(), description, version=version)
         if before is not None:
             attached = {i: told for i, told in before.attachments.items() if told.state is AttachmentState.ATTACHED}
-            record = replace(record, routes=before.routes, listening=before.listening, attachments=attached)
+            record = replace(
+                record,
+                routes=before.routes,
+                listening=before.listening,
+                attachments=attached,
+                roots=before.roots,
+                signer=before.signer,
+            )
         guards = [unchanged(key, 0 if stored is None else stored.mod_revision), exists(node_key)]
         try:
             result = await etcd.txn(guards, [put(key, codec.encode(record))], [get(node_key)])

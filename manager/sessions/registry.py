@@ -73,7 +73,9 @@ class Sessions:
         lease: Callable[[], int] = lambda: 0,
         absent_for: Callable[[], float] = lambda: 0.0,
         life: str = "",
+        roots: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
+        """`roots` gives those of the CA that agents are to trust, none where that is the one that they joined with."""
         self.streams = Streams()
         self._images, self._examinations, self._measurements = Images(), Examinations(), Measurements()
         self._etcd = etcd
@@ -83,7 +85,7 @@ class Sessions:
         self.generations = Generations(follower.state, manager, self._board.told)
         self.latencies = Latencies()
         self._cluster, self._life = cluster, life
-        self._absent_for = absent_for
+        self._absent_for, self._roots = absent_for, roots
         self._manager = manager
         self._clock = clock
         self._held: dict[str, AgentSession] = {}
@@ -137,6 +139,8 @@ class Sessions:
             return
         before = self._held.get(node)
         self._held[node] = session
+        if roots := self._roots():
+            session.tell_roots(roots)
         try:
             if before is not None:
                 await before.end(OVERTAKEN, OVERTAKEN_REASON)
@@ -144,6 +148,11 @@ class Sessions:
         finally:
             if self._held.get(node) is session:
                 del self._held[node]
+
+    def tell_roots(self) -> None:
+        """Have all agents of this manager's know that other roots of the CA are trusted."""
+        for session in self._held.values():
+            session.tell_roots(self._roots())
 
     @asynccontextmanager
     async def open_stream(self, node: str, request: LogsRequest) -> AsyncIterator[Stream]:

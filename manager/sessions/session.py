@@ -29,6 +29,7 @@ from cluster.protocol import (
     MOST_LISTENING,
     MOST_ROUTES,
     RESOLVES_IMAGES,
+    ROTATES,
     Answer,
     Attached,
     Beat,
@@ -41,10 +42,12 @@ from cluster.protocol import (
     Measured,
     Programmed,
     Recorded,
+    Roots,
     Statuses,
     Timings,
     ToAgent,
     ToManager,
+    Trusting,
     VolumesRemoved,
     decode_to_manager,
     encode,
@@ -169,6 +172,11 @@ class AgentSession:
         if self._version >= MANAGERS:
             self.send(Managers(urls))
 
+    def tell_roots(self, roots: tuple[str, ...]) -> None:
+        """Have the agent trust these roots, and get a certificate of the first."""
+        if self._version >= ROTATES:
+            self.send(Roots(roots))
+
     def send(self, message: ToAgent) -> None:
         """Have a message sent as soon as the socket takes it."""
         self._outbox.append(message)
@@ -271,6 +279,13 @@ class AgentSession:
                 self._to_record.set()
             case (ImagesResolved() | Examined() | Measured()) as answer:
                 self._answered(self.node, answer)
+            case Trusting(roots, signer):
+                self._want = replace(
+                    self._want,
+                    roots=bounds.names(roots[: bounds.MOST_ROOTS]),
+                    signer=bounds.text(signer, bounds.LONGEST_NAME),
+                )
+                self._to_record.set()
             case Timings(latencies):
                 self._latencies.add(bounds.latencies(latencies))
             case Goodbye(seconds):

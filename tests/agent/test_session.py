@@ -28,6 +28,7 @@ from agent.runner import Runner
 from agent.secrets import Secrets
 from agent.session import Session
 from agent.streams import Streams
+from agent.trust import Trust
 from agent.usage import Usage
 from agent.verification import Verified
 from cluster import pki
@@ -143,9 +144,10 @@ class Agent:
         self._examiner = Examiner(NoWays(), NoNetwork(), self.runner, NoNames())
         self._usage = Usage(engine, self.runner.known, NoSandboxes())
         self.checkup = Checkup(NODE, NoWays(), NoNetwork(), self.runner, NoNames())
+        self._trust = Trust(credentials, lambda: managers)
         self.session = Session(
             credentials, managers, self.runner, self.outbox, self._streams, self._images, self._examiner,
-            self._usage, self.checkup, lambda: self.description, elsewhere=lambda: self.elsewhere,
+            self._usage, self.checkup, self._trust, lambda: self.description, elsewhere=lambda: self.elsewhere,
             listening=lambda: self.listening,
         )  # fmt: skip
 
@@ -158,6 +160,7 @@ class Agent:
             self._images.run(),
             self._examiner.run(),
             self._usage.run(),
+            self._trust.run(),
             self.journal.run(self.runner.entry),
         )
         tasks = [asyncio.create_task(each) for each in work]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cluster.codec import Record
 from cluster.model.attachment import Attachment
-from cluster.model.cluster import Claim, ClockMark, Cluster
+from cluster.model.cluster import Claim, ClockMark, Cluster, Trust, TrustPhase
 from cluster.model.container import ContainerSpec, Healthcheck, Logging, Mount, Ulimit
 from cluster.model.network import Endpoint, Network, NetworkSpec
 from cluster.model.node import (
@@ -200,5 +200,13 @@ EXAMPLES: dict[str, Record] = {
             Credential("0123456789ab", "token", 1700000000.0, 1700086400.0, "9f2c" * 16),
             Credential("ba9876543210", "certificate", 1700000001.0, 1707776001.0),
         ),
+    ),
+    "trust": Trust(
+        generation=2,
+        phase=TrustPhase.RENEWING,
+        since=1700000000.0,
+        roots=("-----BEGIN CERTIFICATE-----\nnew\n", "-----BEGIN CERTIFICATE-----\nold\n"),
+        cross="-----BEGIN CERTIFICATE-----\nnew by old\n",
+        earlier=("9f2c" * 16,),
     ),
 }

@@ -5,7 +5,10 @@ from __future__ import annotations
 import ssl
 import subprocess
 import sys
+import tempfile
+import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -182,3 +185,57 @@ def test_importing_it_is_cheap() -> None:
     """Agents and the command line import it for its contexts alone: nothing is signed there."""
     code = "import sys, cluster.pki; sys.exit('cryptography' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> bytes | None:
+    """Have two shake hands; gives the certificate that the client showed. Raises SSLError where one mistrusts."""
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    sides = client.wrap_bio(back, there), server.wrap_bio(there, back, server_side=True)
+    done: set[ssl.SSLObject] = set()
+    while len(done) < 2:
+        for side in sides:
+            try:
+                side.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+            done.add(side)
+    return sides[1].getpeercert(True)
+
+
+def test_who_knows_the_root_before_trusts_a_manager_of_the_next_and_the_next_alone_refuses_the_one_before(
+    tmp_path: Path,
+) -> None:
+    old, new = pki.new_authority("c", now=time.time()), pki.new_authority("c", now=time.time())
+    cross = pki.cross_signed(new.certificate, by=old)
+
+    def of(authority: pki.Authority, kind: pki.Kind, chain: str = "") -> tuple[str, str]:
+        folder = Path(tempfile.mkdtemp(dir=tmp_path))
+        key, who = pki.new_key(), pki.Identity("c", kind, "x", "x")
+        signed = pki.issue(authority, pki.new_csr(key), who, now=time.time())
+        (folder / "cert").write_text(signed + chain)
+        (folder / "key").write_text(key)
+        return str(folder / "cert"), str(folder / "key")
+
+    both, chained = new.certificate + old.certificate, of(new, "manager", cross)
+    of_old, of_new = of(old, "node"), of(new, "node")
+    for server, trusts, client, knows in (
+        (of(old, "manager"), both, of_old, old.certificate),
+        (of(old, "manager"), both, of_new, both),
+        (chained, both, of_old, old.certificate),
+        (chained, both, of_new, both),
+        (chained, new.certificate, of_new, new.certificate),
+    ):
+        assert handshake(pki.server_context(*server, trusts), pki.client_context(knows, *client)) is not None
+    for server, trusts, client, knows in (
+        (chained, new.certificate, of_old, old.certificate),
+        (chained, new.certificate, of_old, both),
+        (of(old, "manager"), both, of_new, new.certificate),
+        (of(new, "manager"), both, of_old, old.certificate),
+    ):
+        with pytest.raises(ssl.SSLError):
+            handshake(pki.server_context(*server, trusts), pki.client_context(knows, *client))
+    signed = Path(chained[0]).read_text()
+    assert pki.signer(signed, (old.certificate, new.certificate)) == pki.ca_digest(new.certificate)
+    assert pki.signer(signed, (old.certificate,)) == ""
+    assert pki.certificates(f"text\n{both}\nmore") == (new.certificate, old.certificate)
+    assert {pki.cluster_of(root) for root in (old.certificate, cross)} == {"c"}

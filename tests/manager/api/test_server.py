@@ -20,7 +20,7 @@ from starlette.routing import Route
 from cluster import pki
 from cluster.errors import Failed
 from manager.api import server
-from manager.api.callers import SCOPE_KEY, Caller, of_certificate
+from manager.api.callers import ANONYMOUS, SCOPE_KEY, Caller, of_certificate
 from tests.patience import PATIENCE
 
 CLUSTER = "c1"
@@ -90,7 +90,7 @@ async def door(tmp_path: Path) -> AsyncIterator[Door]:
     mine = certificate(pki.Identity(CLUSTER, "manager", "m1", "manager"))
     theirs = certificate(pki.Identity(CLUSTER, "node", "n1", "worker"))
     tls = pki.server_context(*mine, authority.certificate)
-    async with server.serving_tls(app, "127.0.0.1", 0, tls, lambda peer: of_certificate(CLUSTER, peer)) as port:
+    async with server.serving_tls(app, "127.0.0.1", 0, lambda: tls, lambda peer: of_certificate(CLUSTER, peer)) as port:
         contexts = pki.client_context(authority.certificate, *theirs), pki.client_context(authority.certificate)
         entered = Door(port, *contexts, ended)
         yield entered
@@ -172,5 +172,5 @@ async def test_who_takes_nothing_of_an_answer_is_cut_off(door: Door, monkeypatch
 async def test_a_port_that_is_taken_is_said_at_once(door: Door) -> None:
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with pytest.raises(Failed, match=f"cannot listen on 127.0.0.1 port {door.port}"):
-        async with server.serving_tls(Starlette(), "127.0.0.1", door.port, tls, lambda peer: of_certificate("", peer)):
+        async with server.serving_tls(Starlette(), "127.0.0.1", door.port, lambda: tls, lambda peer: ANONYMOUS):
             pass

@@ -10,12 +10,10 @@ from typing import Any
 import pytest
 
 from cluster import pki
-from cluster.model.node import Manager
 from manager.etcd import put
-from manager.main import own_certificate, renewing
+from manager.tls import Tls
 from tests.manager.api.obedient import obedient
 from tests.manager.managers import Answer, Client, RunningManager, until
-from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.etcd
 
@@ -166,25 +164,16 @@ async def test_a_node_gets_its_next_certificate_with_the_one_that_it_has(manager
 
 
 async def test_the_manager_renews_its_own_certificate(manager: RunningManager) -> None:
-    core, settings = manager.core, manager.settings
-    who = Manager("m", "m1", "https://m", core.clock())
-    file = settings.data / "manager.pem"
-    signed = asyncio.Event()
-
-    class Context(ssl.SSLContext):
-        def load_cert_chain(self, *files: Any, **more: Any) -> None:
-            super().load_cert_chain(*files, **more)
-            signed.set()
-
-    own_certificate(core.authority, who, settings)
-    young = file.read_text()
+    core, data = manager.core, manager.settings.data
+    file = data / "manager.pem"
+    tls = Tls(core.authority, "m", (), data)
+    young, server, client = file.read_text(), tls.server, tls.client
     old = pki.issue(
         core.authority.ca, pki.new_csr(pki.new_key()), pki.Identity(core.authority.cluster, "manager", "m", "manager"),
         now=time.time() - 0.7 * pki.LEAF_LIFE.total_seconds(),
     )  # fmt: skip
     file.write_text(old)
-    renewal = asyncio.create_task(renewing(core.authority, who, settings, (Context(ssl.PROTOCOL_TLS_SERVER),)))
-    async with asyncio.timeout(PATIENCE):
-        await signed.wait()
+    renewal = asyncio.create_task(tls.run())
+    await until(lambda: tls.server is not server and tls.client is not client)
     renewal.cancel()
     assert file.read_text() not in (old, young) and pki.renew_at(file.read_text()) > time.time()

@@ -35,7 +35,7 @@ from cluster.protocol import (
     encode,
 )
 from manager.api.app import create_app
-from manager.api.callers import of_certificate
+from manager.api.callers import Caller, of_certificate
 from manager.api.core import Core
 from manager.api.server import serving_tls
 from manager.audit import Audit
@@ -46,6 +46,7 @@ from manager.follow import Follower
 from manager.presence import Presence
 from manager.secrets import Vault
 from manager.sessions.registry import Sessions
+from manager.tls import Others, Tls
 from manager.upkeep import Upkeep
 from tests.etcd_server import Servers, loopback_address
 from tests.manager.managers import description
@@ -233,7 +234,9 @@ async def staged(servers: Servers, directory: Path, manager: str = "m1") -> Asyn
             host = loopback_address()
             nobody = Manager("m0", manager, "", 0.0)
             async with aiohttp.ClientSession() as others:
-                vault = Vault(directory, etcd, others, list)
+                tls = Tls(authority, nobody.id, (host,), directory)
+                called = Others(others, tls)
+                vault = Vault(directory, etcd, called, list)
                 # not run: agents alone are served
                 presence = Presence(etcd, follower, nobody, time.time, vault.unlocked, sessions.latencies.observe)
                 log, events = Audit(etcd, time.time, lambda: False), EventLog(follower, time.time, manager)
@@ -245,13 +248,13 @@ async def staged(servers: Servers, directory: Path, manager: str = "m1") -> Asyn
                     presence,
                     time.time,
                     asyncio.Event(),
-                    others,
+                    called,
                     vault,
                     log,
                     events,
                     Upkeep(etcd, presence, time.time, None),
                 )
-                async with _serving(core, host, directory):
+                async with _serving(core, host, tls):
                     stage = Stage(etcd, follower, sessions, authority, f"https://{host}:{PORT}", directory)
                     stage.absent = absent
                     async with stage.stack:
@@ -262,14 +265,11 @@ async def staged(servers: Servers, directory: Path, manager: str = "m1") -> Asyn
 
 
 @asynccontextmanager
-async def _serving(core: Core, host: str, directory: Path) -> AsyncIterator[None]:
-    key, authority = pki.new_key(), core.authority
-    signed = authority.manager_certificate("m1", (host,), pki.new_csr(key), now=time.time())
-    files = directory / "manager.pem", directory / "manager-key.pem"
-    files[0].write_text(signed)
-    files[1].write_text(key)
-    tls = pki.server_context(str(files[0]), str(files[1]), authority.ca.certificate)
-    async with serving_tls(create_app(core), host, PORT, tls, lambda peer: of_certificate(authority.cluster, peer)):
+async def _serving(core: Core, host: str, tls: Tls) -> AsyncIterator[None]:
+    def caller_of(peer: bytes | None) -> Caller:
+        return of_certificate(core.authority.cluster, peer)
+
+    async with serving_tls(create_app(core), host, PORT, lambda: tls.server, caller_of):
         yield
 
 
