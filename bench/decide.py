@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import gc
 import itertools
 import statistics
 import time
@@ -21,8 +20,8 @@ from cluster.model.network import NetworkSpec
 from cluster.model.service import NetworkAttachment, PortSpec, ServiceSpec
 from cluster.model.stack import ServiceVersion, Stack, StackRevision, StackSpec
 from cluster.model.task import Desired, TaskState, TaskStatus
+from manager import garbage
 from manager.decide import orchestrator, stacks
-from manager.follow import GC_THRESHOLDS
 from manager.picture import ClusterState
 
 TIMES = 15
@@ -67,9 +66,7 @@ def measure(tasks: int, *, aged: bool) -> None:
     if aged:
         age(state)
     assert sum(state.load.values()) == tasks, f"{sum(state.load.values())} of {tasks} are placed"
-    gc.collect()
-    gc.freeze()  # as a manager does after the first load
-    gc.set_threshold(*GC_THRESHOLDS)
+    garbage.settle()
     steady, more = [], []
     for n in range(TIMES):
         began = time.process_time()

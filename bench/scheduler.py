@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import gc
 import itertools
 import multiprocessing
 import resource
@@ -26,10 +25,10 @@ from cluster.model.network import NetworkSpec
 from cluster.model.node import Manager, Node, NodeDescription, NodeState, NodeStatus, Session, SessionState
 from cluster.model.service import NetworkAttachment, Reservations, ServiceSpec
 from cluster.model.stack import ServiceVersion, Stack, StackRevision, StackSpec
+from manager import garbage
 from manager.decide import orchestrator, stacks
 from manager.decide.plan import Plan
 from manager.decide.scheduler import Scheduler
-from manager.follow import GC_THRESHOLDS
 from manager.picture import ClusterState, Event
 
 NOW = 1_000_000.0
@@ -122,9 +121,7 @@ def measure(nodes: int, tasks: int, asked: str) -> None:
     uids = deploy(state, tasks // REPLICAS, asked)
     head = state.head("app")
     assert head is not None
-    gc.collect()
-    gc.freeze()  # as a manager does after the first load
-    gc.set_threshold(*GC_THRESHOLDS)
+    garbage.settle()
     picking = deciding = taking_in = longest = 0.0
     for uid in uids:
         spec = head.spec.services[state.services[uid].name]

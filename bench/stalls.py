@@ -46,7 +46,11 @@ class Stalls(threading.Thread):
         while True:
             time.sleep(PAUSE)
             if time.monotonic() - self._turn_at > PATIENCE:
+                # A collection in the middle of this calls back, and lets go of the interpreter while a lock of all
+                # threads is held: whoever starts one then keeps the interpreter and waits for ever (CPython 3.11).
+                gc.disable()
                 frame = sys._current_frames().get(self._watched)
+                gc.enable()
                 if frame is not None:
                     self._seen.append(_place(frame))
 

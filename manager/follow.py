@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
@@ -13,11 +12,6 @@ from manager.etcd import Batch, Etcd, Snapshot, records
 from manager.picture import Change, ClusterState, Event
 
 log = logging.getLogger(__name__)
-
-GC_THRESHOLDS = (700, 4, 5_000)
-"""A collection of everything comes after fifteen million objects more than before, not after seventy thousand: it holds
-the event loop for as long as it takes to walk through all that was loaded since the start, and finds next to nothing.
-The middle one walks through 3,500 objects, some 5 ms: with 100,000 it took up to 90."""
 
 SLICE = 100
 """Changes after which the event loop's others have their turn; those of one transaction are never parted."""
@@ -56,10 +50,6 @@ class Follower:
                 else:
                     await self._take_in(news)
                 if not self.loaded.is_set():
-                    # What is loaded now mostly stays: the collector need not walk through it again and again.
-                    gc.collect()
-                    gc.freeze()
-                    gc.set_threshold(*GC_THRESHOLDS)
                     log.info("loaded the cluster's state at revision %d", self.state.revision)
                     self.loaded.set()
 

@@ -27,7 +27,7 @@ from cluster.errors import StackyardError, UserError
 from cluster.model.cluster import ClockMark
 from cluster.model.node import Manager
 from cluster.protocol import VERSION
-from manager import etcd_server, membership
+from manager import etcd_server, garbage, membership
 from manager.api.app import create_app
 from manager.api.callers import Caller, of_certificate
 from manager.api.core import Core
@@ -192,6 +192,7 @@ async def managing(settings: Settings) -> AsyncIterator[Core]:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(follower.run(), name="picture")]
             await follower.loaded.wait()
+            tasks.append(group.create_task(garbage.collecting(), name="collecting"))
             tasks.append(group.create_task(core.sessions.run(), name="sessions"))
             tasks.append(group.create_task(core.presence.run(), name="presence"))
             tasks.append(group.create_task(tls.run(), name="certificate"))

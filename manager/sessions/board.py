@@ -38,6 +38,9 @@ EACH_ROUND = 12
 """Sessions that send or record, mostly for a millisecond each, in one round of the event loop: all at once, they would
 hold it for seconds. Not fewer, as rounds are long on a host that is short of CPU."""
 
+HEARD_EACH_ROUND = 100
+"""Messages of agents that are taken in in one round: after a time in which this program had no CPU, all have spoken."""
+
 ROUND = 0.01
 """Seconds of work after which the rest of those wait for the next round."""
 
@@ -101,6 +104,7 @@ class Board:
         self._topics: dict[str, Topic] = {PORTS: Topic()}
         self.readers = 0
         self.turns = Turns(EACH_ROUND, ROUND)
+        self.hearing = Turns(HEARD_EACH_ROUND, ROUND)
         self.made: Made = {}
         self._reading: dict[str, set[Reader]] = {}
         self._published: dict[str, set[str]] = {}
@@ -305,6 +309,10 @@ class Reader:
     async def turn(self) -> None:
         """Wait until this session may work on: at most EACH_ROUND of all do in one round of the event loop."""
         await self._board.turns.take()
+
+    async def turn_to_hear(self) -> None:
+        """Wait until a message may be taken in that has come."""
+        await self._board.hearing.take()
 
     def close(self) -> None:
         self._board.readers -= 1

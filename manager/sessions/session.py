@@ -227,6 +227,7 @@ class AgentSession:
             frame = await self._socket.receive()
             if frame["type"] == "websocket.disconnect":
                 return
+            await self._reader.turn_to_hear()
             self._heard = time.monotonic()
             if self._want.state is SessionState.SILENT:
                 log.info("node %s is heard again", self.node)
@@ -348,6 +349,9 @@ class AgentSession:
                 await asyncio.sleep(self._reader.pace)
         except WebSocketDisconnect:
             return  # the receiver hears of it too
+        except RuntimeError:
+            if self._socket.application_state is not WebSocketState.DISCONNECTED:
+                raise  # else this side has closed it meanwhile
 
     async def _empty_outbox(self) -> None:
         while self._outbox:
