@@ -46,6 +46,10 @@ def attach(no_stdin: bool, sig_proxy: bool, task: str) -> int:
         typed = None if no_stdin else sys.stdin.fileno()
 
         def started(told: bytes) -> None:
+            if sys.stdin.isatty() and sys.stderr.isatty():
+                click.echo(
+                    _how_to_leave(channel.task, tty=told == b"tty" and typed is not None, passed=sig_proxy), err=True
+                )
             if told == b"tty" and typed is not None and sys.stdin.isatty():
                 stack.enter_context(raw(typed))
                 watch.on = True
@@ -56,6 +60,14 @@ def attach(no_stdin: bool, sig_proxy: bool, task: str) -> int:
             )
         except Left:
             return 0
+
+
+def _how_to_leave(task: str, *, tty: bool, passed: bool) -> str:
+    if tty:
+        return f"joined {task}: Ctrl-P Ctrl-Q leaves it"
+    if passed:
+        return f"joined {task}: Ctrl-C goes to its program, and may end it; with --no-sig-proxy it leaves it instead"
+    return f"joined {task}: Ctrl-C leaves it"
 
 
 class _Watch:

@@ -45,6 +45,10 @@ def backup(file: Path, passphrase_file: Path | None) -> None:
 
     Stacks with their history, nodes, secrets, tokens and keys, as they are at one moment; not what is in volumes.
     Whoever has the file and its passphrase has the cluster.
+
+    \b
+    stack backup cluster.backup
+    stack backup --passphrase-file passphrase.txt cluster.backup
     """
     sealer = archive.Sealer(_passphrase(passphrase_file, new=True), secrets.token_bytes(archive.SALT))
     last: archive.Frame | None = None
@@ -76,6 +80,10 @@ def restore(
 
     The cluster has the id, the keys and the tokens that it had. On each host whose agent lives, `stack join TOKEN
     MANAGER` brings it back with its containers running; until then nothing of what runs there is replaced.
+
+    \b
+    stack restore --verify cluster.backup
+    stack restore cluster.backup
     """
     passphrase = _passphrase(passphrase_file, new=False)
     with open(file, "rb") as source:

@@ -53,6 +53,10 @@ def config(
     """Print Compose files as one, in full and in one form, as `docker compose config` does.
 
     With --verdicts: what a deploy would make of each key in them, and where it is written.
+
+    \b
+    stack config -f compose.yml
+    stack config -f compose.yml --verdicts
     """
     project = load(files, project_name, ("*",) if show == "profiles" else profiles, env_files)
     for note in project.notes:

@@ -21,7 +21,11 @@ def context() -> None:
 
 @context.command()
 def ls() -> None:
-    """List the contexts."""
+    """List the contexts.
+
+    \b
+    stack context ls
+    """
     known = contexts.load()
     rows = [["", "NAME", "WHERE"]]
     for name, one in sorted(known.contexts.items()):
@@ -32,7 +36,11 @@ def ls() -> None:
 @context.command()
 @click.argument("name")
 def use(name: str) -> None:
-    """Talk to this cluster from now on."""
+    """Talk to this cluster from now on.
+
+    \b
+    stack context use prod
+    """
     contexts.use(name)
     click.echo(f"now talking to {name}")
 
@@ -75,7 +83,11 @@ def add(
 @context.command()
 @click.argument("name")
 def rm(name: str) -> None:
-    """Forget a cluster, with the token or certificate for it. What was given to you stays good until it is revoked."""
+    """Forget a cluster, with the token or certificate for it. What was given to you stays good until it is revoked.
+
+    \b
+    stack context rm prod
+    """
     from cli.client import enrol
 
     if name not in contexts.load().contexts:

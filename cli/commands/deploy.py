@@ -116,6 +116,11 @@ def deploy(
     Services of the stack that are not in the file any more are stopped, as with `docker stack deploy --prune`. On a
     terminal it asks before; elsewhere, and with --yes, it says so and goes on. Volumes stay, whatever the file says:
     only `stack rm --volumes` removes data.
+
+    \b
+    stack deploy -f compose.yml shop
+    stack deploy -f compose.yml -f production.yml --atomic --reason 'the new cart' shop
+    stack deploy --if-revision 7 --timeout 300 shop
     """
     spec, contents, force = wanted(files, project_name, profiles, env_files, name, forced)
     if dry_run:

@@ -19,6 +19,10 @@ def explain(what: str, form: Form) -> None:
 
     WHAT is a service (app_web), a task's name (app_web.2) or the beginning of its id. Each node is listed with why one
     more task of the service would not fit it.
+
+    \b
+    stack explain shop_web
+    stack explain web.2
     """
     with connect() as client:
         found = client.explain(what)

@@ -68,6 +68,10 @@ def init(autolock: bool, **options: Unpack[InitOptions]) -> None:
     """Make this host the first of a new cluster: manager and node.
 
     With --etcd the cluster is the one that this etcd holds, if it holds one: so it gets more managers.
+
+    \b
+    stack init
+    stack init --advertise 192.0.2.1 --autolock
     """
     if init_host(options) and autolock:
         from cli.commands.unlock import turn_on
@@ -132,6 +136,10 @@ def join(
 
     On a manager `stack token show` gives the TOKEN. A host that is a node already, and whose cluster was restored from
     a backup, goes on in the restored one: what runs here is not touched.
+
+    \b
+    stack join TOKEN 192.0.2.1:2377
+    stack join TOKEN 192.0.2.1:2377 --manager
     """
     from cli.host import join as host
 
@@ -156,6 +164,9 @@ def leave(force: bool, timeout: float, data_dir: Path) -> None:
     """Take this host out of its cluster, and leave it as it was.
 
     Its tasks are given to other nodes first. Named volumes stay.
+
+    \b
+    stack leave
     """
     from cli.host.leave import leave as go
 

@@ -22,6 +22,10 @@ def inspect(names: tuple[str, ...], kind: str | None) -> None:
 
     A service is STACK_SERVICE, a task its name (app_web.2) or the beginning of its id. Stacks and services come with
     their whole spec, in which secrets are digests. `stack secret inspect` and `stack configs inspect` are for those.
+
+    \b
+    stack inspect shop_web
+    stack inspect n2
     """
     import msgspec
 

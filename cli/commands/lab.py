@@ -47,7 +47,12 @@ def up(
     subnet: str | None,
     no_images: bool,
 ) -> None:
-    """Start the lab, or what of it is not up."""
+    """Start the lab, or what of it is not up.
+
+    \b
+    stack lab up
+    stack lab up --nodes 5 --managers 3
+    """
     wanted = programs.split(",") if programs else None
     one = _lab(subnet)
     one.up(nodes, managers, wanted, engine_args or None, images=not no_images)
@@ -57,7 +62,11 @@ def up(
 @lab.command()
 @format_option
 def status(form: str) -> None:
-    """Show the nodes and their programs."""
+    """Show the nodes and their programs.
+
+    \b
+    stack lab status
+    """
     from dataclasses import asdict
 
     rows = _lab().status()
@@ -79,7 +88,12 @@ def status(form: str) -> None:
 @_NODE
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def exec_(node: str, command: tuple[str, ...]) -> None:
-    """Run a command on a node: stack lab exec n2 -- ip addr."""
+    """Run a command on a node: stack lab exec n2 -- ip addr.
+
+    \b
+    stack lab exec n2 -- ip addr
+    stack lab exec n2 -- docker ps
+    """
     host = _lab().node(node).host
     argv = [*host.enter(), *command]
     os.execvpe(argv[0], argv, host.exec_environment())
@@ -89,7 +103,12 @@ def exec_(node: str, command: tuple[str, ...]) -> None:
 @_NODE
 @_PROGRAM
 def start(node: str, program: str | None) -> None:
-    """Switch on a node with its programs, or start one program."""
+    """Switch on a node with its programs, or start one program.
+
+    \b
+    stack lab start n2
+    stack lab start n2 agent
+    """
     _lab().start(node, program)
 
 
@@ -97,7 +116,12 @@ def start(node: str, program: str | None) -> None:
 @_NODE
 @_PROGRAM
 def stop(node: str, program: str | None) -> None:
-    """Shut down a node in order, or end one program."""
+    """Shut down a node in order, or end one program.
+
+    \b
+    stack lab stop n2
+    stack lab stop n2 engine
+    """
     _lab().stop(node, program)
 
 
@@ -105,7 +129,12 @@ def stop(node: str, program: str | None) -> None:
 @_NODE
 @_PROGRAM
 def kill(node: str, program: str | None) -> None:
-    """Cut the power of a node, or SIGKILL one program."""
+    """Cut the power of a node, or SIGKILL one program.
+
+    \b
+    stack lab kill n2
+    stack lab kill n2 agent
+    """
     _lab().kill(node, program)
     what = f"{program} on {node} is dead" if program else f"{node} is off, as when its power is cut"
     click.echo(f"{what}; `stack lab start {node}{f' {program}' if program else ''}` brings it back", err=True)
@@ -115,7 +144,11 @@ def kill(node: str, program: str | None) -> None:
 @_NODE
 @click.argument("program")
 def pause(node: str, program: str) -> None:
-    """Stop a program in its tracks (SIGSTOP)."""
+    """Stop a program in its tracks (SIGSTOP).
+
+    \b
+    stack lab pause n1 manager
+    """
     _lab().pause(node, program)
 
 
@@ -123,21 +156,33 @@ def pause(node: str, program: str) -> None:
 @_NODE
 @click.argument("program")
 def unpause(node: str, program: str) -> None:
-    """Let a paused program go on (SIGCONT)."""
+    """Let a paused program go on (SIGCONT).
+
+    \b
+    stack lab unpause n1 manager
+    """
     _lab().unpause(node, program)
 
 
 @lab.command()
 @_NODE
 def cut(node: str) -> None:
-    """Pull a node's network cable."""
+    """Pull a node's network cable.
+
+    \b
+    stack lab cut n2
+    """
     _lab().cut(node)
 
 
 @lab.command()
 @_NODE
 def heal(node: str) -> None:
-    """Put a node's network cable back in."""
+    """Put a node's network cable back in.
+
+    \b
+    stack lab heal n2
+    """
     _lab().heal(node)
 
 
@@ -146,7 +191,11 @@ def heal(node: str) -> None:
 @click.argument("program")
 @click.option("-f", "--follow", is_flag=True, help="Go on as more is written.")
 def logs(node: str, program: str, follow: bool) -> None:
-    """Show what a program of a node has written."""
+    """Show what a program of a node has written.
+
+    \b
+    stack lab logs n2 agent
+    """
     log = _lab().node(node).host.log_file(program)
     if not log.exists():
         from cluster.errors import NotFound
@@ -158,7 +207,11 @@ def logs(node: str, program: str, follow: bool) -> None:
 
 @lab.command()
 def images() -> None:
-    """Put base images into the lab's registry, from Docker Hub or made here."""
+    """Put base images into the lab's registry, from Docker Hub or made here.
+
+    \b
+    stack lab images
+    """
     new = _lab().ensure_images()
     click.echo(f"new in the registry: {', '.join(new)}" if new else "the registry has all base images")
 
@@ -166,7 +219,11 @@ def images() -> None:
 @lab.command()
 @click.option("-f", "--file", required=True, type=click.Path(path_type=Path), help="The Compose file.")
 def build(file: Path) -> None:
-    """Build the images of a Compose file into the lab's registry, those that have changed."""
+    """Build the images of a Compose file into the lab's registry, those that have changed.
+
+    \b
+    stack lab build -f compose.yml
+    """
     built = _lab().build(file)
     click.echo(f"built: {', '.join(built)}" if built else "all images are up to date")
 
@@ -174,5 +231,9 @@ def build(file: Path) -> None:
 @lab.command()
 @click.option("--images", is_flag=True, help="Also remove the registry's images, which the next lab would use.")
 def down(images: bool) -> None:
-    """Remove the lab: processes, namespaces, links, cgroups and data."""
+    """Remove the lab: processes, namespaces, links, cgroups and data.
+
+    \b
+    stack lab down
+    """
     _lab().down(images)

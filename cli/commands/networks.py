@@ -54,7 +54,12 @@ def network() -> None:
 @network.command("ls")
 @list_options
 def list_networks(listing: Listing) -> None:
-    """List the networks."""
+    """List the networks.
+
+    \b
+    stack network ls
+    stack network ls --filter stack=shop
+    """
     with connect() as client:
         found = client.networks()
     show(found, _NETWORK, listing, spare=("VNI", "ATTACHED", "INTERNAL", "ENCRYPTED", "SUBNETS"))
@@ -138,6 +143,9 @@ def show_convergence(form: Form) -> None:
     From the word that a task is healthy until names, virtual addresses and published ports lead to it on every node,
     and from the decision that it stops until nothing does; as measured since its start by the manager that answers,
     with the nodes that are in session with it. Nodes that have not confirmed a change for a second are named.
+
+    \b
+    stack network convergence
     """
     with connect() as client:
         found = client.convergence()
@@ -177,7 +185,11 @@ def volume() -> None:
 @volume.command("ls")
 @list_options
 def list_volumes(listing: Listing) -> None:
-    """List the volumes and where they are: not those of global services, nor those that all nodes reach."""
+    """List the volumes and where they are: not those of global services, nor those that all nodes reach.
+
+    \b
+    stack volume ls --filter node=n2
+    """
     with connect() as client:
         found = client.volumes()
     show(found, _VOLUME, listing, spare=("CREATED", "STACK"))
@@ -187,7 +199,11 @@ def list_volumes(listing: Listing) -> None:
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @format_option
 def inspect_volumes(names: tuple[str, ...], form: Form) -> None:
-    """Tell all of volumes, by their whole names."""
+    """Tell all of volumes, by their whole names.
+
+    \b
+    stack volume inspect shop_data
+    """
     with connect() as client:
         found = [client.volume(name) for name in names]
     show(found, _VOLUME, Listing(form))

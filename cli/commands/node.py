@@ -27,7 +27,12 @@ def node() -> None:
 @node.command()
 @list_options
 def ls(listing: Listing) -> None:
-    """List the nodes."""
+    """List the nodes.
+
+    \b
+    stack node ls
+    stack node ls --filter status=down -q
+    """
     with connect() as client:
         nodes = client.nodes()
     show(
@@ -54,7 +59,11 @@ def _problem(node: NodeView) -> str:
 @node.command("inspect")
 @click.argument("names", nargs=-1, required=True, metavar="NODE...")
 def inspect_(names: tuple[str, ...]) -> None:
-    """Show all that is known of nodes, as JSON."""
+    """Show all that is known of nodes, as JSON.
+
+    \b
+    stack node inspect n2
+    """
     import msgspec
 
     with connect() as client:
@@ -67,7 +76,11 @@ def inspect_(names: tuple[str, ...]) -> None:
 @click.option("--all", "-a", "everything", is_flag=True, help="Also the tasks that have ended and were replaced.")
 @list_options
 def ps_(name: str, everything: bool, listing: Listing) -> None:
-    """List the tasks on a node."""
+    """List the tasks on a node.
+
+    \b
+    stack node ps n2
+    """
     from cli.commands.services import list_tasks
 
     list_tasks(None, name, listing, everything=everything)
@@ -92,6 +105,10 @@ def update(
 
     Services reserve a resource by its name (deploy.resources.reservations.generic_resources); requests for devices
     of kind gpu reserve the resource gpu.
+
+    \b
+    stack node update n2 --label-add disk=ssd
+    stack node update n2 --resource gpu=2
     """
     labels: dict[str, str | None] = dict.fromkeys(removed)
     for label in added:
@@ -119,14 +136,22 @@ def _pair(text: str, what: str, form: str) -> tuple[str, str]:
 @node.command()
 @click.argument("names", nargs=-1, required=True, metavar="NODE...")
 def activate(names: tuple[str, ...]) -> None:
-    """Let nodes take tasks again."""
+    """Let nodes take tasks again.
+
+    \b
+    stack node activate n2
+    """
     _set(names, NodeChange(Availability.ACTIVE), "takes tasks")
 
 
 @node.command()
 @click.argument("names", nargs=-1, required=True, metavar="NODE...")
 def pause(names: tuple[str, ...]) -> None:
-    """Give nodes no new tasks; they keep those that they have."""
+    """Give nodes no new tasks; they keep those that they have.
+
+    \b
+    stack node pause n2
+    """
     _set(names, NodeChange(Availability.PAUSE), "takes no new tasks")
 
 
@@ -148,6 +173,10 @@ def drain(names: tuple[str, ...], deadline: str, detach: bool) -> None:
 
     No service is left with less than its update_config allows, and no task goes that has no other place, until the
     deadline comes: then what is left goes at once, and this command says what that was.
+
+    \b
+    stack node drain n2
+    stack node drain n2 --deadline 30m --detach
     """
     limit = _deadline(deadline)
     change = NodeChange(Availability.DRAIN, deadline="never" if limit is None else limit)
@@ -205,7 +234,11 @@ def _deadline(text: str) -> float | None:
 @node.command()
 @click.argument("names", nargs=-1, required=True, metavar="NODE...")
 def promote(names: tuple[str, ...]) -> None:
-    """Let nodes become managers, and say what to do on each."""
+    """Let nodes become managers, and say what to do on each.
+
+    \b
+    stack node promote n2 n3
+    """
     with connect() as client:
         managers = " ".join(one.url.removeprefix("https://") for one in client.cluster().managers)
         for name in names:
@@ -220,6 +253,9 @@ def demote(names: tuple[str, ...]) -> None:
     """Make workers of managers: their etcd is taken out of the cluster at once, and their manager ends.
 
     Refused where too few of the other managers would be left to decide anything.
+
+    \b
+    stack node demote n2
     """
     _set(names, NodeChange(role="worker"), "is a worker")
 
@@ -232,6 +268,10 @@ def rm_(names: tuple[str, ...], force: bool) -> None:
 
     On a node that is up, `stack leave` does it in order. With --force a node that is up is forgotten as it is: its
     containers run on unless it is stopped, beside those that take their place.
+
+    \b
+    stack node rm n2
+    stack node rm --force n2
     """
     with connect() as client:
         for name in names:

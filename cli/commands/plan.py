@@ -51,6 +51,10 @@ def plan(
     that would find no place, with the reason.
 
     Exit codes: 0 nothing would change, 2 something would, 1 the deploy would be refused, 3 no manager answers.
+
+    \b
+    stack plan -f compose.yml shop
+    stack plan -f compose.yml --format json shop
     """
     try:
         spec, contents, force = wanted(files, project_name, profiles, env_files, name, forced)
@@ -157,6 +161,10 @@ def diff(stack: str, revision: int | None, other: int | None, form: Form) -> Non
     """Show how the newest revision of a stack differs from an earlier one, field by field.
 
     Without REVISION that is the one before it. With OTHER, show how that one differs from REVISION.
+
+    \b
+    stack diff shop
+    stack diff shop 3 5
     """
     with connect() as client:
         found = client.diff(stack, revision, other)

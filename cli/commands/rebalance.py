@@ -31,6 +31,11 @@ def rebalance(
 
     Tasks move as in an update of their service: never more at a time than its update_config allows, and only in
     services that are whole. Tasks whose data is on their node stay.
+
+    \b
+    stack rebalance --dry-run
+    stack rebalance
+    stack rebalance --automatic 5m
     """
     with connect() as client:
         if automatic is not None:

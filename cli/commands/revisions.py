@@ -25,6 +25,9 @@ def history(stack: str, listing: Listing) -> None:
     """List the revisions of a stack: each deploy, scaling and rollback, by whom, and what it changed.
 
     The 25 newest are kept, and those that tasks still run.
+
+    \b
+    stack history shop
     """
     with connect() as client:
         revisions = client.revisions(stack)
@@ -58,6 +61,10 @@ def rollback(what: str, revision: int | None, reason: str, detach: bool, timeout
 
     Images, secrets and configs are those of then. Without REVISION it is the newest one in which it was different;
     `stack history STACK` lists them. How tasks are replaced says rollback_config.
+
+    \b
+    stack rollback shop
+    stack rollback shop_web 3
     """
     with connect() as client:
         stack, services = meant(client, what)
@@ -74,7 +81,12 @@ def rollback(what: str, revision: int | None, reason: str, detach: bool, timeout
 @timeout_option
 @settle_option
 def update(what: str, proceed: bool, force: bool, reason: str, detach: bool, timeout: float, settle: float) -> None:
-    """Go on with a paused update of a service or stack, or have its tasks replaced."""
+    """Go on with a paused update of a service or stack, or have its tasks replaced.
+
+    \b
+    stack update shop_web --continue
+    stack update shop --force
+    """
     if proceed == force:
         raise UserError("what the update is to do is missing", hint="Give either --continue or --force.")
     with connect() as client:

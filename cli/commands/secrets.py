@@ -14,11 +14,19 @@ from cluster.errors import Failed, UserError
 from cluster.model.secret import FileKind
 
 
-def _group(kind: FileKind, about: str) -> click.Group:
+def _group(kind: FileKind, command: str, about: str) -> click.Group:
     @click.group(help=about)
     def group() -> None: ...
 
-    @group.command(help=f"Make a {kind} of what is in FILE (- is standard input). A {kind} is never changed.")
+    def told(what: str, example: str) -> str:
+        return f"{what}\n\n\b\nstack {command} {example}"
+
+    @group.command(
+        help=told(
+            f"Make a {kind} of what is in FILE (- is standard input). A {kind} is never changed.",
+            f"create key key.txt\nopenssl rand -hex 32 | stack {command} create key -",
+        )
+    )
     @click.argument("name")
     @click.argument("file", metavar="FILE|-")
     @click.option("-l", "--label", "labels", multiple=True, metavar="KEY=VALUE", help="Set a label.")
@@ -31,14 +39,14 @@ def _group(kind: FileKind, about: str) -> click.Group:
             made = client.create_external(kind, name, data, dict(_label(text) for text in labels), stacks)
         click.echo(f"{made.name} is made, of {made.size} bytes")
 
-    @group.command(help=f"List the {kind}s that were made apart from stacks.")
+    @group.command(help=told(f"List the {kind}s that were made apart from stacks.", "ls"))
     @list_options
     def ls(listing: Listing) -> None:
         with connect() as client:
             found = client.externals(kind)
         show(found, _COLUMNS, listing)
 
-    @group.command(help=f"Tell all of a {kind} but its content, which nobody but a node is given.")
+    @group.command(help=told(f"Tell all of a {kind} but its content, which nobody but a node is given.", "inspect key"))
     @click.argument("names", nargs=-1, required=True, metavar="NAME...")
     @format_option
     def inspect(names: tuple[str, ...], form: Form) -> None:
@@ -49,7 +57,7 @@ def _group(kind: FileKind, about: str) -> click.Group:
         stacks = {"FOR DEPLOYERS OF": lambda one: joined(one.stacks)}
         show(found, _COLUMNS | more | labels | stacks, Listing(form))
 
-    @group.command(help=f"Remove {kind}s that no stack uses.")
+    @group.command(help=told(f"Remove {kind}s that no stack uses.", "rm key"))
     @click.argument("names", nargs=-1, required=True, metavar="NAME...")
     def rm(names: tuple[str, ...]) -> None:
         with connect() as client:
@@ -67,9 +75,10 @@ _COLUMNS = {
     "USED BY": lambda one: joined(one.used_by),
 }
 
-secrets = _group("secret", "Secrets made apart from stacks. Those in a stack's own files need no command.")
+secrets = _group("secret", "secret", "Secrets made apart from stacks. Those in a stack's own files need no command.")
 configs = _group(
     "config",
+    "configs",
     "Configs made apart from stacks. (`stack config` without an s is another: what Compose files come to.)",
 )
 
@@ -80,6 +89,9 @@ def rotate_key() -> None:
 
     Tasks notice nothing. All managers have to run, and are given the key before it is used. Backups made before have
     the older key in them, so secrets that may be known are to be changed themselves.
+
+    \b
+    stack secret rotate-key
     """
     with connect() as client:
         done = client.rotate_secrets_key()

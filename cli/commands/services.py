@@ -31,7 +31,12 @@ def _port(port: PortSpec) -> str:
 @click.argument("stack", required=False, shell_complete=completion.stacks)
 @list_options
 def services(stack: str | None, listing: Listing) -> None:
-    """List the services of all stacks, or of one."""
+    """List the services of all stacks, or of one.
+
+    \b
+    stack services
+    stack services shop --filter mode=global
+    """
     with connect() as client:
         found = client.services(stack)
         if stack and not found and stack not in {known.name for known in client.stacks()}:
@@ -73,6 +78,11 @@ def ps(what: str | None, node: str | None, everything: bool, whole: bool, listin
     """List tasks: of a stack, of a service, on a node, or all.
 
     JSON always holds the tasks that have ended, too.
+
+    \b
+    stack ps shop
+    stack ps shop_web --all --no-trunc
+    stack ps --node n2 --filter state!=running
     """
     list_tasks(what, node, listing, everything=everything, whole=whole)
 
@@ -100,7 +110,7 @@ def list_tasks(
             "MESSAGE": lambda t: _message(t, whole=whole),
         },
         listing,
-        spare=("WANTED", "ID", "IMAGE"),
+        spare=() if whole else ("WANTED", "ID", "IMAGE"),  # whole ids and digests are what is asked for
     )
 
 
@@ -118,7 +128,12 @@ def _message(task: TaskView, *, whole: bool) -> str:
 @click.option("--detach", "-d", is_flag=True, help="Do not wait.")
 @timeout_option
 def scale(wishes: tuple[str, ...], detach: bool, timeout: float) -> None:
-    """Run N tasks of each service, and wait until they run."""
+    """Run N tasks of each service, and wait until they run.
+
+    \b
+    stack scale web=5
+    stack scale shop_web=5 shop_api=3 --detach
+    """
     with connect() as client:
         replicas: dict[str, dict[str, int]] = {}
         for wish in wishes:

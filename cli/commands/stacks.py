@@ -17,7 +17,12 @@ from cluster.views import StackView
 @click.command()
 @list_options
 def ls(listing: Listing) -> None:
-    """List the stacks."""
+    """List the stacks.
+
+    \b
+    stack ls
+    stack ls --format '{{.Name}} {{.State}}'
+    """
     with connect() as client:
         stacks = client.stacks()
     show(
@@ -43,6 +48,10 @@ def rm(stacks: tuple[str, ...], volumes: bool, detach: bool, timeout: float) -> 
     """Remove stacks, and wait until nothing of them is left on any node; or one-off tasks of `stack run`, by name.
 
     Their volumes keep their data, and are found again by a later stack of the same name, unless --volumes is given.
+
+    \b
+    stack rm shop
+    stack rm --volumes shop
     """
     with connect() as client:
         known = {stack.name for stack in client.stacks()}
@@ -65,6 +74,10 @@ def wait(stacks: tuple[str, ...], timeout: float, settle: float) -> None:
     """Wait for what a stack is on its way to: its newest revision, or its removal.
 
     It is how to come back to a deploy, an update, a scaling, a rollback or a removal that was left alone.
+
+    \b
+    stack wait shop
+    stack wait shop --timeout 60
     """
     with connect() as client:
         for stack in _found(client, stacks):

@@ -21,7 +21,11 @@ def token() -> None:
 @token.command("show")
 @click.argument("role", type=_ROLES, default="worker")
 def show_(role: Role) -> None:
-    """Print the standing token of a role (worker)."""
+    """Print the standing token of a role (worker).
+
+    \b
+    stack token show worker
+    """
     with connect_as_root() as client:
         tokens = client.join_tokens()
     click.echo(tokens.manager if role == "manager" else tokens.worker)
@@ -30,7 +34,11 @@ def show_(role: Role) -> None:
 @token.command()
 @list_options
 def ls(listing: Listing) -> None:
-    """List the tokens, without their secrets."""
+    """List the tokens, without their secrets.
+
+    \b
+    stack token ls
+    """
     with connect_as_root() as client:
         tokens = client.tokens()
     show(
@@ -61,7 +69,12 @@ def _good_for(token: TokenView) -> str:
 @click.option("--expires", metavar="TIME", help="After how long it ends, such as 30m, 12h, 7d.")
 @click.option("--once", is_flag=True, help="Good for a single node.")
 def create(role: Role, expires: str | None, once: bool) -> None:
-    """Make a token that ends, or is for one node, and print it: it is shown this once."""
+    """Make a token that ends, or is for one node, and print it: it is shown this once.
+
+    \b
+    stack token create --once --expires 1h
+    stack token create --role manager
+    """
     seconds = None if expires is None else lifetime(expires)
     with connect_as_root() as client:
         click.echo(client.create_token(role, expires_in=seconds, once=once).token)
@@ -70,7 +83,11 @@ def create(role: Role, expires: str | None, once: bool) -> None:
 @token.command()
 @click.argument("role", type=_ROLES)
 def rotate(role: Role) -> None:
-    """Make the standing token of a role worthless, and print the new one. Nodes that have joined stay."""
+    """Make the standing token of a role worthless, and print the new one. Nodes that have joined stay.
+
+    \b
+    stack token rotate worker
+    """
     with connect_as_root() as client:
         click.echo(client.rotate_token(role).token)
 
@@ -78,7 +95,11 @@ def rotate(role: Role) -> None:
 @token.command()
 @click.argument("ident", metavar="ID")
 def revoke(ident: str) -> None:
-    """Take back a token that was made with `create`. Nodes that have joined with it stay."""
+    """Take back a token that was made with `create`. Nodes that have joined with it stay.
+
+    \b
+    stack token revoke 0123456789ab
+    """
     with connect_as_root() as client:
         client.revoke_token(ident)
     click.echo(f"revoked {ident}")

@@ -28,6 +28,9 @@ def autolock(state: str) -> None:
 
     A manager that is locked serves nothing, and containers run on. Disks may still have what was written to them
     before: where that matters, `stack secret rotate-key` afterwards makes it worthless.
+
+    \b
+    stack autolock on
     """
     if state == "on":
         turn_on()
@@ -62,6 +65,10 @@ def unlock_key(rotate: bool) -> None:
 
     A manager that is off, or locked, while the key is rotated takes the new one where an unlocked manager is in reach,
     and the one before it otherwise: keep that until all have been unlocked.
+
+    \b
+    stack unlock-key
+    stack unlock-key --rotate
     """
     with connect_as_root() as client:
         key = client.unlock_key()
@@ -82,6 +89,10 @@ def unlock(file: Path | None) -> None:
 
     The key comes from a file, from the terminal or from standard input; never from the command line, where every user
     of the host could read it.
+
+    \b
+    stack unlock
+    stack unlock --unlock-key key.txt
     """
     key = parse_unlock_key(_given(file))
     with connect_as_root() as client:

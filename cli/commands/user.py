@@ -56,7 +56,11 @@ def create(name: str, role: UserRole, stacks: tuple[str, ...], privileged: bool,
 @click.argument("name")
 @click.option("--expires", metavar="TIME", help="After how long the token ends, such as 12h, 90d.")
 def token(name: str, expires: str | None) -> None:
-    """Print one more token of a user: it is shown this once. Those that there are stay good."""
+    """Print one more token of a user: it is shown this once. Those that there are stay good.
+
+    \b
+    stack user token ann --expires 90d > ann.token
+    """
     with connect() as client:
         made = client.create_user_token(name, None if expires is None else lifetime(expires))
     click.echo(made.token)
@@ -70,7 +74,11 @@ def _say_what_for(name: str) -> None:
 @user.command()
 @list_options
 def ls(listing: Listing) -> None:
-    """List the users."""
+    """List the users.
+
+    \b
+    stack user ls
+    """
     with connect() as client:
         found = client.users()
     show(found, _COLUMNS, listing)
@@ -80,7 +88,11 @@ def ls(listing: Listing) -> None:
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @format_option
 def inspect(names: tuple[str, ...], form: Form) -> None:
-    """Tell all of users but their tokens, of which only a hash is kept."""
+    """Tell all of users but their tokens, of which only a hash is kept.
+
+    \b
+    stack user inspect ann
+    """
     with connect() as client:
         found = [client.user(name) for name in names]
     show(found, _COLUMNS, Listing(form))
@@ -96,7 +108,11 @@ def inspect(names: tuple[str, ...], form: Form) -> None:
 @click.option("--stack", "stacks", multiple=True, metavar="PATTERN", help=_STACK_HELP + " In place of those before.")
 @click.option("--privileged/--no-privileged", default=None, help="Whether a deployer may get hold of hosts.")
 def update(name: str, role: UserRole | None, stacks: tuple[str, ...], privileged: bool | None) -> None:
-    """Change what a user may do, at once. Its tokens and certificates stay good."""
+    """Change what a user may do, at once. Its tokens and certificates stay good.
+
+    \b
+    stack user update ann --role deployer --stack shop --stack 'team-*'
+    """
     with connect() as client:
         changed = client.update_user(name, UserChange(role, stacks or None, privileged))
     click.echo(f"{name} is now {_what(changed)}")
@@ -106,7 +122,12 @@ def update(name: str, role: UserRole | None, stacks: tuple[str, ...], privileged
 @click.argument("name")
 @click.argument("ident", metavar="[ID]", required=False)
 def revoke(name: str, ident: str | None) -> None:
-    """Make all tokens and certificates of a user worthless, or the one with that ID; what it has open ends."""
+    """Make all tokens and certificates of a user worthless, or the one with that ID; what it has open ends.
+
+    \b
+    stack user revoke ann
+    stack user revoke ann 0123456789ab
+    """
     with connect() as client:
         left = client.revoke_credentials(name, ident).credentials
     click.echo(f"revoked; {name} has {len(left)} left")
@@ -115,7 +136,11 @@ def revoke(name: str, ident: str | None) -> None:
 @user.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 def rm(names: tuple[str, ...]) -> None:
-    """Take users out, with all that they prove themselves with."""
+    """Take users out, with all that they prove themselves with.
+
+    \b
+    stack user rm ann
+    """
     with connect() as client:
         for name in names:
             client.remove_user(name)
@@ -124,7 +149,11 @@ def rm(names: tuple[str, ...]) -> None:
 
 @user.command()
 def whoami() -> None:
-    """Tell whom the manager takes you for."""
+    """Tell whom the manager takes you for.
+
+    \b
+    stack user whoami
+    """
     with connect() as client:
         me = client.me()
     stacks = f" of {joined(me.stacks)}" if me.stacks else ""

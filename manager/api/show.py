@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import msgspec
 
@@ -33,6 +34,8 @@ from manager.stamps import Stamp
 
 MANAGER, LOCKED = "manager", "its manager is locked: `stack unlock` there opens it"
 """The name of a condition of a node, and what it says."""
+
+_encode = msgspec.json.Encoder().encode
 
 Sees = Callable[[str], bool]
 """Tells whether a stack of a name is the affair of whoever asks; what is not, is not there for them."""
@@ -316,32 +319,37 @@ def task_name(state: ClusterState, task: Task) -> str:
 
 
 def task(state: ClusterState, task: Task) -> TaskView:
+    return TaskView(**_row(state, task, state.state_of(task)))
+
+
+def _row(state: ClusterState, task: Task, stands: TaskState) -> dict[str, Any]:
+    """Give the fields of a task's view, in their order; to make views of a great many tasks takes twice as long."""
     status = state.statuses.get(task.id)
     service = state.services.get(task.service_uid)
     spec = state.spec_of(task)
     node = state.nodes.get(task.node or "")
-    told = [text for text in (task.reason, "" if status is None else status.message) if text]
-    return TaskView(
-        id=task.id,
-        name=task_name(state, task),
-        stack="" if service is None else service.stack,
-        service="" if service is None else service.name,
-        slot=task.slot,
-        image="" if spec is None else spec.container.image,
-        digest=state.digest_of(task),
-        node=node.name if node is not None else task.node or "",
-        desired=task.desired,
-        state=state.state_of(task),
-        since=task.created_at if status is None else status.at,
-        message="; ".join(dict.fromkeys(told)),
-        exit_code=None if status is None else status.exit_code,
-        restarts=0 if status is None else status.restarts,
-        container="" if status is None else status.container,
-        version=task.version,
-        created_at=task.created_at,
-        log=() if status is None else status.log,
-        failures=task.failures,
-    )
+    told = dict.fromkeys(text for text in (task.reason, "" if status is None else status.message) if text)
+    return {
+        "id": task.id,
+        "name": f"{task.service_uid if service is None else service.full_name}.{task.slot}",
+        "stack": "" if service is None else service.stack,
+        "service": "" if service is None else service.name,
+        "slot": task.slot,
+        "image": "" if spec is None else spec.container.image,
+        "node": node.name if node is not None else task.node or "",
+        "desired": task.desired,
+        "state": stands,
+        "since": task.created_at if status is None else status.at,
+        "message": "; ".join(told) if told else "",
+        "exit_code": None if status is None else status.exit_code,
+        "restarts": 0 if status is None else status.restarts,
+        "container": "" if status is None else status.container,
+        "version": task.version,
+        "created_at": task.created_at,
+        "log": () if status is None else status.log,
+        "failures": task.failures,
+        "digest": state.digest_of(task),
+    }
 
 
 class TaskRows:
@@ -360,7 +368,7 @@ class TaskRows:
         known = self._rows.get(one.id)
         if known is not None and known[0] is one and known[1] is status and known[2] is stands:
             return known[3]
-        row = msgspec.json.encode(task(state, one))
+        row = _encode(_row(state, one, stands))
         if len(self._rows) > 2 * len(state.tasks) + 1000:
             self._rows = {ident: kept for ident, kept in self._rows.items() if ident in state.tasks}
         self._rows[one.id] = (one, status, stands, row)

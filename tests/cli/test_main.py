@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import shlex
 import socket
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from cli.client.contexts import DEFAULT_SOCKET
 from cli.main import COMMANDS
 from tests.cli.terminal import Terminal
+from tests.cli.tree import leaves, parse
 
 HELLO = "services:\n  web:\n    image: busybox:1\n"
 
@@ -38,6 +41,17 @@ async def test_each_command_has_help(person: Terminal, name: str) -> None:
     said = await person.stack(name, "--help")
     assert (said.code, said.err) == (0, "")
     assert COMMANDS[name][2].rstrip(".").split()[0] in said.out
+
+
+COMMANDS_HELP = {name: (command, command.help or "") for name, command in leaves()}
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS_HELP))
+def test_each_command_s_help_has_an_example_that_it_takes(name: str) -> None:
+    command, told = COMMANDS_HELP[name]
+    examples = re.findall(r"\bstack (?:(?! [|>] |\)).)+", "".join(told.split("\b")[1:]))
+    lines = [re.split(r"  +|$", example)[0].rstrip(' "') for example in examples]
+    assert command in [parse(shlex.split(line)) for line in lines]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
-from cli.main import stack
+from tests.cli.tree import parse
 
 README = Path(__file__).parents[2] / "README.md"
 HEADING = "## If you know Docker, kubectl or nomad\n"
@@ -20,17 +20,6 @@ def shown() -> list[list[str]]:
     section = README.read_text().split(HEADING)[1].partition("\n## ")[0]
     rows = [line for line in section.splitlines() if line.startswith("| ")][2:]
     return [re.findall(r"`(.*?)`", row.strip("| ").rpartition("|")[2]) for row in rows]
-
-
-def parse(words: list[str]) -> None:
-    """Take a command line as the program does, up to the point where it would do something."""
-    command: click.Command = stack
-    context = click.Context(command, info_name=words.pop(0))
-    while isinstance(command, click.Group):
-        name, found, words = command.resolve_command(context, words)
-        assert found is not None
-        command, context = found, click.Context(found, info_name=name, parent=context)
-    command.make_context(command.name, words, parent=context.parent)
 
 
 @pytest.mark.parametrize("line", [command for row in shown() for command in row])

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
-import pty
-import select
 import signal
 import socket
-import struct
 import subprocess
 import tarfile
-import termios
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,6 +18,7 @@ from typing import IO
 import pytest
 
 from tests.integration.conftest import STACK, Cluster, eventually
+from tests.integration.terminal import at_terminal
 from tests.patience import PATIENCE
 
 pytestmark = [pytest.mark.lab, pytest.mark.root]
@@ -69,54 +64,6 @@ def heard(stream: IO[bytes], text: bytes) -> bytes:
 
 def runs(cluster: Cluster, task: str, what: str) -> bool:
     return what in cluster.stack("exec", task, "ps", "-o", "args").stdout
-
-
-class Person:
-    """Someone at a terminal in which `stack` runs."""
-
-    def __init__(self, cluster: Cluster, *words: str) -> None:
-        self._mine, theirs = pty.openpty()
-        self.resize(31, 101)
-        self.before = termios.tcgetattr(theirs)
-        self._theirs = theirs
-        self.process = subprocess.Popen(
-            ["env", "--default-signal=INT,HUP", STACK, *words], env=cluster.environment, stdin=theirs, stdout=theirs,
-            stderr=theirs, start_new_session=True,
-        )  # fmt: skip
-        self._seen = b""
-
-    def resize(self, rows: int, columns: int) -> None:
-        fcntl.ioctl(self._mine, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
-    def types(self, text: bytes) -> None:
-        os.write(self._mine, text)
-
-    def sees(self, text: bytes) -> None:
-        end = time.monotonic() + PATIENCE
-        while text not in self._seen:
-            readable, _, _ = select.select([self._mine], [], [], max(0.0, end - time.monotonic()))
-            assert readable, self._seen
-            self._seen += os.read(self._mine, 4096)
-        self._seen = self._seen[self._seen.index(text) + len(text) :]
-
-    def settings(self) -> list[object]:
-        return termios.tcgetattr(self._theirs)
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        os.close(self._mine)
-        os.close(self._theirs)
-
-
-@contextmanager
-def at_terminal(cluster: Cluster, *words: str) -> Iterator[Person]:
-    person = Person(cluster, *words)
-    try:
-        yield person
-    finally:
-        person.close()
 
 
 def test_a_shell_at_a_terminal(cluster: Cluster, web: str) -> None:

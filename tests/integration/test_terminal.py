@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.integration.conftest import Cluster, eventually
+from tests.integration.terminal import dead
 
 pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.timeout(1200)]
 
@@ -19,22 +18,6 @@ services:
     stop_grace_period: 1s
     deploy: {mode: global}
 """
-
-
-@contextmanager
-def dead(cluster: Cluster, node: str) -> Iterator[None]:
-    """A node whose power is cut for the block; the cluster has noticed."""
-    cluster.lab.kill(node)
-    try:
-        eventually(lambda: status(cluster, node) == "down", f"{node} is called down")
-        yield
-    finally:
-        cluster.lab.up()
-        eventually(lambda: status(cluster, node) == "ready", f"{node} is back")
-
-
-def status(cluster: Cluster, node: str) -> str:
-    return next(str(one["status"]) for one in cluster.listing("node", "ls") if one["name"] == node)
 
 
 def events(cluster: Cluster, *filters: str) -> str:
