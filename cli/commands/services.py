@@ -13,7 +13,7 @@ from cli.commands.logs import logs
 from cli.commands.session import connect, find_service
 from cli.listing import Listing, list_options, show
 from cli.output import age, joined
-from cluster.errors import NotFound, UserError
+from cluster.errors import UserError
 from cluster.model.task import Desired
 
 if TYPE_CHECKING:
@@ -39,8 +39,6 @@ def services(stack: str | None, listing: Listing) -> None:
     """
     with connect() as client:
         found = client.services(stack)
-        if stack and not found and stack not in {known.name for known in client.stacks()}:
-            raise NotFound(f"there is no stack {stack}", hint="`stack ls` lists them.")
     show(
         found,
         {

@@ -10,6 +10,7 @@ import click
 from cli.client import Client
 from cli.client.contexts import DEFAULT_SOCKET, Context, chosen
 from cli.client.transport import PATIENCE
+from cluster.alike import did_you_mean
 from cluster.errors import NotFound, UserError
 
 if TYPE_CHECKING:
@@ -55,4 +56,9 @@ def find_service(client: Client, name: str, kind: str = "service") -> ServiceVie
     if found:
         names = ", ".join(service.name for service in found)
         raise UserError(f"{name} can mean several services: {names}", hint="Give the whole name.")
-    raise NotFound(f"there is no {kind} {name}", hint="`stack ls` and `stack services` list what there is.")
+    known = {known for service in services for known in (service.name, service.service)}
+    known |= {service.stack for service in services if "stack" in kind}
+    raise NotFound(
+        f"there is no {kind} {name}",
+        hint=did_you_mean(name, known, "`stack ls` and `stack services` list what there is."),
+    )

@@ -10,6 +10,7 @@ from cli.commands.follow import follow, settle_option, timeout_option
 from cli.commands.session import connect
 from cli.listing import Listing, list_options, show
 from cli.output import age
+from cluster.alike import did_you_mean
 from cluster.errors import NotFound
 from cluster.views import StackView
 
@@ -100,5 +101,7 @@ def _remove_run(client: Client, name: str) -> None:
 def _found(client: Client, names: tuple[str, ...]) -> list[StackView]:
     known = {stack.name: stack for stack in client.stacks()}
     if missing := [name for name in names if name not in known]:
-        raise NotFound(f"there is no stack {', '.join(missing)}", hint="`stack ls` lists them.")
+        raise NotFound(
+            f"there is no stack {', '.join(missing)}", hint=did_you_mean(missing[0], known, "`stack ls` lists them.")
+        )
     return [known[name] for name in names]

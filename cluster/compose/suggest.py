@@ -1,13 +1,12 @@
-"""What a mistyped name may have been meant to be."""
+"""What a mistyped key may have been meant to be."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from cluster.alike import did_you_mean
+
 
 def suggest(name: str, known: Iterable[str]) -> str:
     """Give the hint for an unknown key."""
-    from difflib import get_close_matches  # only where something is wrong
-
-    close = get_close_matches(name[:60], sorted(known), n=1)
-    return f"Did you mean {close[0]}?" if close else "See the Compose Specification; keys of your own begin with x-."
+    return did_you_mean(name, known, "See the Compose Specification; keys of your own begin with x-.")

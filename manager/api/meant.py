@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from cluster.alike import did_you_mean
 from cluster.errors import NotFound, UserError
 from cluster.model.service import ServiceState
 from cluster.model.task import Task
@@ -58,7 +59,10 @@ def meant(state: ClusterState, name: str, sees: Sees = everything) -> Meant:
     if len(found) > 1:
         raise UserError(f"{name} is the beginning of {len(found)} tasks' ids", hint="Give more of it.")
     if not found or found[0].service_uid not in state.services:
-        raise NotFound(f"there is no service or task {name}", hint="`stack services` and `stack ps` list them.")
+        seen = () if sees is everything else (one for one in state.services.values() if sees(one.stack))
+        known = {known for one in seen for known in (one.full_name, one.name)}
+        hint = did_you_mean(before or name, known, "`stack services` and `stack ps` list them.")
+        raise NotFound(f"there is no service or task {name}", hint=hint)
     return Meant(state.services[found[0].service_uid], task=found[0])
 
 

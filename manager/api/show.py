@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from cluster.alike import did_you_mean
 from cluster.errors import NotFound
 from cluster.examination import WAY
 from cluster.model.node import Manager, Node, NodeStatus, Session
@@ -50,7 +51,9 @@ def everything(stack: str) -> bool:
 
 def find_stack(state: ClusterState, name: str, sees: Sees = everything) -> Stack:
     if name not in state.stacks or not sees(name):
-        raise NotFound(f"there is no stack {name}", hint="`stack ls` lists those that there are.")
+        known = () if sees is everything else filter(sees, state.stacks)  # who asks is told of no other
+        hint = did_you_mean(name, known, "`stack ls` lists those that there are.")
+        raise NotFound(f"there is no stack {name}", hint=hint)
     return state.stacks[name]
 
 
@@ -58,7 +61,10 @@ def find_service(state: ClusterState, full_name: str, sees: Sees = everything) -
     for service in state.services.values():
         if service.full_name == full_name and sees(service.stack):
             return service
-    raise NotFound(f"there is no service {full_name}", hint="`stack services` lists those that there are.")
+    seen = () if sees is everything else (one for one in state.services.values() if sees(one.stack))
+    known = (one.full_name for one in seen)
+    hint = did_you_mean(full_name, known, "`stack services` lists those that there are.")
+    raise NotFound(f"there is no service {full_name}", hint=hint)
 
 
 def find_node(state: ClusterState, name: str) -> Node:
@@ -68,7 +74,10 @@ def find_node(state: ClusterState, name: str) -> Node:
     for node in state.nodes.values():
         if node.name == name:
             return node
-    raise NotFound(f"there is no node {name}", hint="`stack node ls` lists those that there are.")
+    known = (node.name for node in state.nodes.values())
+    raise NotFound(
+        f"there is no node {name}", hint=did_you_mean(name, known, "`stack node ls` lists those that there are.")
+    )
 
 
 # Showing it
