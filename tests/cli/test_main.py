@@ -49,7 +49,7 @@ COMMANDS_HELP = {name: (command, command.help or "") for name, command in leaves
 @pytest.mark.parametrize("name", sorted(COMMANDS_HELP))
 def test_each_command_s_help_has_an_example_that_it_takes(name: str) -> None:
     command, told = COMMANDS_HELP[name]
-    examples = re.findall(r"(?m)(?:^ *|[|:$(] *)(stack (?:(?! [|>] |\)).)+)", "".join(told.split("\b")[1:]))
+    examples = re.findall(r"(?m)(?:^ *(?:ssh \S+ )?|[|:$(] *)(stack (?:(?! [|>] |\)).)+)", "".join(told.split("\b")[1:]))
     lines = [re.split(r"  +|$", example)[0].rstrip(' "') for example in examples]
     assert command in [parse(shlex.split(line)) for line in lines]
 
