@@ -43,13 +43,14 @@ async def test_each_command_has_help(person: Terminal, name: str) -> None:
     assert COMMANDS[name][2].rstrip(".").split()[0] in said.out
 
 
+EXAMPLE = re.compile(r"(?m)(?:^ *(?:ssh \S+ )?|[|:$(] *)(stack (?:(?! [|>] |\)).)+)")
 COMMANDS_HELP = {name: (command, command.help or "") for name, command in leaves()}
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS_HELP))
 def test_each_command_s_help_has_an_example_that_it_takes(name: str) -> None:
     command, told = COMMANDS_HELP[name]
-    examples = re.findall(r"(?m)(?:^ *(?:ssh \S+ )?|[|:$(] *)(stack (?:(?! [|>] |\)).)+)", "".join(told.split("\b")[1:]))
+    examples = EXAMPLE.findall("".join(told.split("\b")[1:]))
     lines = [re.split(r"  +|$", example)[0].rstrip(' "') for example in examples]
     assert command in [parse(shlex.split(line)) for line in lines]
 
