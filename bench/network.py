@@ -46,7 +46,7 @@ PORTS, RAW_PORTS = 7201, 7211
 ENCRYPTS = shutil.which("wireguard-go") is not None
 FLOWS = [sys.executable, "-m", "bench.flows"]
 HERE = Path(__file__).resolve().parent.parent
-LOOKUPS = 2000
+LOOKUPS = 20_000
 REACHES = 5
 PATIENCE = 60.0
 
