@@ -53,6 +53,9 @@ def rotate(detach: bool) -> None:
     that are away are waited for, and named; Ctrl-C stops only the waiting.
 
     Join tokens change as soon as the new root signs: `stack token show`, `stack token create`. Tokens of users stay.
+
+    \b
+    stack ca rotate
     """
     with connect() as client:
         found = client.ca()
@@ -74,6 +77,9 @@ def finish(force: bool) -> None:
     Without --force they are named, and nothing is changed. A node that is left out is taken in again by `stack join`
     on its host, and what runs there runs on; a person gets a new certificate with `stack context add`, or, as root on a
     manager, with `stack init`.
+
+    \b
+    stack ca finish --force
     """
     with connect() as client:
         found = client.finish_ca(force=force)
