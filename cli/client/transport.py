@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from cli.client.contexts import Context
+from cli.client.sparse import sparse
 from cluster import errors
 
 PATIENCE = 5.0  # seconds in which a manager may come back, or another take over
@@ -124,7 +125,7 @@ class Transport:
     ) -> http.client.HTTPResponse:  # fmt: skip
         asked = {name: value for name, value in (query or {}).items() if value is not None}
         target = path + ("?" + urllib.parse.urlencode(asked, doseq=True) if asked else "")
-        data = None if body is None else msgspec.json.encode(body)
+        data = None if body is None else msgspec.json.encode(sparse(body))
         end = time.monotonic() + self._patience
         while True:
             problems: list[tuple[str, Exception]] = []
