@@ -99,9 +99,13 @@ class NewUserToken:
 
 @dataclass(frozen=True, slots=True)
 class NewUserCertificate:
-    """The body of POST /v1/me/certificate: `csr` is PEM. Answered with CertificateReply."""
+    """The body of POST /v1/me/certificate: `csr` is PEM. Answered with CertificateReply.
+
+    `again`: it is asked for with a certificate, and takes the place of that, until the same end.
+    """
 
     csr: str
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)

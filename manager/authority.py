@@ -8,6 +8,7 @@ key gives the same id. A name belongs to the key that joined with it, for as lon
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import secrets
 from dataclasses import dataclass, field
@@ -86,6 +87,10 @@ class Authority:
     def bundle(self) -> str:
         """All roots that are trusted (PEM), the one that signs first."""
         return "".join(self.trust.roots) or self.ca.certificate
+
+    @property
+    def bundle_digest(self) -> str:
+        return hashlib.sha256(self.bundle.encode()).hexdigest()
 
     @property
     def chain(self) -> str:

@@ -85,6 +85,15 @@ def with_certificate(
     return _with(user, made, now), made
 
 
+def with_renewed(user: User, credential: str, signer: str) -> tuple[User, Credential]:
+    """Have a certificate be of another root; it stays what it is in all else. Raises UserError for none."""
+    found = next((one for one in user.credentials if one.id == credential and one.kind == "certificate"), None)
+    if found is None:
+        raise UserError("only with a certificate one can ask for another in its place")
+    renewed = replace(found, signer=signer)
+    return replace(user, credentials=tuple(renewed if one is found else one for one in user.credentials)), renewed
+
+
 def without(user: User, credential: str | None) -> User:
     """Take one of a user's credentials away, or all."""
     left = tuple(one for one in user.credentials if credential not in (None, one.id))

@@ -6,6 +6,7 @@ this API may be sent twice: reads change nothing, writes carry an operation id o
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import socket
 import ssl
@@ -20,6 +21,7 @@ import msgspec
 from cli.client.contexts import Context
 from cli.client.sparse import sparse
 from cluster import errors
+from cluster.headers import ROOTS
 
 PATIENCE = 5.0  # seconds in which a manager may come back, or another take over
 _PAUSE = 0.3
@@ -42,8 +44,12 @@ class UnixConnection(http.client.HTTPConnection):
 class Transport:
     """Sends requests to whichever manager answers. Not for several threads at once."""
 
-    def __init__(self, context: Context, *, timeout: float = 30.0, patience: float = PATIENCE) -> None:
+    def __init__(
+        self, context: Context, *, timeout: float = 30.0, patience: float = PATIENCE, keeps_up: bool = True
+    ) -> None:
+        """With `keeps_up` the context's files are brought up to date when the cluster's CA was rotated."""
         self._context, self._timeout, self._patience = context, timeout, patience
+        self._keeps_up, self._roots = keeps_up, ""
         self._targets = list(context.endpoints) or [context.socket or context.ssh]
         self._tls: ssl.SSLContext | None = None
         self._connection: http.client.HTTPConnection | None = None
@@ -133,6 +139,7 @@ class Transport:
                 try:
                     response = self._try(endpoint, method, target, data, headers or {}, max(within, self._timeout))
                     if response.status < 400:
+                        self._keep_up(response)
                         return response
                     told = self._error(response)
                 except (OSError, http.client.HTTPException) as error:
@@ -193,6 +200,19 @@ class Transport:
                     f"the certificates of this context cannot be read: {error}", hint=f"They should be in {files}."
                 ) from error
         return self._tls
+
+    def _keep_up(self, response: http.client.HTTPResponse) -> None:
+        """Have the context know other roots, when the manager tells of others; and connections to come go by them."""
+        told = response.getheader(ROOTS)
+        if not told or told == self._roots or not self._context.endpoints or not self._keeps_up:
+            return
+        known = told == hashlib.sha256(Path(self._context.ca).read_bytes()).hexdigest()
+        if not known:
+            from cli.client.roots import keep_up
+
+            known = keep_up(self._context)
+            self._tls = None
+        self._roots = told if known else ""
 
     def _error(self, response: http.client.HTTPResponse) -> errors.StackyardError:
         from cluster.views import ErrorBody

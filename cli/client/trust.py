@@ -2,26 +2,47 @@
 
 from __future__ import annotations
 
+import http.client
+import urllib.parse
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from cli.client.contexts import Context
+from cluster import pki
+
+_TIMEOUT = 3.0
 
 
 def fault(context: Context) -> str:
     """Look for what is wrong with a context's own certificate; "" when it is in order or cannot be read."""
     from cryptography import x509
-    from cryptography.exceptions import InvalidSignature
 
     try:
-        certificate = x509.load_pem_x509_certificate(Path(context.cert).read_bytes())
-        authority = x509.load_pem_x509_certificate(Path(context.ca).read_bytes())
+        text, roots = Path(context.cert).read_text(), pki.certificates(Path(context.ca).read_text())
+        certificate = x509.load_pem_x509_certificate(text.encode())
     except (OSError, ValueError):
         return ""
     if certificate.not_valid_after_utc < datetime.now(UTC):
         return f"the certificate {context.cert} has expired on {certificate.not_valid_after_utc:%Y-%m-%d}"
-    try:
-        certificate.verify_directly_issued_by(authority)
-    except (InvalidSignature, ValueError, TypeError):
+    if not pki.signer(text, roots):
         return f"the certificate {context.cert} is not of the cluster whose CA is {context.ca}"
+    if _is_overtaken(context, roots):
+        return f"the cluster's CA was rotated, and the certificate {context.cert} is of the root before"
     return ""
+
+
+def _is_overtaken(context: Context, roots: Sequence[str]) -> bool:
+    """Tell whether a manager of this cluster, asked without a certificate, signs with a root that is unknown here."""
+    tls = pki.client_context("".join(roots))
+    for endpoint in context.endpoints:
+        url = urllib.parse.urlsplit(endpoint)
+        connection = http.client.HTTPSConnection(url.hostname or "", url.port, timeout=_TIMEOUT, context=tls)
+        try:
+            connection.request("GET", "/v1/ca")
+            return connection.getresponse().read().decode(errors="replace") not in roots
+        except (OSError, http.client.HTTPException):
+            continue
+        finally:
+            connection.close()
+    return False

@@ -47,6 +47,7 @@ from manager.api import (
 from manager.api.audited import Audited
 from manager.api.bodies import add_schemas, answer
 from manager.api.core import Core
+from manager.api.roots_told import RootsTold
 from manager.api.rules import permitted
 
 log = logging.getLogger(__name__)
@@ -74,6 +75,7 @@ def create_app(core: Core) -> FastAPI:
     )
     app.state.core = core
     app.add_middleware(Audited, core=core)
+    app.add_middleware(RootsTold, core=core)
     about_all = (backup, system, authority, upgrade, members, users, audit_routes, events, monitoring)
     about_nodes = (nodes, doctor, rebalance)
     of_stacks = (stacks, plans, networks, attachments, volumes, secrets, unlock)

@@ -54,6 +54,8 @@ async def own_certificate(
     """Give a user a client certificate, which ends after 90 days or when its user is taken out."""
     if caller.kind is not CallerKind.CLIENT or caller.name not in core.state.users:
         raise Forbidden(f"{caller} is no user with a record", hint="Ask with a user's token or certificate.")
+    if request.again:
+        return answer(await _renewed(core, caller.name, request.csr, caller.credential))
     return answer(await _certificate(core, caller.name, request.csr, caller.credential))
 
 
@@ -173,6 +175,15 @@ async def _certificate(core: Core, name: str, csr: str, by: str = "", *, for_old
 
     _, credential = await _change(core, name, change)
     return core.authority.user_reply(ca, credential.id, csr, now=now, life=end - now)
+
+
+async def _renewed(core: Core, name: str, csr: str, credential: str) -> CertificateReply:
+    """Sign a certificate of the root that signs now in the place of another one."""
+    key_digest(csr)
+    now, ca = core.clock(), core.authority.ca
+    _, held = await _change(core, name, lambda known: people.with_renewed(known, credential, ca_digest(ca.certificate)))
+    life = LEAF_LIFE.total_seconds() if held.expires_at is None else held.expires_at - now
+    return core.authority.user_reply(ca, credential, csr, now=now, life=life)
 
 
 async def _change(core: Core, name: str, change: Callable[[User], tuple[User, Made]]) -> tuple[User, Made]:

@@ -2,13 +2,48 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import msgspec
 import pytest
 
+from cluster import pki
 from cluster.model.cluster import TrustPhase
 from tests.cli.terminal import Terminal
 from tests.manager.managers import RunningManager, until
 
 pytestmark = pytest.mark.etcd
+
+
+async def test_a_context_takes_the_new_root_over_and_a_certificate_of_it(
+    person: Terminal, manager: RunningManager, tmp_path: Path
+) -> None:
+    await until(lambda: manager.core.presence.leading)
+    files = manager.directory / "ca.pem", manager.directory / "person.pem"
+    held, old = files[1].read_text(), manager.ca
+    by_token = tmp_path / "by-token.pem"
+    by_token.write_text(old)
+    (tmp_path / "token").write_text((await person.stack("user", "create", "robot", "--role", "admin")).out)
+    known = msgspec.json.decode(person.contexts.read_bytes())["contexts"]
+    person.know("c", **known, t={"endpoints": [manager.base], "ca": str(by_token),
+                                          "token": str(tmp_path / "token")})  # fmt: skip
+    kept = tuple(file.read_text() for file in files)
+    rotated = await person.stack("ca", "rotate")
+    assert rotated.code == 0 and "One root is trusted" in rotated.out, rotated
+    assert manager.ca != old
+    await until(lambda: manager.core.authority.trust.phase is TrustPhase.SETTLED)
+    for _ in range(2):
+        assert (await person.stack("ls")).code == 0
+        assert (await person.stack("--context", "t", "ls")).code == 0
+    assert files[0].read_text() == by_token.read_text() == manager.ca
+    assert files[1].read_text() != held and pki.signer(files[1].read_text(), [manager.ca])
+    [credential] = manager.core.state.users["ann"].credentials
+    assert credential.signer == manager.core.authority.digest, "the same credential, of the new root"
+
+    for file, text in zip(files, kept, strict=True):
+        file.write_text(text)
+    refused = await person.stack("ls")
+    assert refused.code != 0 and "the cluster's CA was rotated" in refused.err and "stack init" in refused.err
 
 
 async def test_a_rotation_is_shown_waits_for_a_certificate_and_is_finished_by_force(
