@@ -28,6 +28,7 @@ from cluster.model.update import Withdrawn
 from cluster.model.user import User
 from cluster.model.volume import Volume
 from cluster.protocol import ATTACHES, ONE_OFFS, ROTATES, USERS, VERSION
+from cluster.reading import untrusted
 
 SCHEMA = 1
 PREFIX = "/stackyard/state/"
@@ -160,13 +161,13 @@ def decode(key: str, value: bytes) -> Record:
     """Read the record at `key`. Raises Inconsistent when it is newer than this program or not readable."""
     record_type: Any = type_of(key)
     try:
-        schema = _SCHEMA.decode(value).schema
+        schema = untrusted(_SCHEMA, value).schema
         if schema > SCHEMA:
             raise Inconsistent(
                 f"the record at {key} has schema {schema}, this program reads up to {SCHEMA}",
                 hint="Upgrade this manager; it changed nothing.",
             )
-        record = _decoder(record_type).decode(value).record
+        record = untrusted(_decoder(record_type), value).record
     except msgspec.MsgspecError as error:
         raise Inconsistent(f"the record at {key} cannot be read: {error}") from error
     if isinstance(record, Cluster) and record.version > VERSION:

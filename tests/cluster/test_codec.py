@@ -59,6 +59,12 @@ def test_fields_that_an_older_version_did_not_write_get_their_defaults() -> None
         pytest.param("task/t", b'{"schema": %d}' % (SCHEMA + 1), "schema", id="a newer schema is refused"),
         pytest.param("task/t", b"{", "cannot be read", id="what is no JSON is refused"),
         pytest.param("task/t", b'{"schema": 1, "record": {"id": 3}}', "cannot be read", id="a wrong type is refused"),
+        pytest.param(
+            "node/n", b'{"schema": 1, "record": {"id": "\xd4"}}', "cannot be read", id="what is no UTF-8 is refused"
+        ),
+        pytest.param(
+            "node/n", b'{"schema": 1, "x": ' + b"[" * 10**5, "cannot be read", id="what is nested too deep is refused"
+        ),
         pytest.param("mood/t", b"{}", "no kind", id="an unknown kind is refused"),
     ],
 )
