@@ -9,11 +9,12 @@ packages iperf3, sockperf and dnsperf. The ways that are measured:
     vip        from a container to the service's address       ingress    from a host to a port that another publishes
     encrypted  as direct, in a network that is (where wireguard-go is there; compare it with direct)
 
-The two ends of a throughput are on a core each, those of a round trip on one and the same (the cost of the way, without
-wake-ups). Names are asked from a container. `reach` is the time from the start of a new task's process to the moment at
-which its service's name leads to it in containers on all three hosts; `heal` that from the end of a partition until a
-container on the host that was cut off for so many seconds has the names that changed meanwhile. Swarm is measured with
-dnsrr and direct only: its VIP and its ingress need IPVS, which not every kernel has.
+The two ends of a throughput are on a core each, those of a round trip on one and the same (the cost of the way,
+without wake-ups). The CPU that a round trip and a gigabyte take, both ends in one thread, is what to compare on a
+busy machine. Names are asked from a container. `reach` is the time from the start of a new task's process to the
+moment at which its service's name leads to it in containers on all three hosts; `heal` that from the end of a
+partition until a container on the host that was cut off for so many seconds has the names that changed meanwhile.
+Swarm is measured with dnsrr and direct only: its VIP and its ingress need IPVS, which not every kernel has.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -132,6 +133,24 @@ class Programs:
         return float(
             self.between(way, port, server, [*FLOWS, "connect", way.address, port, str(self._seconds)], (1, 0))
         )
+
+    def cost(self, way: Way) -> Iterator[tuple[str, float]]:
+        """What a way costs in CPU, which programs beside hardly change."""
+        ends = self._namespace(way.client), self._namespace(way.server)
+        command = [*FLOWS, "cost", *ends, way.address, str(way.ports + CONNECTIONS)]
+        done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=True)
+        found = json.loads(done.stdout)
+        yield "CPU us / trip", found["round trip"]
+        yield "CPU ms / GB", found["gigabyte"]
+
+    def _namespace(self, place: Place) -> str:
+        """The file of a place's network namespace, as it is seen from outside of the lab."""
+        inner = self._lab.exec(place.node, ["readlink", f"/proc/{place.pid or 1}/ns/net"]).stdout.strip()
+        for file in Path("/proc").glob("[0-9]*/ns/net"):
+            with suppress(OSError):  # a process may end meanwhile
+                if os.readlink(file) == inner:
+                    return str(file)
+        raise RuntimeError(f"no process outside of {place.node} is seen in {inner}")
 
     def names(self, place: Place, name: str) -> Iterator[tuple[str, float]]:
         """Look-ups, one after the other and many at a time."""
@@ -310,6 +329,9 @@ def measure(
         yield way.name, "Gbit/s", programs.throughput(way)
         yield way.name, "round trip us", programs.round_trip(way)
         yield way.name, "connections /s", programs.connections(way)
+        if way.name != "encrypted":  # wireguard-go's part is not on the sender's account
+            for what, figure in programs.cost(way):
+                yield way.name, what, figure
     for what, figure in programs.names(client, "tasks.server"):
         yield "names", what, figure
     for index in range(REACHES):
