@@ -55,12 +55,14 @@ class SimulatedAgent:
     async def run(self, http: aiohttp.ClientSession) -> None:
         pause = 0.1
         while True:
+            # In a thread, as agents do; and before the call, as hundreds share this process and its threads.
+            has = await asyncio.to_thread(digests, tuple(self._items.values()))
             try:
                 async with http.ws_connect(self._url, ssl=self._tls, max_msg_size=1 << 20) as socket:
                     self._socket = socket
                     async with asyncio.TaskGroup() as group:
                         beating = group.create_task(self._beat(socket))
-                        await self._talk(socket)
+                        await self._talk(socket, has)
                         beating.cancel()
                 pause = 0.1
             except (aiohttp.ClientError, OSError, ExceptionGroup):
@@ -76,12 +78,10 @@ class SimulatedAgent:
             await asyncio.sleep(self._interval)
             await socket.send_bytes(encode(Beat()))
 
-    async def _talk(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+    async def _talk(self, socket: aiohttp.ClientWebSocketResponse, has: dict[str, str]) -> None:
         description = NodeDescription(
             self.name, "127.0.0.1", "bench", "1", architecture="x86_64", engine_version="20.10", cpus=64, memory=2**38
         )
-        # In a thread, as agents do, so that it holds up no others that share this process.
-        has = await asyncio.to_thread(digests, tuple(self._items.values()))
         await socket.send_bytes(encode(Hello(OLDEST_VERSION, VERSION, description, has=has)))
         self._told.clear()
         self._coming = None
