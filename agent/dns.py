@@ -102,7 +102,7 @@ def prepare(
 ) -> Answer:  # fmt: skip
     """Answer a query with as many records as `limit` (None: the query's own) has room for, marked if not with all."""
     room = (query.limit if limit is None else limit) - _HEADER.size - len(query.question) - (11 if query.edns else 0)
-    records = tuple(_record(A if len(raw) == 4 else AAAA, raw, ttl) for raw in map(_packed, addresses))
+    records = tuple(_address(address, ttl) for address in addresses)
     if pointer:
         records += (_record(PTR, _write_name(pointer), ttl),)
     sizes = [len(record) for record in records]
@@ -212,5 +212,7 @@ def _record(kind: int, data: bytes, ttl: int) -> bytes:
 
 
 @lru_cache(maxsize=4096)
-def _packed(address: str) -> bytes:
-    return ipaddress.ip_address(address).packed
+def _address(address: str, ttl: int) -> bytes:
+    """A record that all answers share which have it."""
+    raw = ipaddress.ip_address(address).packed
+    return _record(A if len(raw) == 4 else AAAA, raw, ttl)
