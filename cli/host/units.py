@@ -1,9 +1,9 @@
 """The systemd units of manager and agent, as text. Pure.
 
 The agent mounts network namespaces that the engine must see. So its unit has no directive that would give it a mount
-namespace of its own (PrivateTmp, Protect..., ReadOnlyPaths, RootDirectory, LoadCredential and their like), and neither
-has the manager's: a copy of the mounts below /run would keep namespaces alive that the agent has removed. What they may
-do is bounded by capabilities and system calls instead.
+namespace of its own (PrivateTmp, Protect..., ReadOnlyPaths, RootDirectory, LoadCredential and their like); what it may
+do is bounded by capabilities and system calls. The manager has one: where the agent keeps its namespaces is a shared
+mount, so what the agent unmounts goes from the manager's copy, too.
 """
 
 from __future__ import annotations
@@ -41,6 +41,24 @@ RestrictSUIDSGID=yes
 SystemCallArchitectures=native
 """
 
+# Neither ProtectSystem=strict nor PrivateTmp: /run/stackyard is yet to be made at the first start, and the programs may
+# be installed below /tmp. Of the system calls etcd's setpriv needs capset.
+_CONFINED = """\
+ProtectSystem=full
+ProtectHome=read-only
+ProtectProc=invisible
+ProtectKernelTunables=yes
+ProtectKernelModules=yes
+ProtectKernelLogs=yes
+ProtectControlGroups=yes
+ProtectClock=yes
+ProtectHostname=yes
+PrivateDevices=yes
+DevicePolicy=closed
+MemoryDenyWriteExecute=yes
+KeyringMode=private
+"""
+
 
 def manager(command: Sequence[str]) -> str:
     """The manager ends its own etcd; what is left of that after a kill is ended with the unit."""
@@ -57,7 +75,10 @@ ExecStart={_line(command)}
 CapabilityBoundingSet=
 RestrictNamespaces=yes
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
+{_CONFINED}SystemCallErrorNumber=EPERM
 SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+SystemCallFilter=capset
 
 [Install]
 WantedBy=multi-user.target

@@ -95,6 +95,13 @@ def main_pid(host: Machine, unit: str) -> str:
     return host.run("systemctl", "show", "-P", "MainPID", unit).stdout.strip()
 
 
+def sandboxes(host: Machine, unit: str) -> set[str]:
+    """Namespaces of tasks that are mounted where a program of the host sees them."""
+    mounts = host.run("cat", f"/proc/{main_pid(host, unit)}/mountinfo").stdout.splitlines()
+    points = [mount.split()[4] for mount in mounts if " - nsfs " in mount]
+    return {point for point in points if point.startswith("/run/netns/sy-")}
+
+
 def statuses(manager: Machine) -> dict[str, str]:
     return {
         node["name"]: node["status"]
@@ -286,6 +293,15 @@ def test_a_host_that_lost_power_comes_back_as_the_node_that_it_was(hosts: list[M
     host.until(lambda: len(containers(host)) == 6, "its containers do not come back")
     assert containers(host) == before, host.run("stack", "ps", "hello", "--all").stdout
     eventually(lambda: hello(host), "the port is published again")
+
+    # the manager is confined, and its copy of the host's mounts keeps nothing of what the agent has removed
+    host.run("systemd-analyze", "security", "--no-pager", "--threshold=25", MANAGER)
+    host.run("systemctl", "restart", MANAGER)
+    await_manager(host)
+    assert len(sandboxes(host, MANAGER)) > 1
+    host.run("stack", "scale", "hello_hello=1")
+    host.until(lambda: len(sandboxes(host, AGENT)) == 1, "sandboxes do not go")
+    assert sandboxes(host, MANAGER) == sandboxes(host, AGENT)
 
     host.run("stack", "leave", "--force")
     assert kernel(host) == bare
