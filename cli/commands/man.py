@@ -26,6 +26,7 @@ def page(root: click.Context, group: click.Group) -> Iterator[str]:
     yield ".TH STACK 1"
     yield ".SH NAME"
     yield f"stack \\- {_escaped((group.help or '').splitlines()[0])}"
+    yield ".SH SYNOPSIS"
     yield from _told(root, group)
     yield ".SH COMMANDS"
     for name in group.list_commands(root):
@@ -46,7 +47,8 @@ def _command(parent: click.Context, command: click.Command, name: str) -> Iterat
 def _told(context: click.Context, command: click.Command) -> Iterator[str]:
     words = [word for parameter in command.get_params(context) for word in parameter.get_usage_pieces(context)]
     yield f".B {_escaped(context.command_path)}"
-    yield _escaped(" ".join(["[OPTIONS]", *words]))
+    more = ["COMMAND", "[ARGS]..."] if isinstance(command, click.Group) else []
+    yield _escaped(" ".join(["[OPTIONS]", *words, *more]))
     yield ".PP"
     for paragraph in re.split(r"\n\s*\n", command.help or ""):
         if paragraph.startswith("\b"):
