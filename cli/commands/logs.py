@@ -62,7 +62,8 @@ def logs(
 ) -> None:
     """Show what tasks print: all of a stack or of a service, or one; also those that have ended and are still there.
 
-    What cannot be had, as a node is down, is told among the lines on the error output.
+    What cannot be had, as a node is down, is told among the lines on the error output; the exit code is 3 if that was
+    all.
 
     \b
     stack logs -f shop
@@ -74,11 +75,12 @@ def logs(
     if following and until:
         raise UserError("--follow and --until do not go together")
     found = _search(pattern)
-    newest = ""
+    newest, missing, had = "", False, False
     with connect() as client:
         try:
             for line in client.logs(names, follow=following, tail=tail, since=start, until=end):
                 newest = max(newest, line.at)
+                missing, had = missing or bool(line.note), had or not line.note
                 if line.note or found(line.line):
                     _show(line, timestamps=timestamps, bare=bare)
         except Unavailable as error:
@@ -88,6 +90,10 @@ def logs(
                 f"the log of {', '.join(names)} was cut: {error.message}",
                 hint=f"The same with --since {newest} goes on.",
             ) from error
+    if missing and not had and not following:
+        raise Unavailable(
+            f"no line of the log of {', '.join(names)} could be had", hint="`stack node ls` tells which nodes are down."
+        )
 
 
 def _search(pattern: str | None) -> Callable[[str], object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import fields, replace
 from typing import Annotated
 
@@ -105,10 +106,14 @@ def lives(state: ClusterState, node: Node) -> bool:
 def _told(node: Node, other: Node) -> str:
     """Say for the audit log what of a node is not as in the other."""
     return audit.words(
-        f"{field.name} {getattr(node, field.name)}"
+        f"{field.name.replace('_', ' ')} {_shown(getattr(node, field.name))}"
         for field in fields(node)
-        if getattr(node, field.name) != getattr(other, field.name)
+        if getattr(node, field.name) not in (None, getattr(other, field.name))
     )
+
+
+def _shown(value: object) -> object:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(value)) if isinstance(value, float) else value
 
 
 def _changed(node: Node, change: NodeChange, now: float) -> Node:

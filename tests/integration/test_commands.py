@@ -92,7 +92,7 @@ CASES = (
     Case("stop {s}_one", "{s}_one is stopped"),
     Case("start {s}_one", "{s}_one runs"),
     Case("logs --tail 1 {s}_web", "begun", dead="the node is down"),
-    Case("service logs --tail 1 {s}_db", "tick", dead="the node is down"),
+    Case("service logs --tail 1 {s}_db", "tick", 0, "the node is down", 3),
     Case("logs -f {s}_db", "tick", INTERRUPTED, "the node is down", leave=CTRL_C),
     Case("kill -s CONT {s}_db.1", "sent CONT to {s}_db.1 on n3", 0, DOWN, 3),
     Case("attach --no-sig-proxy {s}_db.1", "tick", INTERRUPTED, DOWN, 3, leave=CTRL_C),
