@@ -10,11 +10,12 @@ packages iperf3, sockperf and dnsperf. The ways that are measured:
     encrypted  as direct, in a network that is (where wireguard-go is there; compare it with direct)
 
 The two ends of a throughput are on a core each, those of a round trip on one and the same (the cost of the way,
-without wake-ups). The CPU that a round trip and a gigabyte take, both ends in one thread, is what to compare on a
-busy machine. Names are asked from a container. `reach` is the time from the start of a new task's process to the
-moment at which its service's name leads to it in containers on all three hosts; `heal` that from the end of a
-partition until a container on the host that was cut off for so many seconds has the names that changed meanwhile.
-Swarm is measured with dnsrr and direct only: its VIP and its ingress need IPVS, which not every kernel has.
+without wake-ups). The CPU that a round trip, a connection and a gigabyte take, both ends in one thread, is what to
+compare on a busy machine. Names are asked from a container. `reach` is the time from the start of a new task's
+process to the moment at which its service's name leads to it in containers on all three hosts; `heal` that from the
+end of a partition until a container on the host that was cut off for so many seconds has the names that changed
+meanwhile. Swarm is measured with dnsrr and direct only: its VIP and its ingress need IPVS, which not every kernel
+has.
 """
 
 from __future__ import annotations
@@ -141,6 +142,7 @@ class Programs:
         done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=True)
         found = json.loads(done.stdout)
         yield "CPU us / trip", found["round trip"]
+        yield "CPU us / conn.", found["connection"]
         yield "CPU ms / GB", found["gigabyte"]
 
     def _namespace(self, place: Place) -> str:
