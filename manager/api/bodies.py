@@ -20,7 +20,7 @@ Named = TypeVar("Named")
 
 LARGEST_BODY = 4 * 1024 * 1024
 BODY_TIMEOUT = 120.0
-SLICE = 0.01
+SLICE = 0.005
 """Seconds of making a long answer after which others on the event loop have their turn."""
 
 _REFS = "#/components/schemas/{model}"

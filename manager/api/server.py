@@ -30,6 +30,7 @@ from cluster.errors import Failed
 from cluster.protocol import MAX_FRAME
 from manager.api.callers import LOCAL, SCOPE_KEY, Caller, CallerKind
 from manager.crowd import Crowd
+from manager.sessions.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -45,11 +46,14 @@ HEAD_TIMEOUT = 20.0
 STALL_TIMEOUT = 300.0
 """Seconds after which whoever takes nothing of an answer is cut off: people read logs in a pager."""
 
+TAKEN_EACH_ROUND, ROUND = 32, 0.005
+"""Connections that are taken in one round of the event loop, and the seconds of it that they may use."""
+
 HANDSHAKES = 8
 """TLS handshakes at a time: each takes the event loop a millisecond or two, and what comes after it some more."""
 
 HANDSHAKE_PATIENCE = 0.1
-"""Seconds for which a handshake counts as one of those: a client that is slow, or silent, keeps no other one out."""
+"""Seconds for which a handshake counts as one of those: a client that is slow about it keeps no other one out."""
 
 HANDSHAKE_TIMEOUT = 20.0
 BACKLOG = 4096
@@ -217,33 +221,37 @@ class _Server(uvicorn.Server):
     async def admit(self, listener: socket.socket, tls: Callable[[], ssl.SSLContext]) -> None:
         """Take connections until cancelled; `tls` gives the context for each."""
         loop = asyncio.get_running_loop()
-        turns = asyncio.Semaphore(HANDSHAKES)
+        rounds, turns = Turns(TAKEN_EACH_ROUND, ROUND), asyncio.Semaphore(HANDSHAKES)
         async with asyncio.TaskGroup() as group:
             while True:
-                await turns.acquire()
+                await rounds.take()
                 try:
                     connection, (address, *_) = await loop.sock_accept(listener)
                 except OSError as error:
-                    turns.release()
                     log.warning("a connection cannot be taken: %s", error)
                     await asyncio.sleep(ACCEPT_PAUSE)
                     continue
-                group.create_task(self._greet(connection, address, tls(), turns))
+                group.create_task(self._greet(connection, address, tls, turns))
 
     async def _greet(
-        self, connection: socket.socket, address: str, tls: ssl.SSLContext, turns: asyncio.Semaphore
+        self, connection: socket.socket, address: str, tls: Callable[[], ssl.SSLContext], turns: asyncio.Semaphore
     ) -> None:
-        """Shake hands, which is this one's turn while it is on its way."""
+        """Shake hands once the other one has begun to, which is its turn while it is on its way."""
+        self.connections.take(connection, address)
         async with asyncio.TaskGroup() as group:
-            shaking = group.create_task(self._shake_hands(connection, address, tls))
+            if not await _has_spoken(connection):
+                self.connections.leave(connection)
+                connection.close()
+                return
+            await turns.acquire()
+            shaking = group.create_task(self._shake_hands(connection, tls()))
             try:
                 await asyncio.wait({shaking}, timeout=HANDSHAKE_PATIENCE)
             finally:
                 turns.release()
 
-    async def _shake_hands(self, connection: socket.socket, address: str, tls: ssl.SSLContext) -> None:
+    async def _shake_hands(self, connection: socket.socket, tls: ssl.SSLContext) -> None:
         loop = asyncio.get_running_loop()
-        self.connections.take(connection, address)
         try:
             await loop.connect_accepted_socket(
                 lambda: self._protocol(connection), connection, ssl=tls, ssl_handshake_timeout=HANDSHAKE_TIMEOUT
@@ -324,6 +332,21 @@ def _config(app: ASGIApp, http: type[Any], websocket: type[Any], **where: Any) -
         timeout_graceful_shutdown=END_TIMEOUT,
         **where,
     )
+
+
+async def _has_spoken(connection: socket.socket) -> bool:
+    """Wait until there is something to read, or the end of it; for so long at most as a handshake may take."""
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    loop.add_reader(connection, readable.set)
+    try:
+        async with asyncio.timeout(HANDSHAKE_TIMEOUT):
+            await readable.wait()
+    except TimeoutError:
+        return False
+    finally:
+        loop.remove_reader(connection)
+    return True
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -41,7 +41,7 @@ hold it for seconds. Not fewer, as rounds are long on a host that is short of CP
 HEARD_EACH_ROUND = 100
 """Messages of agents that are taken in in one round: after a time in which this program had no CPU, all have spoken."""
 
-ROUND = 0.01
+ROUND = 0.005
 """Seconds of work after which the rest of those wait for the next round."""
 
 SPARE = 100

@@ -46,6 +46,11 @@ class Door:
         opened[1].write(request)
         return opened
 
+    async def begin(self, connected: socket.socket) -> None:
+        """Begin to speak TLS, without a certificate."""
+        named = await asyncio.open_connection(sock=connected, ssl=self.stranger, server_hostname="127.0.0.1")
+        self.writers.append(named[1])
+
     async def ask(self) -> str:
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=self._tls)) as http:
             async with http.get(f"https://127.0.0.1:{self.port}/") as answer:
@@ -98,21 +103,31 @@ async def door(tmp_path: Path) -> AsyncIterator[Door]:
             writer.transport.abort()
 
 
-async def test_many_who_dial_at_once_are_taken_a_few_at_a_time(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("silent", [False, True], ids=["as they come", "after all were silent for a while"])
+async def test_many_who_begin_at_once_are_taken_a_few_at_a_time(
+    door: Door, monkeypatch: pytest.MonkeyPatch, silent: bool
+) -> None:
     shaking, most = 0, 0
     shake_hands = server._Server._shake_hands
 
-    async def counted(self: server._Server, connection: socket.socket, address: str, tls: ssl.SSLContext) -> None:
+    async def counted(self: server._Server, connection: socket.socket, tls: ssl.SSLContext) -> None:
         nonlocal shaking, most
         shaking += 1
         most = max(most, shaking)
-        await shake_hands(self, connection, address, tls)
+        await shake_hands(self, connection, tls)
         shaking -= 1
 
     monkeypatch.setattr(server._Server, "_shake_hands", counted)
     monkeypatch.setattr(server, "HANDSHAKE_PATIENCE", 60.0)
-    answers = await asyncio.gather(*(door.ask() for _ in range(5 * server.HANDSHAKES)))
-    assert set(answers) == {"n1"} and len(answers) == 5 * server.HANDSHAKES
+    if silent:
+        opened = [socket.create_connection(("127.0.0.1", door.port)) for _ in range(5 * server.HANDSHAKES)]
+        assert await door.ask() == "n1"  # all of them have been taken
+        most = 0
+        monkeypatch.setattr(server, "HANDSHAKE_PATIENCE", 60.0)
+        await asyncio.gather(*map(door.begin, opened))
+    else:
+        answers = await asyncio.gather(*(door.ask() for _ in range(5 * server.HANDSHAKES)))
+        assert set(answers) == {"n1"} and len(answers) == 5 * server.HANDSHAKES
     assert 1 < most <= server.HANDSHAKES
 
 
