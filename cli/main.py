@@ -149,7 +149,8 @@ def main() -> None:
     except KeyboardInterrupt:
         code = 130
     except OSError as error:
-        _say(f"error: {error}")
+        where = f"{error.filename}: " if error.filename is not None else ""
+        _say(f"error: {where}{error.strerror or error}")
         code = 1
     except Exception as error:
         if os.environ.get("STACK_DEBUG"):

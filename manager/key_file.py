@@ -55,6 +55,7 @@ class Locked(msgspec.Struct, frozen=True, tag="locked", tag_field="type"):
 
 class _Kind(msgspec.Struct):
     type: str = ""
+    schema: int = SCHEMA
 
 
 def text_of(keys: Keys) -> str:
@@ -71,8 +72,13 @@ def read(path: Path) -> Keys | Locked | None:
     """Read the file; None where there is none. Raises Unavailable for one that cannot be read."""
     try:
         data = path.read_bytes()
-        is_locked = msgspec.json.decode(data, type=_Kind).type == "locked"
-        return msgspec.json.decode(data, type=Locked) if is_locked else msgspec.json.decode(data, type=Keys)
+        kind = msgspec.json.decode(data, type=_Kind)
+        if kind.schema > SCHEMA:
+            raise Unavailable(
+                f"the key file {path} is of schema {kind.schema}, this program reads up to {SCHEMA}",
+                hint="Upgrade this manager.",
+            )
+        return msgspec.json.decode(data, type=Locked) if kind.type == "locked" else msgspec.json.decode(data, type=Keys)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError) as error:

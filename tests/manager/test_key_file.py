@@ -61,6 +61,12 @@ def test_what_is_no_such_file(text: str, tmp_path: Path) -> None:
         key_file.read(tmp_path / "keys")
 
 
+def test_one_of_a_later_release_is_said_to_be_that(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text('{"schema": 2, "digests": []}')
+    with pytest.raises(Unavailable, match="schema 2, this program reads up to 1"):
+        key_file.read(tmp_path / "keys")
+
+
 def test_unlock_keys_are_read_as_people_paste_them() -> None:
     assert parse_unlock_key(f"  {ONE}\n") == ONE != OTHER
     assert unlock_id(ONE) != unlock_id(OTHER) and unlock_id("") == ""
