@@ -186,6 +186,16 @@ async def renew(credentials: Credentials, managers: tuple[str, ...]) -> None:
     raise last
 
 
+async def is_left_out(credentials: Credentials, url: str) -> bool:
+    """Tell whether a manager of this cluster, asked without a certificate, signs with a root that is unknown here."""
+    roots = credentials.roots()
+    try:
+        signing = (await _call("GET", f"{url}/v1/ca", pki.client_context("".join(roots)))).decode(errors="replace")
+    except StackyardError:
+        return False
+    return signing not in roots
+
+
 async def _ask(url: str, token: pki.JoinToken, request: JoinRequest) -> JoinReply:
     """The CA first, checked against the token; only the holder of a certificate of that CA is then told the secret."""
     ca = (await _call("GET", f"{url}/v1/ca", pki.unverified_context())).decode(errors="replace")

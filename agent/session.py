@@ -20,7 +20,7 @@ import msgspec
 
 from agent.assembly import Assembler
 from agent.checkup import Checkup
-from agent.credentials import Credentials
+from agent.credentials import Credentials, is_left_out
 from agent.examination import Examiner
 from agent.images import Images
 from agent.outbox import Outbox
@@ -104,7 +104,7 @@ class Session:
         listening: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
         self._identity, self._life = credentials.identity, credentials.life
-        self._context = credentials.context
+        self._credentials = credentials
         self._configured = managers
         self._runner, self._outbox, self._streams, self._describe = runner, outbox, streams, describe
         self._images, self._examiner, self._checkup, self._elsewhere = images, examiner, checkup, elsewhere
@@ -165,13 +165,23 @@ class Session:
         try:
             async with asyncio.timeout(DIAL_TIMEOUT):
                 socket = await http.ws_connect(
-                    f"{url}/v1/agent/session", ssl=self._context(), heartbeat=PING_INTERVAL, max_msg_size=LARGEST_FRAME
+                    f"{url}/v1/agent/session",
+                    ssl=self._credentials.context(),
+                    heartbeat=PING_INTERVAL,
+                    max_msg_size=LARGEST_FRAME,
                 )
         except aiohttp.ConnectionTimeoutError as error:
             raise NotReached("its host does not answer") from error
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             if isinstance(error, OSError) and error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH):
                 raise NotReached(f"its host is out of reach: {error}") from error
+            # who mistrusts a certificate often just hangs up
+            hung_up = isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientSSLError | ConnectionError)
+            if (hung_up or type(error) is aiohttp.ClientOSError) and await is_left_out(self._credentials, url):
+                raise RefusedForGood(
+                    "the cluster's CA was rotated without this node, whose certificate is of the root before",
+                    hint="`stack join` on this host takes it in again; what runs here is not touched.",
+                ) from error
             raise Unavailable(f"it does not answer: {error or 'it took too long'}") from error
         async with socket:
             welcome = await self._greet(socket)

@@ -109,13 +109,16 @@ async def begin(etcd: Etcd, state: ClusterState, authority: Authority, now: floa
     return wanted, record, stored.mod_revision
 
 
-async def advance(etcd: Etcd, state: ClusterState, wanted: Trust, more: tuple[Operation, ...] = ()) -> bool:
-    """Go on to the next phase, with whatever else is to be written; False when something has changed meanwhile."""
+async def advance(etcd: Etcd, state: ClusterState, wanted: Trust, more: tuple[Operation, ...] = ()) -> int:
+    """Go on to the next phase, with whatever else is to be written: gives the revision at which that was done.
+
+    It is 0 when something has changed meanwhile.
+    """
     stored = await _stored(etcd)
     record = read(stored, CaRecord)
     if wanted.phase is TrustPhase.RENEWING:
         if record.coming is None:
-            return False
+            return 0
         record = CaRecord(record.coming.certificate, record.coming.key)
     guards = [unchanged(TRUST_KEY, state.revision_of(TRUST_KEY)), unchanged(CA_KEY, stored.mod_revision)]
     writes = [put(TRUST_KEY, codec.encode(wanted)), put(CA_KEY, written(record)), *more]
@@ -123,10 +126,11 @@ async def advance(etcd: Etcd, state: ClusterState, wanted: Trust, more: tuple[Op
         result = await etcd.txn(guards, writes)
     except UnknownOutcome as error:
         log.info("looking again whether the rotation of the CA went on: %s", error.message)
-        return False
-    if result.succeeded:
-        log.info("the rotation of the CA: %s, generation %d", wanted.phase, wanted.generation)
-    return result.succeeded
+        return 0
+    if not result.succeeded:
+        return 0
+    log.info("the rotation of the CA: %s, generation %d", wanted.phase, wanted.generation)
+    return result.revision
 
 
 async def _stored(etcd: Etcd) -> KeyValue:

@@ -10,6 +10,7 @@ import http.client
 import os
 import re
 import shutil
+import ssl
 import urllib.parse
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def enrol(name: str, manager: str, text: str, *, certificate: bool, use: bool) -
     if _NAME.fullmatch(name) is None:
         raise UserError(f"{name!r} is no name for a context", hint="Use letters, digits, dots, - and _.")
     token = parse_user_token(text)
-    ca = _fetch_ca(manager, token.ca_digest)
+    ca = fetch_ca(manager, token.ca_digest)
     folder = contexts.folder(name)
     fresh = folder.with_name(f".{name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
@@ -76,28 +77,32 @@ def url(manager: str) -> str:
     return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
 
 
-def _fetch_ca(manager: str, digest: str) -> str:
+def fetch_ca(manager: str, digest: str) -> str:
     """Ask for the CA's certificate, from whoever it may be: it is believed only as the token names it."""
-    where = urllib.parse.urlsplit(manager)
-    connection = http.client.HTTPSConnection(
-        where.hostname or "", where.port, timeout=TIMEOUT, context=pki.unverified_context()
-    )
+    ca = fetched(manager, "/v1/ca", pki.unverified_context())
     try:
-        connection.request("GET", "/v1/ca")
-        ca = connection.getresponse().read(_LARGEST_CA).decode(errors="replace")
         found = pki.ca_digest(ca)
-    except (OSError, http.client.HTTPException) as error:
-        raise Unavailable(f"the manager at {manager} does not answer: {error}", hint="Check its address.") from error
     except ValueError:
         found = ""
-    finally:
-        connection.close()
     if not hmac.compare_digest(found, digest):
         raise Forbidden(
             f"the CA of the manager at {manager} is not the one that the token names",
-            hint="Check the address; or the token is of another cluster.",
+            hint="Check the address; or the token is of another cluster, or from before the CA was rotated.",
         )
     return ca
+
+
+def fetched(manager: str, path: str, tls: ssl.SSLContext) -> str:
+    """Give what a manager tells anyone. Raises Unavailable when it does not answer."""
+    where = urllib.parse.urlsplit(manager)
+    connection = http.client.HTTPSConnection(where.hostname or "", where.port, timeout=TIMEOUT, context=tls)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().read(_LARGEST_CA).decode(errors="replace")
+    except (OSError, http.client.HTTPException) as error:
+        raise Unavailable(f"the manager at {manager} does not answer: {error}", hint="Check its address.") from error
+    finally:
+        connection.close()
 
 
 def _write(path: Path, text: str) -> None:

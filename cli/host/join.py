@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,12 @@ from urllib.parse import urlsplit
 import msgspec
 
 from cli.client.contexts import DEFAULT_SOCKET
+from cli.client.enrol import fetch_ca, fetched
 from cli.host import checks, local, member, services, units
 from cli.host.member import Outcome, Say
 from cli.host.record import Home, Record
 from cluster import pki
-from cluster.errors import Conflict
+from cluster.errors import Conflict, StackyardError, Unavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +40,28 @@ def join(home: Home, wanted: Wanted, say: Say) -> Outcome:
     token = pki.parse_token(wanted.token)
     managers = tuple(map(checks.manager_url, wanted.managers))
     known = home.read()
-    refuse_other_cluster(home, token)
+    refuse_other_cluster(home, token, managers)
     if known is not None and known.manager and not known.complete:
         raise Conflict(
             "a `stack init` of this host has not come to its end",
             hint="Run it again, or undo it with `stack leave --force`.",
         )
+    if known is not None and home.is_node() and token.ca_digest not in _roots(home):
+        if known.manager and _told(token, managers, "/v1/life") != _life(home):
+            raise Conflict(
+                "the cluster was restored, and with another root of its CA than this host's manager knows",
+                hint="`stack leave --force` here ends its membership; after that it can join again.",
+            )
+        record = msgspec.structs.replace(known, managers=managers)
+        news = f"{record.name} is a node of this cluster again, with a certificate of the CA's new root"
+        return _join_again(home, record, wanted.token, programs, say, news)
     if known is not None and _overtaken(home, known, managers):
-        return _join_again(home, msgspec.structs.replace(known, managers=managers), wanted.token, programs, say)
+        record = msgspec.structs.replace(known, managers=managers)
+        home.write(msgspec.structs.replace(record, complete=False))
+        if record.manager:
+            record = _without_manager(home, record, say)
+        news = f"{record.name} goes on as a node of the restored cluster"
+        return _join_again(home, record, wanted.token, programs, say, news)
     if known is not None and known.complete:
         return Outcome(known, "")
     towards = urlsplit(managers[0]).hostname or ""
@@ -77,16 +93,18 @@ def _overtaken(home: Home, known: Record, managers: Sequence[str]) -> bool:
     """Whether the managers that were named are of another life of the cluster than the one that this node is in."""
     if not home.is_node() or (known.complete and set(managers) <= set(known.managers)):
         return False
+    return member.call(home, managers, "GET", "/v1/life").decode() != _life(home)
+
+
+def _life(home: Home) -> str:
     life = home.agent / "life"
-    return member.call(home, managers, "GET", "/v1/life").decode() != (life.read_text() if life.exists() else "")
+    return life.read_text() if life.exists() else ""
 
 
-def _join_again(home: Home, record: Record, token: str, programs: Path, say: Say) -> Outcome:
-    """Go on in a cluster that was restored, as a node. The agent starts when it has all; run again, this goes on."""
+def _join_again(home: Home, record: Record, token: str, programs: Path, say: Say, news: str) -> Outcome:
+    """Get a new certificate, for the same node. The agent starts when it has all; run again, this goes on."""
     by_hand: tuple[str, ...] = ()
     home.write(msgspec.structs.replace(record, complete=False))
-    if record.manager:
-        record = _without_manager(home, record, say)
     if record.systemd:
         services.stop(units.AGENT)
     member.join_again(home, record, token, programs, say)
@@ -96,7 +114,7 @@ def _join_again(home: Home, record: Record, token: str, programs: Path, say: Say
     else:
         by_hand = (shlex.join(member.agent_command(home, record, programs)),)
     home.write(record)
-    return Outcome(record, f"{record.name} goes on as a node of the restored cluster", by_hand)
+    return Outcome(record, news, by_hand)
 
 
 def _without_manager(home: Home, record: Record, say: Say) -> Record:
@@ -112,10 +130,29 @@ def _without_manager(home: Home, record: Record, say: Say) -> Record:
     return msgspec.structs.replace(record, manager="", etcd=(), context="")
 
 
-def refuse_other_cluster(home: Home, token: pki.JoinToken) -> None:
-    ca = home.agent / "ca.pem"
-    if ca.exists() and pki.ca_digest(ca.read_text()) != token.ca_digest:
+def refuse_other_cluster(home: Home, token: pki.JoinToken, managers: Sequence[str]) -> None:
+    """Raise Conflict for a token of another cluster; one of another root of this cluster's CA is none."""
+    if not home.is_node() or token.ca_digest in _roots(home):
+        return
+    identity = pki.identity(ssl.PEM_cert_to_DER_cert((home.agent / "node.pem").read_text()))
+    if pki.cluster_of(_told(token, managers, "/v1/ca")) != identity.cluster:
         raise Conflict(
             "this host is a member of another cluster than the one that the token is for",
             hint="`stack leave` takes it out of that one first.",
         )
+
+
+def _roots(home: Home) -> set[str]:
+    """The digests of the roots that this node trusts."""
+    return set(map(pki.ca_digest, pki.certificates((home.agent / "ca.pem").read_text())))
+
+
+def _told(token: pki.JoinToken, managers: Sequence[str], path: str) -> str:
+    """What the first manager that answers tells anyone, with a certificate of the root that the token names."""
+    last: StackyardError = Unavailable("no manager was named")
+    for manager in managers:
+        try:
+            return fetched(manager, path, pki.client_context(fetch_ca(manager, token.ca_digest)))
+        except StackyardError as error:
+            last = error
+    raise last

@@ -26,7 +26,7 @@ def join_as_manager(home: Home, wanted: join.Wanted, say: Say) -> Outcome:
     token = pki.parse_token(wanted.token)
     managers = tuple(map(checks.manager_url, wanted.managers))
     known = home.read()
-    join.refuse_other_cluster(home, token)
+    join.refuse_other_cluster(home, token, managers)
     if known is not None and known.manager and known.complete:
         return Outcome(known, "")
     record = _record(known, wanted, managers)

@@ -69,7 +69,9 @@ async def finish(caller: Permitted, core: ReadyCore, force: bool = False) -> Res
                 hint="Wait for them, or leave them out with --force: they join again then, or get new certificates.",
             )
         audit.note(after="left out: " + (", ".join(f"{one.kind} {one.name}" for one in missing) or "nobody"))
-        if await advance(core.etcd, core.state, rotation.settled(trust, now), tuple(audit.operations())):
+        wanted = rotation.settled(trust, now)
+        if revision := await advance(core.etcd, core.state, wanted, tuple(audit.operations())):
+            await core.caught_up(revision)
             return answer(_view(core))
     raise busy("the CA")
 

@@ -19,6 +19,7 @@ from cluster import pki
 from cluster.model.cluster import TrustPhase
 from cluster.protocol import OLDEST_VERSION, VERSION, Beat, Hello, Roots, Welcome, decode_to_agent, encode
 from manager.authority import CA_KEY, CaRecord
+from tests.agent.test_session import Agent
 from tests.etcd_server import Servers, running
 from tests.manager.managers import Client, RunningManager, description, emptied, running_manager, until
 
@@ -190,7 +191,9 @@ async def test_a_node_that_was_away_keeps_the_old_root_until_it_has_come(
         assert manager.ca != old_ca
 
 
-async def test_who_leaves_a_node_and_a_person_out_says_so(manager: RunningManager, tmp_path: Path) -> None:
+async def test_who_leaves_a_node_and_a_person_out_says_so(
+    manager: RunningManager, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     left, root, ann = await joined(manager, tmp_path), manager.local(), await manager.client()
     await rotate(manager)
     await comes_to(manager, TrustPhase.RENEWING)
@@ -203,6 +206,12 @@ async def test_who_leaves_a_node_and_a_person_out_says_so(manager: RunningManage
     await until(lambda: manager.core.presence.manager.trust == manager.core.authority.trust.generation)
     assert not await dials(manager, left.credentials.context())
     assert ann.tls is not None and not await dials(manager, ann.tls)
+    async with Agent(left.credentials, manager.base).running():
+        await until(lambda: "the cluster's CA was rotated without this node" in caplog.text)
+    before = left.credentials.identity
+    tokens = await root.get("/join-tokens")
+    again = await credentials.join(left.credentials.directory, (manager.base,), tokens["worker"], "n1")
+    assert again.identity == before and await dials(manager, again.context())
     # a certificate that is made from now on keeps nobody
     await manager.client("bob")
     await rotate(manager)
