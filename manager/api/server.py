@@ -225,6 +225,8 @@ class _Server(uvicorn.Server):
         async with asyncio.TaskGroup() as group:
             while True:
                 await rounds.take()
+                async with turns:
+                    pass  # those who have begun go first: till then, whoever comes waits with the kernel, uncounted
                 try:
                     connection, (address, *_) = await loop.sock_accept(listener)
                 except OSError as error:
