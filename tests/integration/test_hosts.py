@@ -115,7 +115,8 @@ def test_a_cluster_of_three_hosts_from_nothing_to_nothing(hosts: list[Machine]) 
     before = {host.name: (files(host), kernel(host)) for host in hosts}
 
     # one command a host
-    done = first.run("stack", "init", "--advertise", first.address)
+    done = first.run("stack", "init", "--advertise", first.address, "--autolock")
+    [unlock_key] = re.findall(r"SYUNLOCK-1-[0-9a-f]{64}", done.stdout)
     [command] = re.findall(r"^ +(stack join .+)$", done.stdout, re.MULTILINE)
     second.run(*command.split())
     token = first.run("stack", "token", "create", "--once", "--expires", "1h").stdout.strip()
@@ -140,6 +141,13 @@ def test_a_cluster_of_three_hosts_from_nothing_to_nothing(hosts: list[Machine]) 
     for host in hosts:
         assert len({hello(host) for _ in range(12)}) > 1
 
+    # nobody else on the host reads what its programs keep
+    for host in hosts:
+        found = host.run(
+            "sh", "-c", "cd /var/lib/stackyard; find agent manager -name tasks -prune -o -perm /077 -print", code=None
+        )
+        assert found.stdout == "" and host.run("test", "-s", "/var/lib/stackyard/agent/key.pem").returncode == 0
+
     # the programs live in the host's mount namespace, and containers do not live in theirs
     running = {host.name: containers(host) for host in hosts}
     assert [len(found) for found in running.values()] == [2, 2, 2]
@@ -149,10 +157,27 @@ def test_a_cluster_of_three_hosts_from_nothing_to_nothing(hosts: list[Machine]) 
         host.run("systemctl", "kill", "--signal=KILL", AGENT)
         host.run("systemctl", "restart", AGENT)
     first.run("systemctl", "restart", MANAGER)
+    first.until(lambda: "is locked" in first.run("stack", "node", "ls", code=None).stderr, "it does not start locked")
+    first.run("stack", "unlock", stdin=unlock_key.encode())
     await_manager(first)
     eventually(lambda: set(statuses(first).values()) == {"ready"}, "the agents come back")
     assert {host.name: containers(host) for host in hosts} == running
     assert hello(second)
+
+    # the CA is rotated without a host whose agent is off; it is taken in again
+    third.run("systemctl", "stop", AGENT)
+    waits = first.run("stack", "ca", "rotate", code=1)
+    assert "node n3: it is not connected" in waits.stderr and "certificate" not in waits.stderr
+    first.run("stack", "ca", "finish", "--force")
+    third.run("systemctl", "start", AGENT)
+    third.until(
+        lambda: "takes it in again" in third.run("journalctl", "-u", AGENT, "--no-pager").stdout,
+        "it does not say what is to be done",
+    )
+    other = first.run("stack", "token", "show").stdout.strip()
+    assert "again" in third.run("stack", "join", other, first.address).stdout
+    assert statuses(first) == {"n1": "ready", "n2": "ready", "n3": "ready"}
+    assert "nothing was changed" in third.run("stack", "join", other, first.address).stdout
 
     # out again: tasks move first, and the host is as it was
     third.run("stack", "leave")
