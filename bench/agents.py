@@ -10,6 +10,8 @@ import asyncio
 import gc
 import random
 import signal
+from collections import Counter
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import aiohttp
@@ -33,10 +35,41 @@ from cluster.protocol import (
     Welcome,
     decode_to_agent,
     encode,
+    part,
 )
-from cluster.topics import digests, topic_of
+from cluster.topics import digest, mark, topic_of
 
 LONGEST_PAUSE = 3.0
+
+
+class Set:
+    """What an agent is to work from, and what that weighs by topic, kept up to date: real agents weigh it when they
+    dial, each on a host of its own, but here five hundred share a core.
+    """
+
+    def __init__(self) -> None:
+        self._marks: dict[str, int] = {}
+        self._sums = Counter[str]()
+
+    def put(self, items: Iterable[Item]) -> None:
+        for item in items:
+            if topic := topic_of(item.ident):
+                weight = mark(part(item).text)
+                self._sums[topic] += weight - self._marks.get(item.ident, 0)
+                self._marks[item.ident] = weight
+
+    def drop(self, idents: Iterable[str]) -> None:
+        for ident in idents:
+            if ident in self._marks:
+                self._sums[topic_of(ident)] -= self._marks.pop(ident)
+
+    def keep(self, topics: Collection[str]) -> None:
+        """Drop all topics but these."""
+        self.drop([ident for ident in self._marks if topic_of(ident) not in topics])
+
+    @property
+    def digests(self) -> dict[str, str]:
+        return {topic: digest(total) for topic, total in self._sums.items() if total}
 
 
 class SimulatedAgent:
@@ -47,22 +80,20 @@ class SimulatedAgent:
         self._tls = pki.client_context((certificates / "ca.pem").read_text(), *map(str, files))
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._told: dict[str, tuple[TaskState, Desired]] = {}
-        self._items: dict[str, Item] = {}
-        self._coming: dict[str, Item] | None = None
+        self._has = Set()
+        self._coming: list[Item] | None = None
         self._sequence = 0
         self._interval = 1.0
 
     async def run(self, http: aiohttp.ClientSession) -> None:
         pause = 0.1
         while True:
-            # In a thread, as agents do; and before the call, as hundreds share this process and its threads.
-            has = await asyncio.to_thread(digests, tuple(self._items.values()))
             try:
                 async with http.ws_connect(self._url, ssl=self._tls, max_msg_size=1 << 20) as socket:
                     self._socket = socket
                     async with asyncio.TaskGroup() as group:
                         beating = group.create_task(self._beat(socket))
-                        await self._talk(socket, has)
+                        await self._talk(socket)
                         beating.cancel()
                 pause = 0.1
             except (aiohttp.ClientError, OSError, ExceptionGroup):
@@ -78,11 +109,11 @@ class SimulatedAgent:
             await asyncio.sleep(self._interval)
             await socket.send_bytes(encode(Beat()))
 
-    async def _talk(self, socket: aiohttp.ClientWebSocketResponse, has: dict[str, str]) -> None:
+    async def _talk(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         description = NodeDescription(
             self.name, "127.0.0.1", "bench", "1", architecture="x86_64", engine_version="20.10", cpus=64, memory=2**38
         )
-        await socket.send_bytes(encode(Hello(OLDEST_VERSION, VERSION, description, has=has)))
+        await socket.send_bytes(encode(Hello(OLDEST_VERSION, VERSION, description, has=self._has.digests)))
         self._told.clear()
         self._coming = None
         async for frame in socket:
@@ -114,15 +145,14 @@ class SimulatedAgent:
 
     def _keep(self, page: Page) -> None:
         if not page.full:
-            for ident in page.removed:
-                self._items.pop(ident, None)
-            self._items.update((item.ident, item) for item in page.items)
+            self._has.drop(page.removed)
+            self._has.put(page.items)
             return
-        self._coming = self._coming or {}
-        self._coming.update((item.ident, item) for item in page.items)
+        self._coming = [*(self._coming or ()), *page.items]
         if page.last:
-            stays = {ident: item for ident, item in self._items.items() if topic_of(ident) in page.kept}
-            self._items, self._coming = stays | self._coming, None
+            self._has.keep(page.kept)
+            self._has.put(self._coming)
+            self._coming = None
 
     def _state(self, item: TaskItem) -> TaskStatus | None:
         task = item.task

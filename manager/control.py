@@ -35,7 +35,7 @@ LONGEST_SLEEP = 0.5
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1.0
 """Seconds before a question is asked again whose plan etcd would not take, when nothing changes meanwhile."""
 
-SLICE = 0.005
+SLICE = 0.003
 """Seconds of deciding after which others on the event loop have their turn."""
 
 LONGEST_COMMIT = 0.5

@@ -56,6 +56,10 @@ HANDSHAKE_PATIENCE = 0.1
 """Seconds for which a handshake counts as one of those: a client that is slow about it keeps no other one out."""
 
 HANDSHAKE_TIMEOUT = 20.0
+
+MOST_QUEUED = 4
+"""Messages of a WebSocket that may wait for their reader before no more are taken from the other end."""
+
 BACKLOG = 4096
 TOLD_EVERY = 10.0
 ACCEPT_PAUSE = 0.1
@@ -192,6 +196,15 @@ def _protocols(caller_of: Callable[[bytes | None], Caller], connections: Connect
     class WebSocket(Known, WebSocketsSansIOProtocol):
         def count(self, caller: Caller) -> None:
             """It was counted when it began as HTTP."""
+
+        def send_receive_event_to_app(self) -> None:
+            """Stop reading when several messages wait: uvicorn does at each one, which costs as much as reading it."""
+            paused, self.read_paused = self.read_paused, True
+            super().send_receive_event_to_app()
+            self.read_paused = paused
+            if not paused and self.queue.qsize() >= MOST_QUEUED:
+                self.read_paused = True
+                self.transport.pause_reading()
 
         def shutdown(self) -> None:
             try:

@@ -38,10 +38,11 @@ EACH_ROUND = 12
 """Sessions that send or record, mostly for a millisecond each, in one round of the event loop: all at once, they would
 hold it for seconds. Not fewer, as rounds are long on a host that is short of CPU."""
 
-HEARD_EACH_ROUND = 100
-"""Messages of agents that are taken in in one round: after a time in which this program had no CPU, all have spoken."""
+HEARD_EACH_ROUND = 50
+"""Messages of agents that are taken in in one round, and ends of their sessions: after a time in which this program had
+no CPU, all have spoken, and after one without a network all have gone."""
 
-ROUND = 0.005
+ROUND = 0.003
 """Seconds of work after which the rest of those wait for the next round."""
 
 SPARE = 100
@@ -311,7 +312,7 @@ class Reader:
         await self._board.turns.take()
 
     async def turn_to_hear(self) -> None:
-        """Wait until a message may be taken in that has come."""
+        """Wait until what has come may be taken in."""
         await self._board.hearing.take()
 
     def close(self) -> None:

@@ -225,9 +225,9 @@ class AgentSession:
     async def _receive(self) -> None:
         while True:
             frame = await self._socket.receive()
+            await self._reader.turn_to_hear()
             if frame["type"] == "websocket.disconnect":
                 return
-            await self._reader.turn_to_hear()
             self._heard = time.monotonic()
             if self._want.state is SessionState.SILENT:
                 log.info("node %s is heard again", self.node)
