@@ -18,7 +18,8 @@ class JoinTokens:
 class TokenView:
     """A join token without its secret: a role's standing one, or an invitation, which may end or be for one node.
 
-    Instants are cluster time; `used_by` is the id of the node that has used up one for a single node.
+    Instants are cluster time; `used_by` is the id of the node that has used up one for a single node; `outdated` is one
+    that names a root of the CA which signs no more.
     """
 
     id: str
@@ -29,6 +30,7 @@ class TokenView:
     once: bool = False
     used_by: str = ""
     expired: bool = False
+    outdated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,8 @@ _TRIES = 10
 
 
 class Invitation(msgspec.Struct, frozen=True):
-    """`expires_at` is cluster time; `used_by` is the node that used up one that was good for a single node."""
+    """`expires_at` is cluster time; `used_by` is the node that used up one that was good for a single node; `ca` is the
+    digest of the root that its text names ("" in records of managers that did not store it)."""
 
     role: Role
     created_at: float
@@ -37,6 +38,7 @@ class Invitation(msgspec.Struct, frozen=True):
     once: bool = False
     used_by: str = ""
     schema: int = 1
+    ca: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +93,16 @@ def named(text: str) -> str:
     return f"join {hashlib.sha256(text.encode(errors='replace')).hexdigest()}"
 
 
-async def listed(etcd: Etcd, *, now: float) -> list[TokenView]:
+async def listed(authority: Authority, etcd: Etcd, *, now: float) -> list[TokenView]:
     """List the standing tokens by role and the invitations by age, without their secrets."""
     views = [TokenView(id=role, role=role, standing=True) for role in ROLES]
     invitations = [(kv.key.removeprefix(PREFIX), read(kv, Invitation)) for kv in await _stored(etcd)]
     for ident, one in sorted(invitations, key=lambda pair: pair[1].created_at):
         expired = one.expires_at is not None and one.expires_at <= now
-        views.append(TokenView(ident, one.role, False, one.created_at, one.expires_at, one.once, one.used_by, expired))
+        outdated = one.ca not in ("", authority.digest)
+        views.append(
+            TokenView(ident, one.role, False, one.created_at, one.expires_at, one.once, one.used_by, expired, outdated)
+        )
     return views
 
 
@@ -105,9 +110,10 @@ async def create(authority: Authority, etcd: Etcd, request: NewToken, *, now: fl
     """Make an invitation; its text is in the reply and nowhere else. Those long expired are swept out."""
     if request.expires_in is not None and not 0 < request.expires_in <= LONGEST:
         raise UserError(f"a token cannot expire in {request.expires_in:g} s", hint="Give a time of up to ten years.")
+    digest = authority.digest
     secret = "".join(secrets.choice(_ALPHABET) for _ in range(32))
     expires_at = None if request.expires_in is None else now + request.expires_in
-    invitation = Invitation(request.role, now, expires_at, request.once)
+    invitation = Invitation(request.role, now, expires_at, request.once, ca=digest)
     old: Sequence[Operation] = [
         delete(kv.key)
         for kv in await _stored(etcd)
@@ -116,7 +122,7 @@ async def create(authority: Authority, etcd: Etcd, request: NewToken, *, now: fl
     ident = _ident(secret)
     audit.note(about=ident, after=f"for a {request.role}" + (", once" if request.once else ""))
     await etcd.txn((), [put(_key(ident), written(invitation)), *old[:50], *audit.operations()])
-    return TokenReply(ident, str(pki.JoinToken(authority.digest, secret)))
+    return TokenReply(ident, str(pki.JoinToken(digest, secret)))
 
 
 async def rotate(authority: Authority, etcd: Etcd, role: Role) -> TokenReply:

@@ -60,6 +60,8 @@ def _good_for(token: TokenView) -> str:
         return f"nothing more: node {token.used_by} has used it"
     if token.expired:
         return "nothing more: it has expired"
+    if token.outdated:
+        return "nothing more: it is from before the CA was rotated"
     ends = "" if token.expires_at is None else f", until {local_time(token.expires_at)}"
     return ("one node" if token.once else "any number of nodes") + ends
 

@@ -52,7 +52,7 @@ async def join_tokens(caller: Permitted, core: AnyCore) -> Response:
 @router.get("/tokens", response_model=list[TokenView])
 async def list_tokens(caller: Permitted, core: AnyCore) -> Response:
     """List all join tokens, without their secrets."""
-    return answer(await tokens.listed(core.etcd, now=core.clock()))
+    return answer(await tokens.listed(core.authority, core.etcd, now=core.clock()))
 
 
 @router.post("/tokens", response_model=TokenReply, openapi_extra=takes(NewToken))

@@ -235,6 +235,7 @@ def tokens() -> list[TokenView]:
         TokenView("0123456789ab", "worker", True),
         TokenView("ba9876543210", "manager", False, ago(3), THEN, once=True),
         TokenView("feedfacecafe", "worker", False, ago(40), once=True, used_by="worker-eu-central-7"),
+        TokenView("0ddba11c0ffe", "worker", False, ago(40), outdated=True),
     ]
 
 

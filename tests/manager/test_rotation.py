@@ -128,6 +128,11 @@ async def missing(root: Client) -> dict[str, str]:
     return {one["name"]: one["why"] for one in (await root.get("/ca/rotation"))["missing"]}
 
 
+async def outdated(root: Client) -> dict[str, bool]:
+    """Which invitations are listed as being of a root that signs no more."""
+    return {one["id"]: one["outdated"] for one in await root.get("/tokens") if not one["standing"]}
+
+
 async def test_all_get_certificates_of_a_new_root_and_the_old_one_is_trusted_no_more(
     manager: RunningManager, second: RunningManager, tmp_path: Path
 ) -> None:
@@ -138,6 +143,8 @@ async def test_all_get_certificates_of_a_new_root_and_the_old_one_is_trusted_no_
     key, cert, ca = (node.credentials.directory / name for name in ("key.pem", "node.pem", "ca.pem"))
     old = pki.client_context(old_ca, *map(str, manager.files("old", cert.read_text(), key.read_text())))
     robot = await manager.user("robot", "viewer")
+    invitation = (await root.ask("POST", "/tokens", {})).body
+    assert await outdated(root) == {invitation["id"]: False}
     assert await dials(manager, old)
     async with node.connected(), other.connected():
         await rotate(manager)
@@ -158,9 +165,12 @@ async def test_all_get_certificates_of_a_new_root_and_the_old_one_is_trusted_no_
         assert not await dials(one, old)
         assert await dials(one, pki.client_context(old_ca)), "it is told who signs now, by the cross-certificate"
     assert (await robot.ask("GET", "/me")).status == 200
-    refused = await manager.anonymous().ask("POST", "/join", {"token": old_token, "csr": pki.new_csr(pki.new_key()),
-                                                              "name": "n3"})  # fmt: skip
-    assert refused.status == 403 and "from before the CA was rotated" in refused.body["error"]
+    for token in (old_token, invitation["token"]):
+        asked = {"token": token, "csr": pki.new_csr(pki.new_key()), "name": "n3"}
+        refused = await manager.anonymous().ask("POST", "/join", asked)
+        assert refused.status == 403 and "from before the CA was rotated" in refused.body["error"]
+    fresh = (await root.ask("POST", "/tokens", {})).body
+    assert await outdated(root) == {invitation["id"]: True, fresh["id"]: False}
     await joined(manager, tmp_path, "n3")
     stored = await manager.core.etcd.get(CA_KEY)
     assert stored is not None
