@@ -253,12 +253,14 @@ class _Server(uvicorn.Server):
     ) -> None:
         """Shake hands once the other one has begun to, which is its turn while it is on its way."""
         self.connections.take(connection, address)
-        async with asyncio.TaskGroup() as group:
+        with contextlib.ExitStack() as unless_it_begins:
+            unless_it_begins.callback(connection.close)
+            unless_it_begins.callback(self.connections.leave, connection)
             if not await _has_spoken(connection):
-                self.connections.leave(connection)
-                connection.close()
                 return
             await turns.acquire()
+            unless_it_begins.pop_all()
+        async with asyncio.TaskGroup() as group:
             shaking = group.create_task(self._shake_hands(connection, tls()))
             try:
                 await asyncio.wait({shaking}, timeout=HANDSHAKE_PATIENCE)

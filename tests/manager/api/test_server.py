@@ -7,7 +7,7 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncIterator
-from contextlib import ExitStack
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import aiohttp
@@ -65,6 +65,12 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def door(tmp_path: Path) -> AsyncIterator[Door]:
+    async with opened(tmp_path) as door:
+        yield door
+
+
+@asynccontextmanager
+async def opened(tmp_path: Path) -> AsyncIterator[Door]:
     authority = pki.new_authority(CLUSTER, now=time.time())
 
     def certificate(identity: pki.Identity) -> tuple[str, str]:
@@ -136,6 +142,15 @@ async def test_those_who_say_nothing_keep_nobody_out(door: Door) -> None:
         for _ in range(2 * server.HANDSHAKES):
             stack.enter_context(socket.create_connection(("127.0.0.1", door.port)))
         assert await door.ask() == "n1"
+
+
+async def test_those_who_say_nothing_are_let_go_of_when_the_server_ends(tmp_path: Path) -> None:
+    async with opened(tmp_path) as door:
+        silent = socket.create_connection(("127.0.0.1", door.port))
+        assert await door.ask() == "n1"  # by then it was taken
+    silent.settimeout(PATIENCE)
+    with silent:
+        assert silent.recv(1) == b""
 
 
 async def test_one_who_speaks_no_tls_does_the_others_no_harm(door: Door) -> None:
