@@ -100,7 +100,7 @@ def _unrenewed(state: ClusterState, trust: Trust) -> Iterator[MissingView]:
         session = state.sessions.get(node.id)
         if session is None:
             yield MissingView("node", node.name, "it has never been connected", absent=True)
-        elif session.signer != digest:
+        elif session.signer != digest and session.signer not in _left_out(trust):
             if session.state is not SessionState.OPEN:
                 why = "it is not connected"
             elif session.version < ROTATES:
@@ -114,5 +114,11 @@ def _people(state: ClusterState, trust: Trust, now: float) -> Iterator[MissingVi
     digest = ca_digest(trust.roots[0])
     for user in sorted(state.users.values(), key=lambda one: one.name):
         for held in user.credentials:
-            if held.kind == "certificate" and held.is_good(now) and held.signer != digest:
+            signer = held.signer or next(iter(trust.earlier), "")
+            if held.kind == "certificate" and held.is_good(now) and signer != digest and signer not in _left_out(trust):
                 yield MissingView("certificate", f"{held.id} of {user.name}", "it is of the old root", absent=True)
+
+
+def _left_out(trust: Trust) -> set[str]:
+    """The roots that were trusted no more before this rotation began: waiting longer helps none of theirs."""
+    return set(trust.earlier).difference(map(ca_digest, trust.roots))

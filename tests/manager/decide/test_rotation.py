@@ -143,6 +143,18 @@ def test_certificates_of_people_keep_the_old_root(credential: Credential, waits:
     assert waits_for(picture(SPREADING, manager(trust=1), user(credential))) == []
 
 
+@pytest.mark.parametrize("signer", ["", OLD_DIGEST], ids=["from before the first rotation", "of the root before"])
+def test_who_was_left_out_of_a_rotation_is_not_waited_for_in_the_next(signer: str) -> None:
+    third = new_authority("c", now=NOW)
+    again = rotation.renewing(begun(rotation.settled(RENEWING, NOW), NEW, third), NOW)
+    left_out = user(Credential("c1", "certificate", NOW, NOW + 9, signer=signer))
+    gone = node(signer=OLD_DIGEST, state=SessionState.CLOSED)
+    assert waits_for(picture(again, manager(trust=again.generation), left_out, *gone)) == []
+    waiting = replace(left_out, credentials=(Credential("c2", "certificate", NOW, NOW + 9, signer=NEW_DIGEST),))
+    behind = node(signer=NEW_DIGEST, state=SessionState.CLOSED)
+    assert waits_for(picture(again, manager(trust=again.generation), waiting, *behind)) == ["n1", "c2 of ann"]
+
+
 NODES = st.fixed_dictionaries(
     {
         "roots": st.sampled_from([(), (OLD_DIGEST,), BOTH, (NEW_DIGEST,)]),
