@@ -20,7 +20,7 @@ from typing import Any
 from cluster import backup, codec
 from cluster.errors import Conflict, Failed
 from cluster.model.cluster import Cluster
-from cluster.model.node import Manager, NodeState, NodeStatus, Session
+from cluster.model.node import Manager, Node, NodeState, NodeStatus, Session
 from cluster.model.update import Withdrawn
 from manager.authority import RESTORING
 from manager.etcd import Etcd, KeyValue, Operation, absent, delete, delete_prefix, exists, put
@@ -107,11 +107,15 @@ async def _put(etcd: Etcd, puts: Sequence[Operation]) -> None:
 
 
 def _unseen(key: str, value: bytes) -> bytes:
-    """Take back what was said of a node that nobody has heard of in this life."""
-    if not key.startswith(codec.key_for(NodeState, "")):
-        return value
-    state: Any = codec.decode(key, value)
-    return codec.encode(dataclasses.replace(state, status=NodeStatus.UNKNOWN, reason=UNSEEN, replace_at=0.0))
+    """Take back what was said of a node that nobody has heard of in this life: none is ready, none has a manager."""
+    known: Any
+    if key.startswith(codec.key_for(NodeState, "")):
+        known = codec.decode(key, value)
+        return codec.encode(dataclasses.replace(known, status=NodeStatus.UNKNOWN, reason=UNSEEN, replace_at=0.0))
+    if key.startswith(codec.key_for(Node, "")):
+        known = codec.decode(key, value)
+        return codec.encode(dataclasses.replace(known, role="worker"))
+    return value
 
 
 def _cluster(items: Iterable[KeyValue]) -> Cluster:

@@ -98,11 +98,15 @@ def fetched(manager: str, path: str, tls: ssl.SSLContext) -> str:
     connection = http.client.HTTPSConnection(where.hostname or "", where.port, timeout=TIMEOUT, context=tls)
     try:
         connection.request("GET", path)
-        return connection.getresponse().read(_LARGEST_CA).decode(errors="replace")
+        answer = connection.getresponse()
+        text = answer.read(_LARGEST_CA).decode(errors="replace")
     except (OSError, http.client.HTTPException) as error:
         raise Unavailable(f"the manager at {manager} does not answer: {error}", hint="Check its address.") from error
     finally:
         connection.close()
+    if answer.status != 200:
+        raise Unavailable(f"the manager at {manager} does not tell {path}: {answer.status} {answer.reason}")
+    return text
 
 
 def _write(path: Path, text: str) -> None:

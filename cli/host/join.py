@@ -46,21 +46,13 @@ def join(home: Home, wanted: Wanted, say: Say) -> Outcome:
             "a `stack init` of this host has not come to its end",
             hint="Run it again, or undo it with `stack leave --force`.",
         )
+    if known is not None and was_restored(home, known, token, managers):
+        record = without_manager(home, msgspec.structs.replace(known, managers=managers), say)
+        news = f"{record.name} goes on as a node of the restored cluster"
+        return _join_again(home, record, wanted.token, programs, say, news)
     if known is not None and home.is_node() and token.ca_digest not in _roots(home):
-        if known.manager and _told(token, managers, "/v1/life") != _life(home):
-            raise Conflict(
-                "the cluster was restored, and with another root of its CA than this host's manager knows",
-                hint="`stack leave --force` here ends its membership; after that it can join again.",
-            )
         record = msgspec.structs.replace(known, managers=managers)
         news = f"{record.name} is a node of this cluster again, with a certificate of the CA's new root"
-        return _join_again(home, record, wanted.token, programs, say, news)
-    if known is not None and _overtaken(home, known, managers):
-        record = msgspec.structs.replace(known, managers=managers)
-        home.write(msgspec.structs.replace(record, complete=False))
-        if record.manager:
-            record = _without_manager(home, record, say)
-        news = f"{record.name} goes on as a node of the restored cluster"
         return _join_again(home, record, wanted.token, programs, say, news)
     if known is not None and known.complete:
         return Outcome(known, "")
@@ -89,16 +81,21 @@ def join(home: Home, wanted: Wanted, say: Say) -> Outcome:
     return Outcome(record, f"{record.name} is a node of this cluster", by_hand)
 
 
-def _overtaken(home: Home, known: Record, managers: Sequence[str]) -> bool:
-    """Whether the managers that were named are of another life of the cluster than the one that this node is in."""
-    if not home.is_node() or (known.complete and set(managers) <= set(known.managers)):
+def was_restored(home: Home, known: Record, token: pki.JoinToken, managers: Sequence[str]) -> bool:
+    """Whether the managers that were named are of another life of the cluster than the one that this node is in.
+
+    They may be at the addresses of those before, and have another root: that of the time of the backup.
+    """
+    if not home.is_node():
         return False
-    return member.call(home, managers, "GET", "/v1/life").decode() != _life(home)
-
-
-def _life(home: Home) -> str:
+    try:
+        told = _told(home, token, managers, "/v1/life")
+    except Unavailable:
+        if known.complete and set(managers) <= set(known.managers):
+            return False
+        raise
     life = home.agent / "life"
-    return life.read_text() if life.exists() else ""
+    return told != (life.read_text() if life.exists() else "")
 
 
 def _join_again(home: Home, record: Record, token: str, programs: Path, say: Say, news: str) -> Outcome:
@@ -117,8 +114,10 @@ def _join_again(home: Home, record: Record, token: str, programs: Path, say: Say
     return Outcome(record, news, by_hand)
 
 
-def _without_manager(home: Home, record: Record, say: Say) -> Record:
-    """Take away this host's manager of the life before, which the restored cluster knows nothing of."""
+def without_manager(home: Home, record: Record, say: Say) -> Record:
+    """Take away this host's manager of the life before, if it had one: the restored cluster knows nothing of it."""
+    if not record.manager:
+        return record
     say("removing this host's manager, which was one of the cluster before the restore")
     if record.systemd:
         services.remove(units.MANAGER)
@@ -135,7 +134,7 @@ def refuse_other_cluster(home: Home, token: pki.JoinToken, managers: Sequence[st
     if not home.is_node() or token.ca_digest in _roots(home):
         return
     identity = pki.identity(ssl.PEM_cert_to_DER_cert((home.agent / "node.pem").read_text()))
-    if pki.cluster_of(_told(token, managers, "/v1/ca")) != identity.cluster:
+    if pki.cluster_of(_told(home, token, managers, "/v1/ca")) != identity.cluster:
         raise Conflict(
             "this host is a member of another cluster than the one that the token is for",
             hint="`stack leave` takes it out of that one first.",
@@ -147,12 +146,13 @@ def _roots(home: Home) -> set[str]:
     return set(map(pki.ca_digest, pki.certificates((home.agent / "ca.pem").read_text())))
 
 
-def _told(token: pki.JoinToken, managers: Sequence[str], path: str) -> str:
-    """What the first manager that answers tells anyone, with a certificate of the root that the token names."""
+def _told(home: Home, token: pki.JoinToken, managers: Sequence[str], path: str) -> str:
+    """What the first manager that answers tells anyone, if its root is trusted here or is the one the token names."""
+    trusted = (home.agent / "ca.pem").read_text() if token.ca_digest in _roots(home) else ""
     last: StackyardError = Unavailable("no manager was named")
     for manager in managers:
         try:
-            return fetched(manager, path, pki.client_context(fetch_ca(manager, token.ca_digest)))
+            return fetched(manager, path, pki.client_context(trusted or fetch_ca(manager, token.ca_digest)))
         except StackyardError as error:
             last = error
     raise last

@@ -27,11 +27,15 @@ def join_as_manager(home: Home, wanted: join.Wanted, say: Say) -> Outcome:
     managers = tuple(map(checks.manager_url, wanted.managers))
     known = home.read()
     join.refuse_other_cluster(home, token, managers)
-    if known is not None and known.manager and known.complete:
+    restored = known is not None and join.was_restored(home, known, token, managers)
+    if known is not None and known.manager and known.complete and not restored:
         return Outcome(known, "")
     record = _record(known, wanted, managers)
     engine, info = member.checked_engine(home, record)
     checks.own_etcd()
+    if known is not None and restored:
+        join.without_manager(home, known, say)
+        record = msgspec.structs.replace(record, etcd=())
     home.write(record)
     # first what may be refused: a wrong token leaves the engine as it was
     if known is None or not home.is_node():
