@@ -196,6 +196,15 @@ async def is_left_out(credentials: Credentials, url: str) -> bool:
     return signing not in roots
 
 
+async def claims_kinship(credentials: Credentials, url: str) -> bool:
+    """Tell whether whoever answers there claims a root of this cluster's CA that is unknown here. Proven is nothing."""
+    try:
+        claimed = (await _call("GET", f"{url}/v1/ca", pki.unverified_context())).decode(errors="replace")
+        return claimed not in credentials.roots() and pki.cluster_of(claimed) == credentials.identity.cluster
+    except (StackyardError, ValueError):
+        return False
+
+
 async def _ask(url: str, token: pki.JoinToken, request: JoinRequest) -> JoinReply:
     """The CA first, checked against the token; only the holder of a certificate of that CA is then told the secret."""
     ca = (await _call("GET", f"{url}/v1/ca", pki.unverified_context())).decode(errors="replace")

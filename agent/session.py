@@ -20,7 +20,7 @@ import msgspec
 
 from agent.assembly import Assembler
 from agent.checkup import Checkup
-from agent.credentials import Credentials, is_left_out
+from agent.credentials import Credentials, claims_kinship, is_left_out
 from agent.examination import Examiner
 from agent.images import Images
 from agent.outbox import Outbox
@@ -181,6 +181,12 @@ class Session:
                 raise RefusedForGood(
                     "the cluster's CA was rotated without this node, whose certificate is of the root before",
                     hint="`stack join` on this host takes it in again; what runs here is not touched.",
+                ) from error
+            if isinstance(error, aiohttp.ClientSSLError) and await claims_kinship(self._credentials, url):
+                raise Unavailable(
+                    "it shows a root of this cluster's CA that this node does not know",
+                    hint="If the cluster was restored from a backup that is older than this node's root, `stack join` "
+                    "on this host moves the node there; what runs here is not touched.",
                 ) from error
             raise Unavailable(f"it does not answer: {error or 'it took too long'}") from error
         async with socket:

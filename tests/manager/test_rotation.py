@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -227,6 +229,22 @@ async def test_who_leaves_a_node_and_a_person_out_says_so(
     await rotate(manager)
     await comes_to(manager, TrustPhase.RENEWING)
     assert [name.rpartition(" ")[2] for name in await missing(root)] == ["n1", "bob"]
+
+
+async def test_a_node_that_knows_only_a_later_root_is_told_how_it_comes_to_the_restored_cluster(
+    manager: RunningManager, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    held = (await joined(manager, tmp_path)).credentials
+    ca, cert, key = (held.directory / name for name in ("ca.pem", "node.pem", "key.pem"))
+    later = pki.new_authority(held.identity.cluster, now=time.time())
+    ca.write_text(later.certificate)
+    cert.write_text(pki.issue(later, pki.new_csr(key.read_text()), held.identity, now=time.time()))
+    held = replace(held, tls=pki.client_context(later.certificate, str(cert), str(key)))
+    async with Agent(held, manager.base).running():
+        await until(lambda: "a root of this cluster's CA that this node does not know" in caplog.text)
+    assert "`stack join` on this host moves the node there" in caplog.text
+    foreign = replace(held, identity=replace(held.identity, cluster="other"))
+    assert not await credentials.claims_kinship(foreign, manager.base)
 
 
 async def test_another_manager_goes_on_where_the_leader_ended(servers: Servers, tmp_path: Path) -> None:
