@@ -107,13 +107,15 @@ def test_managers_are_grown_lost_replaced_and_destroyed_and_a_backup_goes_on_els
         assert "the etcd of n1 does not answer" in fourth.run(*replacing, code=None).stderr
         second.run("stack", "node", "rm", "--force", "n1")
         fourth.run(*replacing)
+        for host in (second, third):  # their contexts forget the dead one, for which each command waited
+            host.run("stack", "init")
         assert roles(third) == {"n2": "manager", "n3": "manager", "n4": "manager"}
         eventually(lambda: len(containers(fourth)) == 1, "what it ran runs on the one in its place")
 
         # another root signs; the backup, of the manager that came last, is of that cluster
         rotate(second, third, fourth)
         told = second.run("stack", "ca").stdout
-        assert told.count("it is of the old root") == 1 and "root-n1: it is of the old root" in told
+        assert "root-n1: it is of the old root" in told and "  node " not in told and "  manager " not in told
         second.run("stack", "ca", "finish", "--force")
         assert "wrote" in fourth.run("stack", "backup", "/root/all.backup", environment=PASSPHRASE).stdout
         backup = base64.b64decode(fourth.run("base64", "/root/all.backup").stdout)
