@@ -132,6 +132,7 @@ def test_managers_are_grown_lost_replaced_and_destroyed_and_a_backup_goes_on_els
         fourth.end()
         for host in (second, third):
             host.run("rm", "-rf", "/var/lib/stackyard/manager")
+            host.run("systemctl", "kill", "--signal=KILL", MANAGER)
             host.run("systemctl", "disable", "--now", MANAGER)
         assert {host.name: since(host) for host in (second, third)} == undisturbed
 
