@@ -84,8 +84,7 @@ class Program:
         self._entering, self._log = entering, log
 
     def send(self, number: int) -> None:
-        children = Path(f"/proc/{self._entering.pid}/task/{self._entering.pid}/children").read_text().split()
-        os.kill(int(children[0]), number)
+        os.kill(_children(self._entering.pid)[0], number)
 
     def wait(self) -> int:
         """Wait for its end; gives the exit code."""
@@ -179,6 +178,15 @@ class EngineHost:
             probe.connect(str(self.socket))
             pid: int = struct.unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
             return pid
+
+    def hang_engine(self) -> None:
+        os.kill(self.engine_pid(), signal.SIGSTOP)
+
+    def let_engine_go_on(self) -> None:
+        """Of the hung engine, which cannot be asked who it is; `nsenter` stops itself when its child does."""
+        for entered in self._programs:
+            for pid in (entered.pid, *_children(entered.pid)):
+                os.kill(pid, signal.SIGCONT)
 
     def start_registry(self) -> None:
         """Start an image registry on the host's own loopback, at REGISTRY; its data goes with the host."""
@@ -335,6 +343,10 @@ def _claim(name: str) -> tuple[int, Path]:
         else:
             os.close(handle)
     raise AssertionError(f"a hundred hosts {name} in {BASE}")
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def _unmount(home: Path) -> None:

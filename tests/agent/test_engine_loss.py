@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -85,8 +84,7 @@ async def test_an_engine_that_hangs_is_a_trouble_of_the_node_until_it_goes_on(
     containers = await both_run(node, tasks)
     before = {c: started_at(host, c) for c in containers.values()}
     at_once, later = (a_task(an_item(), slot=slot) for slot in (3, 4))
-    pid = host.engine_pid()
-    os.kill(pid, signal.SIGSTOP)
+    host.hang_engine()
     try:
         node.assign(*tasks, at_once, *others)
         await node.condition("engine")
@@ -94,7 +92,7 @@ async def test_an_engine_that_hangs_is_a_trouble_of_the_node_until_it_goes_on(
         node.assign(*tasks, at_once, later, *others)
         await node.reach(later, S.ACCEPTED)
     finally:
-        os.kill(pid, signal.SIGCONT)
+        host.let_engine_go_on()
     await node.condition("engine", gone=True)
     for task in (at_once, later):
         await node.reach(task, S.RUNNING)
