@@ -226,8 +226,14 @@ def test_a_bad_version_pauses_and_goes_on_when_told_to(cluster: Cluster, probe: 
     done = bad(cluster, probe, tmp_path, BAD_COMMAND, "pause", "1")
     assert done.returncode == 1
     assert "update is paused: 1 of 3 new tasks failed" in done.stderr, done.stderr
-    [web] = [s for s in cluster.listing("services", probe) if s["service"] == "web"]
-    assert web["update"]["state"] == "paused" and web["running"] == 2
+
+    def two_run() -> bool:
+        """The third is tried again and again, and each time runs for a moment."""
+        [web] = [s for s in cluster.listing("services", probe) if s["service"] == "web"]
+        assert web["update"]["state"] == "paused"
+        return bool(web["running"] == 2)
+
+    eventually(two_run, "what was not replaced runs")
     again = cluster.stack("update", "--continue", "--timeout", "60", f"{probe}_web", code=1)
     assert "update is paused" in again.stderr
     cluster.stack("rollback", f"{probe}_web")
