@@ -10,8 +10,9 @@ import msgspec
 import pytest
 
 from manager import upkeep
-from manager.decide.upkeep import KEEP_HISTORY, SLOW, Mark
+from manager.decide.upkeep import KEEP_HISTORY, MOST_SLOW, Mark
 from manager.etcd import Compacted, Etcd, NoSpace, put
+from manager.etcd.endpoints import READ_TIMEOUT
 from tests.etcd_server import Member, Servers, running
 from tests.manager.managers import Answer, RunningManager, running_manager, until
 from tests.patience import PATIENCE
@@ -98,10 +99,10 @@ async def test_a_member_that_stops_in_bursts_is_told_to_be_slow_and_nothing_wait
 
 
 async def _stutter(member: Member) -> None:
-    """Have a member stand still most of the time."""
+    """Have a member stand still most of the time: of any LOOKS at it more than MOST_SLOW find no answer in time."""
     while True:
         member.pause()
-        await asyncio.sleep(4 * SLOW)
+        await asyncio.sleep((MOST_SLOW + 2) * READ_TIMEOUT)
         member.resume()
         await asyncio.sleep(0.3)
 
