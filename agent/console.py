@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from agent.channel import Channel, while_listening
 from agent.container import Json
-from agent.engine import Engine, EngineDown, EngineRefused, EngineTrouble
-from agent.terminal import seen, steering, typing
+from agent.engine import Engine, EngineDown, EngineRefused
+from agent.terminal import attempt, seen, steering, typing
 from cluster.channel import AttachRequest, Kind, SignalRequest
 from cluster.errors import UserError
 from cluster.protocol import STDERR
-
-log = logging.getLogger(__name__)
 
 STOP_TIMEOUT = 3600.0
 """Seconds for the engine's answer to a stop: grace periods are anybody's choice."""
@@ -59,6 +56,7 @@ class _Joined:
     def __init__(self, engine: Engine, container: str, channel: Channel, request: AttachRequest) -> None:
         self._engine, self._container = engine, container
         self._channel, self._request = channel, request
+        self._what = f"container {container[:12]}"
 
     async def run(self) -> None:
         inspected = await self._inspect()
@@ -67,8 +65,7 @@ class _Joined:
         streams = f"stream=1&stdout=1&stderr=1&stdin={int(stdin)}"
         path = f"containers/{self._container}/attach?{streams}"
         async with self._engine.upgraded("attach to a container", path, {}) as stream:
-            what = f"container {self._container[:12]}"
-            self._channel.control = steering(what, self._resize, self._signal)
+            self._channel.control = steering(self._what, self._resize, self._signal)
             async with typing(self._channel, stream, stdin=stdin), self._sizing(tty=tty):
                 try:
                     await self._channel.send(Kind.START, b"tty" if tty else b"")
@@ -81,7 +78,8 @@ class _Joined:
     @asynccontextmanager
     async def _sizing(self, *, tty: bool) -> AsyncIterator[None]:
         """Give the terminal its size meanwhile: only a program that has begun has one."""
-        sizing = asyncio.create_task(self._size(*self._request.size)) if tty and self._request.size else None
+        size = self._request.size if tty else None
+        sizing = asyncio.create_task(attempt(self._what, self._size(*size))) if size is not None else None
         try:
             yield
         finally:
@@ -90,11 +88,8 @@ class _Joined:
                 await asyncio.gather(sizing, return_exceptions=True)
 
     async def _size(self, rows: int, columns: int) -> None:
-        try:
-            await seen(self._state, _has_begun)
-            await self._resize(rows, columns)
-        except (EngineRefused, EngineTrouble) as error:
-            log.info("the terminal of container %s has no size: %s", self._container[:12], error)
+        await seen(self._state, _has_begun)
+        await self._resize(rows, columns)
 
     async def _exit_code(self, begun: bool) -> int:
         """Wait for the end. A program that could not be started has none: the task's status tells managers why."""

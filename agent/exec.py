@@ -16,7 +16,7 @@ from agent.channel import Channel, while_listening
 from agent.engine import Engine, EngineDown
 from agent.hijack import Hijacked
 from agent.processes import send_signal
-from agent.terminal import seen, steering, typing
+from agent.terminal import attempt, seen, steering, typing
 from cluster.channel import ExecRequest, Kind
 from cluster.errors import StackyardError
 from cluster.protocol import STDERR
@@ -85,7 +85,7 @@ class _Command:
                 try:
                     await self._channel.send(Kind.START)
                     if wanted.tty and wanted.size is not None and not size_at_start:
-                        await self._resize(*wanted.size)
+                        await attempt(what, self._resize(*wanted.size))
                     await self._pass_output(stream)
                 except OSError as error:
                     raise EngineDown(f"lost the engine while a command ran: {error}") from error

@@ -50,15 +50,20 @@ def steering(
     """
 
     async def steer(kind: Kind, content: bytes) -> None:
-        try:
-            if kind is Kind.RESIZE:
-                await resize(*read_size(content))
-            elif (name := content.decode(errors="replace")) in SIGNALS:
-                await signal(f"SIG{name}")
-        except (EngineRefused, EngineTrouble, TimeoutError) as error:
-            log.info("%s cannot be steered: %s", what, error)
+        if kind is Kind.RESIZE:
+            await attempt(what, resize(*read_size(content)))
+        elif (name := content.decode(errors="replace")) in SIGNALS:
+            await attempt(what, signal(f"SIG{name}"))
 
     return steer
+
+
+async def attempt(what: str, steered: Awaitable[object]) -> None:
+    """Steer a program if that can be done: it may have ended, or go on without."""
+    try:
+        await steered
+    except (EngineRefused, EngineTrouble, TimeoutError) as error:
+        log.info("%s cannot be steered: %s", what, error)
 
 
 async def seen(look: Callable[[], Awaitable[Json]], until: Callable[[Json], bool]) -> Json:

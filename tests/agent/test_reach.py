@@ -207,6 +207,12 @@ async def test_a_terminal_has_the_size_that_it_is_given(engine: Engine, containe
         assert person.out().endswith(b"wider\r\n")
 
 
+async def test_a_command_may_end_before_its_terminal_has_a_size(engine: Engine, container: str) -> None:
+    for _ in range(5):
+        async with reaching(engine, container, ExecRequest(("false",), tty=True, size=(31, 101))) as person:
+            assert await person.end() == 1 and person.failure is None
+
+
 async def test_a_slow_reader_holds_the_command_back_and_signals_reach_it_all_the_same(
     engine: Engine, container: str
 ) -> None:

@@ -96,7 +96,7 @@ CASES = (
     Case("logs -f {s}_db", "tick", INTERRUPTED, "the node is down", leave=CTRL_C),
     Case("kill -s CONT {s}_db.1", "sent CONT to {s}_db.1 on n3", 0, DOWN, 3),
     Case("attach --no-sig-proxy {s}_db.1", "tick", INTERRUPTED, DOWN, 3, leave=CTRL_C),
-    Case("exec -it {s}_db.1 sh -c 'stty size; exit 7'", "31 200", 7, DOWN, 3),
+    Case("exec -it {s}_db.1 sh -c 'until stty size | grep 31; do :; done; exit 7'", "31 200", 7, DOWN, 3),
     Case("run {s}_one echo by itself", "by itself"),
     Case("port-forward {s}_db.1 :80", "leads to port 80", INTERRUPTED, DOWN, 3, leave=CTRL_C),
     Case("cp {s}_db.1:/etc/hostname copied", "", 0, DOWN, 3),
