@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import ssl
 import time
 from collections.abc import Callable, Iterable
@@ -25,6 +24,7 @@ from tenacity import (
 
 from cluster import errors, pki
 from cluster.errors import Failed, StackyardError, Unavailable, UserError
+from cluster.files import write_private
 from cluster.membership import CertificateReply, JoinReply, JoinRequest, RenewalRequest
 from cluster.model.node import Role
 from cluster.views import ErrorBody
@@ -76,13 +76,13 @@ class Credentials:
         if not ours:
             raise Failed("a manager tells of roots of the CA that are not of this node's cluster")
         if roots != self.roots():
-            _write(_files(self.directory)[2], "".join(roots))
+            write_private(_files(self.directory)[2], "".join(roots))
             self._reload()
             log.info("trusts %d roots of the cluster's CA", len(roots))
 
     def certify(self, certificate: str) -> None:
         """Show this certificate from now on."""
-        _write(_files(self.directory)[1], certificate)
+        write_private(_files(self.directory)[1], certificate)
         self._reload()
         log.info("renewed this node's certificate")
 
@@ -131,7 +131,7 @@ async def join(
     token = pki.parse_token(token_text)
     key_file, certificate_file, ca_file = _files(directory)
     if not key_file.exists():
-        _write(key_file, pki.new_key())
+        write_private(key_file, pki.new_key())
     csr = pki.new_csr(key_file.read_text())
     attempts = AsyncRetrying(
         retry=retry_if_exception_type(Unavailable),
@@ -146,9 +146,9 @@ async def join(
             url = managers[tried % len(managers)]
             tried += 1
             reply = await _ask(url, token, JoinRequest(str(token), csr, name, role))
-    _write(ca_file, reply.ca)
-    _write(directory / _LIFE, reply.life)
-    _write(certificate_file, reply.certificate)
+    write_private(ca_file, reply.ca)
+    write_private(directory / _LIFE, reply.life)
+    write_private(certificate_file, reply.certificate)
     log.info("joined the cluster %s as node %s", reply.cluster, reply.node)
     credentials = load(directory)
     assert credentials is not None
@@ -234,11 +234,3 @@ async def _call(method: str, url: str, context: ssl.SSLContext, body: bytes | No
     if answer.status >= 500 or kind is None:
         kind = Unavailable if answer.status >= 500 else UserError
     raise kind(told.error, hint=told.hint)
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file that only root can read, whole or not at all."""
-    fresh = path.with_suffix(".new")
-    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
-    fresh.replace(path)

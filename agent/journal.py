@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ import msgspec
 
 from agent.assembly import Assembler, OutOfOrder
 from cluster.assignments import Assignments
+from cluster.files import write_private
 from cluster.model.task import TaskStatus
 from cluster.protocol import Page, paginate
 
@@ -130,7 +130,4 @@ class Journal:
 
     def _write(self, entry: Entry) -> None:
         data = encode(entry, self._life)  # here, as thousands of items take longer than the event loop can be spared
-        fresh = self._path.with_suffix(".new")
-        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(data)
-        fresh.replace(self._path)
+        write_private(self._path, data, durable=False)

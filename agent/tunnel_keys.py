@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from agent.network.wireguard import PORTS, OwnKey
 from agent.network.wiring import Wiring
 from cluster.errors import StackyardError
+from cluster.files import write_private
 from cluster.model.network import TunnelKey
 
 log = logging.getLogger(__name__)
@@ -112,13 +112,7 @@ class TunnelKeys:
         await wiring.in_turn(partial(wiring.tunnels.use, self.keys))
 
     def _keep(self, kept: tuple[Kept, ...]) -> None:
-        fresh = self._path.with_suffix(".new")
-        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(msgspec.json.encode(_File(SCHEMA, kept)))
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self._path)
+        write_private(self._path, msgspec.json.encode(_File(SCHEMA, kept)))
         self._kept = kept
 
 

@@ -19,12 +19,12 @@ from typing import Any
 
 from cluster import backup, codec
 from cluster.errors import Conflict, Failed
+from cluster.files import write_private
 from cluster.model.cluster import Cluster
 from cluster.model.node import Manager, Node, NodeState, NodeStatus, Session
 from cluster.model.update import Withdrawn
 from manager.authority import RESTORING
 from manager.etcd import Etcd, KeyValue, Operation, absent, delete, delete_prefix, exists, put
-from manager.files import write_private
 from manager.secrets import FILE
 
 log = logging.getLogger(__name__)

@@ -25,9 +25,9 @@ import msgspec
 
 from cluster import pki
 from cluster.errors import Failed
+from cluster.files import write_private
 from cluster.membership import MemberReply
 from manager.etcd import Etcd, EtcdUnavailable, Refused, Tls, UnknownOutcome
-from manager.files import write_private
 
 log = logging.getLogger(__name__)
 

@@ -30,11 +30,11 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from cluster.codec import sealed_key
 from cluster.errors import Conflict, Forbidden, Inconsistent, Unavailable
+from cluster.files import write_private
 from cluster.model.secret import Content
 from cluster.unlock import unlock_id
 from manager import audit, key_file
 from manager.etcd import Etcd, Operation, Refused, UnknownOutcome, absent, get, put, unchanged
-from manager.files import write_private
 from manager.key_file import NONCE, Keys, Locked
 from manager.tls import Others
 

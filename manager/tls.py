@@ -17,8 +17,8 @@ from typing import Any, NoReturn
 import aiohttp
 
 from cluster import pki
+from cluster.files import write_private
 from manager.authority import Authority
-from manager.files import write_private
 
 log = logging.getLogger(__name__)
 

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import hmac
 import http.client
-import os
 import re
 import shutil
 import ssl
 import urllib.parse
-from pathlib import Path
 
 from cli.client import contexts
 from cli.client.client import Client
 from cli.client.contexts import Context
 from cluster import pki
 from cluster.errors import Forbidden, Unavailable, UserError
+from cluster.files import write_private
 from cluster.people import SelfView, parse_user_token
 
 PORT = 2377
@@ -38,15 +37,15 @@ def enrol(name: str, manager: str, text: str, *, certificate: bool, use: bool) -
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True, mode=0o700)
     try:
-        _write(fresh / "ca.pem", ca)
-        _write(fresh / "token", f"{token}\n")
+        write_private(fresh / "ca.pem", ca)
+        write_private(fresh / "token", f"{token}\n")
         with Client(Context(endpoints=(manager,), ca=str(fresh / "ca.pem"), token=str(fresh / "token"))) as client:
             me = client.me()
             endpoints = dict.fromkeys((manager, *(one.url for one in client.cluster().managers)))
             if certificate:
                 key = pki.new_key()
-                _write(fresh / "key.pem", key)
-                _write(fresh / "cert.pem", client.own_certificate(pki.new_csr(key)).certificate)
+                write_private(fresh / "key.pem", key)
+                write_private(fresh / "cert.pem", client.own_certificate(pki.new_csr(key)).certificate)
                 (fresh / "token").unlink()
         shutil.rmtree(folder, ignore_errors=True)
         fresh.rename(folder)
@@ -92,10 +91,10 @@ def fetch_ca(manager: str, digest: str) -> str:
     return ca
 
 
-def fetched(manager: str, path: str, tls: ssl.SSLContext) -> str:
+def fetched(manager: str, path: str, tls: ssl.SSLContext, timeout: float = TIMEOUT) -> str:
     """Give what a manager tells anyone. Raises Unavailable when it does not answer."""
     where = urllib.parse.urlsplit(manager)
-    connection = http.client.HTTPSConnection(where.hostname or "", where.port, timeout=TIMEOUT, context=tls)
+    connection = http.client.HTTPSConnection(where.hostname or "", where.port, timeout=timeout, context=tls)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
@@ -107,8 +106,3 @@ def fetched(manager: str, path: str, tls: ssl.SSLContext) -> str:
     if answer.status != 200:
         raise Unavailable(f"the manager at {manager} does not tell {path}: {answer.status} {answer.reason}")
     return text
-
-
-def _write(path: Path, text: str) -> None:
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)

@@ -5,7 +5,6 @@ Its certificate, where it has one, is first replaced by one of the root that sig
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
@@ -14,6 +13,7 @@ from cli.client.contexts import Context
 from cli.client.transport import Transport
 from cluster import pki
 from cluster.errors import StackyardError
+from cluster.files import write_private
 from cluster.membership import CertificateReply
 from cluster.people import NewUserCertificate
 
@@ -31,18 +31,11 @@ def keep_up(context: Context) -> bool:
             )
             if not pki.signer(reply.certificate, signing):
                 return False  # that manager does not sign with it yet
-            _write(Path(context.cert), reply.certificate)
-        _write(Path(context.ca), bundle)
+            write_private(Path(context.cert), reply.certificate)
+        write_private(Path(context.ca), bundle)
     except (StackyardError, OSError, ValueError, msgspec.MsgspecError):
         return False
     else:
         return True
     finally:
         transport.close()
-
-
-def _write(path: Path, text: str) -> None:
-    fresh = path.with_name(path.name + ".new")
-    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
-    fresh.replace(path)

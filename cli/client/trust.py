@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import http.client
-import urllib.parse
+import contextlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from cli.client.contexts import Context
+from cli.client.enrol import fetched
 from cluster import pki
-
-_TIMEOUT = 3.0
+from cluster.errors import Unavailable
 
 
 def fault(context: Context) -> str:
@@ -36,13 +35,6 @@ def _is_overtaken(context: Context, roots: Sequence[str]) -> bool:
     """Tell whether a manager of this cluster, asked without a certificate, signs with a root that is unknown here."""
     tls = pki.client_context("".join(roots))
     for endpoint in context.endpoints:
-        url = urllib.parse.urlsplit(endpoint)
-        connection = http.client.HTTPSConnection(url.hostname or "", url.port, timeout=_TIMEOUT, context=tls)
-        try:
-            connection.request("GET", "/v1/ca")
-            return connection.getresponse().read().decode(errors="replace") not in roots
-        except (OSError, http.client.HTTPException):
-            continue
-        finally:
-            connection.close()
+        with contextlib.suppress(Unavailable):
+            return fetched(endpoint, "/v1/ca", tls, timeout=3) not in roots
     return False

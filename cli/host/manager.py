@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
@@ -14,6 +13,7 @@ from cli.host.member import Outcome, Say
 from cli.host.record import Home, Record
 from cluster import pki
 from cluster.errors import Conflict
+from cluster.files import write_private
 from cluster.membership import MemberReply, NewMember
 
 _JOIN_FILE = "join.json"
@@ -100,13 +100,6 @@ def _ask_in(home: Home, record: Record, managers: tuple[str, ...], say: Say) -> 
     reply = msgspec.json.decode(told, type=MemberReply)
     if reply.etcd:
         return msgspec.structs.replace(record, etcd=reply.etcd)
-    _write(etcd / _JOIN_FILE, told)
+    etcd.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_private(etcd / _JOIN_FILE, told)
     return record
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    fresh = path.with_name(path.name + ".new")
-    fresh.touch(mode=0o600)
-    fresh.write_bytes(data)
-    fresh.replace(path)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
 
 from cluster.errors import Failed
+from cluster.files import write_private
 
 DATA = Path("/var/lib/stackyard")
 """Where all of a member's own files are, unless it is told otherwise."""
@@ -57,12 +57,7 @@ class Home:
 
     def write(self, record: Record) -> None:
         self.directory.mkdir(mode=0o711, parents=True, exist_ok=True)
-        fresh = self._record.with_name("host.json.new")
-        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self._record)
+        write_private(self._record, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
 
     def forget(self) -> None:
         self._record.unlink(missing_ok=True)

@@ -30,7 +30,7 @@ from cluster.errors import Failed
 from cluster.protocol import MAX_FRAME
 from manager.api.callers import LOCAL, SCOPE_KEY, Caller, CallerKind
 from manager.crowd import Crowd
-from manager.sessions.turns import Turns
+from manager.turns import Turns
 
 log = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from cluster.protocol import Part, part
 from cluster.topics import PORTS, digest, mark
 from manager.picture import Change, ClusterState
 from manager.sessions.assignments import Made, memberships, own, peer, ports, shared, vip
-from manager.sessions.turns import Turns
+from manager.turns import Turns
 
 PACE = 0.03
 """Seconds between two sets of one session, at least: what comes meanwhile goes together."""

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from manager.sessions.turns import Turns
+from manager.turns import Turns
 
 
 async def rounds_of(turns: Turns, number: int, seconds: float = 0.0, clock: list[float] | None = None) -> list[int]:
