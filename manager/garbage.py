@@ -13,8 +13,8 @@ import time
 
 THRESHOLDS = (5_000, 1_000, 1_000_000)
 """The first is for what is made within one turn of the loop. By the last, everything is collected after a million
-looks, which takes days: it holds the loop for as long as it takes to walk through the whole picture, and finds next to
-nothing, as most of what is let go of is in no circle."""
+looks, hours of work or days of rest: it holds the loop for as long as it takes to walk through the whole picture, and
+finds next to nothing, as most of what is let go of is in no circle."""
 
 BUSY_PAUSE, LONGEST_PAUSE = 0.03, 0.5
 """Seconds between two looks at what is new."""

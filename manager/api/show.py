@@ -318,13 +318,12 @@ def tasks_of(state: ClusterState, service_uid: str, node: Node | None = None) ->
     return sorted((state.tasks[ident] for ident in found), key=lambda task: (task.slot, -task.n))
 
 
-def _service_name(state: ClusterState, task: Task) -> str:
-    service = state.services.get(task.service_uid)
-    return task.service_uid if service is None else service.full_name
-
-
 def task_name(state: ClusterState, task: Task) -> str:
-    return f"{_service_name(state, task)}.{task.slot}"
+    return _task_name(state.services.get(task.service_uid), task)
+
+
+def _task_name(service: ServiceState | None, task: Task) -> str:
+    return f"{task.service_uid if service is None else service.full_name}.{task.slot}"
 
 
 def task(state: ClusterState, task: Task) -> TaskView:
@@ -340,7 +339,7 @@ def _row(state: ClusterState, task: Task, stands: TaskState) -> dict[str, Any]:
     told = dict.fromkeys(text for text in (task.reason, "" if status is None else status.message) if text)
     return {
         "id": task.id,
-        "name": f"{task.service_uid if service is None else service.full_name}.{task.slot}",
+        "name": _task_name(service, task),
         "stack": "" if service is None else service.stack,
         "service": "" if service is None else service.name,
         "slot": task.slot,
