@@ -1,7 +1,8 @@
 """HTTP to the managers of one context, over TLS, a UNIX socket or ssh, with the standard library alone.
 
-A request goes to the endpoint that answered last and moves on to the others when one is out of reach. Every request of
-this API may be sent twice: reads change nothing, writes carry an operation id or say how things are to be.
+A request goes to the endpoint that answered last, or to the first that takes a connection, and moves on to the others
+when one does not answer. Every request of this API may be sent twice: reads change nothing, writes carry an operation
+id or say how things are to be.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 import msgspec
 
 from cli.client.contexts import Context
+from cli.client.dial import race
 from cli.client.sparse import sparse
 from cluster import errors
 from cluster.headers import ROOTS
@@ -135,9 +137,10 @@ class Transport:
         end = time.monotonic() + self._patience
         while True:
             problems: list[tuple[str, Exception]] = []
-            for endpoint in tuple(self._targets):
+            left = list(self._targets)
+            while endpoint := self._reached(left, problems):
                 try:
-                    response = self._try(endpoint, method, target, data, headers or {}, max(within, self._timeout))
+                    response = self._ask(method, target, data, headers or {}, max(within, self._timeout))
                     if response.status < 400:
                         self._keep_up(response)
                         return response
@@ -149,6 +152,7 @@ class Transport:
                         raise told
                     problems.append((endpoint, told))
                 self.close()
+                left.remove(endpoint)
                 # what answers next time is asked first next time
                 self._targets.remove(endpoint)
                 self._targets.append(endpoint)
@@ -157,33 +161,52 @@ class Transport:
                 raise self._out_of_reach(problems) from problems[0][1]
             time.sleep(_PAUSE)
 
-    def _try(
-        self, endpoint: str, method: str, target: str, data: bytes | None, headers: dict[str, str], silence: float
+    def _ask(
+        self, method: str, target: str, data: bytes | None, headers: dict[str, str], silence: float
     ) -> http.client.HTTPResponse:
-        connection = self._connection
-        if connection is None:
-            connection = self._connection = self._connect(endpoint)
-        if connection.sock is None:
-            connection.connect()
-        connection.sock.settimeout(silence)
+        assert self._connection is not None
+        self._connection.sock.settimeout(silence)
         if data is not None:
             headers = headers | {"Content-Type": "application/json"}
         if self._token:
             headers = headers | {"Authorization": f"Bearer {self._token}"}
-        connection.request(method, target, data, headers)
-        return connection.getresponse()
+        self._connection.request(method, target, data, headers)
+        return self._connection.getresponse()
 
-    def _connect(self, endpoint: str) -> http.client.HTTPConnection:
+    def _reached(self, left: list[str], problems: list[tuple[str, Exception]]) -> str:
+        """Be connected to one of these endpoints, and give it; "" when that can be had with none of them."""
+        if self._connection is not None and self._connection.sock is not None:
+            return self._targets[0]
+        while left:
+            endpoint = left[0]
+            try:
+                if self._context.endpoints:
+                    tls = self._tls_context()
+                    found = race(left, _CONNECT_TIMEOUT)
+                    problems += found.failures.items()
+                    left[:] = [other for other in left if other not in found.failures]
+                    if found.connection is None:
+                        return ""
+                    endpoint = found.winner
+                    self._connection = _over_tls(endpoint, found.connection, tls)
+                else:
+                    self._connection = self._local(endpoint)
+                    self._connection.connect()
+            except OSError as error:
+                problems.append((endpoint, error))
+                left.remove(endpoint)
+            else:
+                self._targets.remove(endpoint)
+                self._targets.insert(0, endpoint)
+                return endpoint
+        return ""
+
+    def _local(self, endpoint: str) -> http.client.HTTPConnection:
         if self._context.socket:
             return UnixConnection(endpoint, _CONNECT_TIMEOUT)
-        if self._context.ssh:
-            from cli.client.ssh import SshConnection
+        from cli.client.ssh import SshConnection
 
-            return SshConnection(endpoint, _CONNECT_TIMEOUT)
-        url = urllib.parse.urlsplit(endpoint)
-        return http.client.HTTPSConnection(
-            url.hostname or "", url.port, timeout=_CONNECT_TIMEOUT, context=self._tls_context()
-        )
+        return SshConnection(endpoint, _CONNECT_TIMEOUT)
 
     def _tls_context(self) -> ssl.SSLContext:
         """Trust who has a server's certificate of this CA: only managers do, by whatever name one reaches them."""
@@ -259,6 +282,14 @@ class Transport:
         return errors.Unavailable(
             f"no manager answers ({told})", hint="Is it running? In a lab: `stack lab status`, `stack lab start n1`."
         )
+
+
+def _over_tls(endpoint: str, connected: socket.socket, tls: ssl.SSLContext) -> http.client.HTTPConnection:
+    url = urllib.parse.urlsplit(endpoint)
+    connection = http.client.HTTPSConnection(url.hostname or "", url.port, context=tls)
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.sock = tls.wrap_socket(connected, server_hostname=url.hostname)
+    return connection
 
 
 def _token(context: Context) -> str:

@@ -108,7 +108,7 @@ def test_managers_are_grown_lost_replaced_and_destroyed_and_a_backup_goes_on_els
         assert "the etcd of n1 does not answer" in fourth.run(*replacing, code=None).stderr
         second.run("stack", "node", "rm", "--force", "n1")
         fourth.run(*replacing)
-        for host in (second, third):  # their contexts forget the dead one, for which each command waited
+        for host in (second, third):  # their contexts forget the dead one
             host.run("stack", "init")
         assert roles(third) == {"n2": "manager", "n3": "manager", "n4": "manager"}
         eventually(lambda: len(containers(fourth)) == 1, "what it ran runs on the one in its place")
