@@ -20,7 +20,7 @@ services:
     ports: ["8096:8000"]
     stop_grace_period: 3s
     environment: {VERSION: "%s"}
-    healthcheck: {test: ["CMD", "python3", "/probe.py", "check"], interval: 1s}
+    healthcheck: {test: ["CMD", "bash", "-c", "</dev/tcp/127.0.0.1/8000"], interval: 1s}
     deploy:
       replicas: 2
       placement: {constraints: ["node.hostname != n3"]}

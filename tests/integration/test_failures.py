@@ -19,7 +19,7 @@ LOAD = """
 services:
   web:
     image: "stackyard-probe:1"
-    healthcheck: {test: ["CMD", "python3", "/probe.py", "check"], interval: 1s}  # no traffic before it listens
+    healthcheck: {test: ["CMD", "bash", "-c", "</dev/tcp/127.0.0.1/8000"], interval: 1s}  # no traffic before it listens
     deploy: {replicas: 3}
   client:
     image: "stackyard-probe:1"

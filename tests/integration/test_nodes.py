@@ -21,7 +21,7 @@ services:
     image: "stackyard-probe:1"
     ports: ["8095:8000"]
     stop_grace_period: 3s
-    healthcheck: {test: ["CMD", "python3", "/probe.py", "check"], interval: 1s}
+    healthcheck: {test: ["CMD", "bash", "-c", "</dev/tcp/127.0.0.1/8000"], interval: 1s}
     deploy:
       replicas: 4
       update_config: {parallelism: 1, order: start-first}
