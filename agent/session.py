@@ -13,6 +13,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Coroutine
+from socket import IPPROTO_TCP, TCP_USER_TIMEOUT
 from typing import Any, NoReturn
 
 import aiohttp
@@ -68,6 +69,10 @@ SOON = 0.5
 WELCOME_TIMEOUT = 10.0
 PING_INTERVAL = 4.0
 """A manager that does not answer a ping within half of that is left for another."""
+ACKNOWLEDGED_WITHIN = 2.5
+"""Seconds in which a host says that it has what was sent to it, however busy its manager is. One that does not is off
+or out of reach, and as beats go out all the time, that is known well before a ping could tell.
+"""
 LONGEST_PAUSE = 5.0
 FINAL_PAUSE = 60.0
 STATUSES_AT_ONCE = 50
@@ -190,6 +195,7 @@ class Session:
                 ) from error
             raise Unavailable(f"it does not answer: {error or 'it took too long'}") from error
         async with socket:
+            socket.get_extra_info("socket").setsockopt(IPPROTO_TCP, TCP_USER_TIMEOUT, int(ACKNOWLEDGED_WITHIN * 1000))
             welcome = await self._greet(socket)
             self._failures = 0
             self._epoch = welcome.epoch

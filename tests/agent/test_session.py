@@ -313,6 +313,19 @@ async def test_a_manager_that_goes_away_is_replaced_by_another(
             assert agent.journal.read(CLUSTER).managers == (first.url, second.url)
 
 
+async def test_a_manager_whose_host_has_gone_is_left_before_a_ping_tells(
+    agent: Agent, manager: ToyManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = await manager.welcomed()
+    await session.cut()
+    monkeypatch.setattr(session_module, "PING_INTERVAL", 10 * PATIENCE)
+    lost = await manager.welcomed(epoch=2)
+    await lost.beats(1)
+    lost.lose_power()
+    again = await manager.welcomed(epoch=3)
+    await again.beats(1)
+
+
 async def test_a_manager_that_is_frozen_is_left(
     agent: Agent, manager: ToyManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:

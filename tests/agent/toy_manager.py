@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import socket
+import struct
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -23,6 +26,8 @@ from tests.patience import PATIENCE
 
 M = TypeVar("M", bound=ToManager)
 BEAT = 0.1
+
+SO_ATTACH_FILTER, BPF_RET = 26, 6
 
 
 class ToyManager:
@@ -106,34 +111,35 @@ class ToyManager:
         return web.json_response(asdict(CertificateReply(signed, self.authority.certificate)))
 
     async def _session(self, request: web.Request) -> web.WebSocketResponse:
-        socket = web.WebSocketResponse()
-        await socket.prepare(request)
-        session = ToySession(socket)
+        opened = web.WebSocketResponse()
+        await opened.prepare(request)
+        session = ToySession(opened)
         self._open.add(session)
         try:
             await session.listen(self.sessions)
         finally:
             self._open.discard(session)
-        return socket
+        return opened
 
     async def _stream(self, request: web.Request) -> web.WebSocketResponse:
-        socket = web.WebSocketResponse()
-        await socket.prepare(request)
+        opened = web.WebSocketResponse()
+        await opened.prepare(request)
         frames = self.streams.setdefault(request.match_info["ticket"], [])
-        async for frame in socket:
+        async for frame in opened:
             frames.append(frame.data)
         self.stream_ended.set()
-        return socket
+        return opened
 
 
 class ToySession:
     """One session, seen from the manager."""
 
-    def __init__(self, socket: web.WebSocketResponse) -> None:
-        self._socket = socket
+    def __init__(self, opened: web.WebSocketResponse) -> None:
+        self._socket = opened
         self.hello: Hello
         self.heard: list[ToManager] = []
         self._news = asyncio.Condition()
+        self._is_off = False
 
     async def listen(self, sessions: asyncio.Queue[ToySession]) -> None:
         async for frame in self._socket:
@@ -176,15 +182,30 @@ class ToySession:
     def count(self, kind: type[ToManager]) -> int:
         return sum(isinstance(message, kind) for message in self.heard)
 
+    @property
+    def _transport(self) -> asyncio.Transport:
+        assert self._socket._req is not None
+        transport = self._socket._req.transport
+        assert isinstance(transport, asyncio.Transport)
+        return transport
+
     def freeze(self) -> None:
         """Read nothing more and answer nothing, not even pings."""
-        transport = self._socket._req.transport if self._socket._req else None
-        assert transport is not None
-        transport.pause_reading()
+        self._transport.pause_reading()
+
+    def lose_power(self) -> None:
+        """Have the kernel at this end, too, take nothing and answer nothing any more, as that of a host that is off."""
+        drop_all = ctypes.create_string_buffer(struct.pack("=HBBI", BPF_RET, 0, 0, 0))
+        program = struct.pack("@HP", 1, ctypes.addressof(drop_all))
+        self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+        self._is_off = True
 
     async def cut(self) -> None:
         """Close the connection without a word."""
-        await self._socket.close()
+        if self._is_off:
+            self._transport.abort()
+        else:
+            await self._socket.close()
 
     async def beats(self, more: int) -> Beat:
         """Wait for so many more beats; gives the last one."""
