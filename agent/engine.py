@@ -391,6 +391,7 @@ class Engine:
     @contextmanager
     def _sorted(self, what: str) -> Iterator[None]:
         """Sort what a call raises, once and here."""
+        docker = self._docker
         try:
             yield
         except DockerStreamError as error:
@@ -403,6 +404,11 @@ class Engine:
             raise EngineTrouble(f"the engine did not answer in time: {what}") from error
         except (aiohttp.ClientError, OSError) as error:
             raise EngineDown(f"lost the engine at {self.socket} ({what}): {error}") from error
+        except (AssertionError, RuntimeError) as error:
+            if self._docker is docker:
+                raise
+            # what aiohttp raises when it tries again what was cut by `close`
+            raise EngineDown(f"the connection to the engine was closed ({what})") from error
 
 
 def _sort(what: str, status: int, message: str) -> StackyardError:

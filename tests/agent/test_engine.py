@@ -209,6 +209,21 @@ async def test_errors_are_sorted(engine: Engine) -> None:
         await engine.remove(running)
 
 
+async def test_a_call_on_its_way_when_all_is_closed_has_lost_the_engine(engine: Engine, host: EngineHost) -> None:
+    await engine.containers("engine-test")  # which leaves a connection, for aiohttp to try again with another
+    host.hang_engine()
+    try:
+        asked = asyncio.create_task(engine.containers("engine-test"))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        await engine.close()
+        with pytest.raises(EngineDown):
+            await asked
+    finally:
+        host.let_engine_go_on()
+        await engine.connect()
+
+
 async def test_without_an_engine_there_is_a_sentence_that_helps(tmp_path: Path) -> None:
     engine = Engine(tmp_path / "docker.sock")
     with pytest.raises(EngineDown, match=r"no Docker Engine at .*docker\.sock\n.*systemctl start docker"):
