@@ -7,8 +7,10 @@ import logging
 import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from itertools import chain
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -28,6 +30,14 @@ PATIENCE = 10.0
 
 LONGEST_PAUSE = 0.5
 SHORTEST_TRY = 0.1
+
+LOOK_FOR, LOOK_AGAIN = 1.0, 0.05
+"""Seconds in which a member is looked for that follows a leader, and after which one that does not is asked again."""
+HEAD_START = 0.25
+"""Seconds by which another may be the first of them to do so: whose host is this one falls with nobody else."""
+
+LATE, TO_CATCH_UP = 0.5, 0.25
+"""Seconds after which an answer is late, and in which a new leader carries out what it has of its predecessor."""
 
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", 64 * 1024 * 1024),  # the default of 4 MiB breaks lists and catching up
@@ -88,6 +98,9 @@ _STALE_TOKEN = ("invalid auth token", "revision of auth store is old", "revision
 # Said by etcd before it looks at the request. Its other errors of the kind "unavailable" come after proposing it.
 # "unhealthy" is what it says to a change of its members within 5 s of the last one.
 _NOT_DONE = ("etcdserver: no leader", "etcdserver: too many requests", "etcdserver: unhealthy cluster")
+# Of this no member is to blame: the one that says so is there, and is the first to know the next leader.
+_LEADER_CHANGED = "etcdserver: leader changed"
+_BETWEEN_LEADERS = ("etcdserver: no leader", _LEADER_CHANGED)
 
 
 def verdict(error: Any) -> Verdict:
@@ -158,6 +171,42 @@ class Endpoint:
             return False
         return state is grpc.ChannelConnectivity.READY
 
+    async def follows(self, timeout: float) -> tuple[int, bool]:
+        """The term that this member is in, and whether it knows a leader; it asks nobody. Raises AioRpcError."""
+        answer = await self.maintenance.Status(rpc.StatusRequest(), timeout=timeout)
+        return answer.raftTerm, answer.leader != 0
+
+
+async def first_following(endpoints: Sequence[Endpoint], within: float) -> Endpoint | None:
+    """One that says that it follows a leader, rather one of the first; if none does in time, one that answers at least."""
+    answering: set[Endpoint] = set()
+
+    async def ask(endpoint: Endpoint) -> None:
+        while True:
+            with suppress(grpc.aio.AioRpcError, grpc.aio.UsageError):  # the latter once all are closed
+                _, has_leader = await endpoint.follows(within)
+                if has_leader:
+                    return
+                answering.add(endpoint)
+            await asyncio.sleep(LOOK_AGAIN)
+
+    asking = [asyncio.create_task(ask(endpoint)) for endpoint in endpoints]
+    try:
+        found, _ = await asyncio.wait(asking, timeout=within, return_when=asyncio.FIRST_COMPLETED)
+        before = asking[: min((asking.index(task) for task in found), default=0)]
+        if before:
+            await asyncio.wait(before, timeout=HEAD_START)
+        ended = [one for one, task in zip(endpoints, asking, strict=True) if task.done()]
+        return next(chain(ended, (one for one in endpoints if one in answering)), None)
+    finally:
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+
+
+class _Late(Exception):
+    """Another leader was chosen since a request was sent, and had no answer to it."""
+
 
 class Rounds:
     """Pauses between tries: none until each endpoint had its turn, then longer with each round."""
@@ -186,6 +235,10 @@ class Endpoints:
         self._given = self.all
         self._dropped: list[Endpoint] = []
         self._current = 0
+        self._left: Endpoint | None = None
+        self._blamed = False
+        self._looking = asyncio.Lock()
+        self._term = 0
         self._closed = False
         self._of_threads: weakref.WeakSet[grpc.Channel] = weakref.WeakSet()
         self._token: str | None = None
@@ -226,16 +279,21 @@ class Endpoints:
         return Rounds(len(self.all))
 
     def leave(self, endpoint: Endpoint, why: str, level: int = logging.WARNING) -> None:
-        """Makes the next endpoint the one in use, unless somebody has already left this one."""
-        if len(self.all) > 1 and endpoint is self.all[self._current]:
-            self._current = (self._current + 1) % len(self.all)
-            log.log(level, "etcd at %s failed (%s), going on with %s", endpoint.url, why, self.all[self._current].url)
+        """Have the next call look for another endpoint, unless somebody has already left this one.
+
+        Where the members have but lost their leader this one is as good as any, and may be found again.
+        """
+        if len(self.all) == 1 or endpoint is not self.all[self._current]:
+            return
+        log.log(level, "etcd at %s failed (%s)", endpoint.url, why)
+        self._left, self._blamed = endpoint, not any(words in why for words in _BETWEEN_LEADERS)
 
     async def ready(self, deadline: float | None = None) -> Endpoint:
         """An endpoint with a connection, so that what fails before it surely never left; waits until `deadline`."""
         rounds = self.rounds()
         while True:
             self.check_open()
+            await self._settle(LOOK_FOR if deadline is None else deadline - time.monotonic())
             endpoint = self.all[self._current]
             remaining = CONNECT_TIMEOUT if deadline is None else deadline - time.monotonic()
             if await endpoint.connected(max(0.0, min(CONNECT_TIMEOUT, remaining))):
@@ -244,6 +302,20 @@ class Endpoints:
                 raise self._unavailable("no connection")
             self.leave(endpoint, "no connection", logging.DEBUG)  # in an outage, many times
             await rounds.failed()
+
+    async def _settle(self, within: float) -> None:
+        """Choose another endpoint where one was left: not just the next, which may have gone together with it."""
+        async with self._looking:
+            if (left := self._left) is None:
+                return
+            others = [endpoint for endpoint in self.all if endpoint is not left or not self._blamed]
+            found = await first_following(others or self.all, max(0.0, min(LOOK_FOR, within)))
+            if found is None and left in self.all:
+                found = self.all[(self.all.index(left) + 1) % len(self.all)]
+            if found in self.all:  # what is known may have changed meanwhile
+                self._current = self.all.index(found)
+            self._left = None
+            log.info("going on with etcd at %s", self.all[self._current].url)
 
     def check_open(self) -> None:
         if self._closed:
@@ -257,10 +329,12 @@ class Endpoints:
         repeatable: bool,
         timeout: float = READ_TIMEOUT,
         patience: float | None = None,
+        of_member: bool = False,
     ) -> Any:
         """Asks one endpoint, and others after it as long as the request was surely not carried out or is `repeatable`.
 
-        `timeout` bounds one try, `patience` the search for an endpoint, if not as set for all. Raises Refused,
+        `timeout` bounds one try, `patience` the search for an endpoint, if not as set for all. What is `of_member`, one
+        member does by itself; all else may be lost with the leader that it was passed to. Raises Refused,
         EtcdUnavailable or NoSpace, and UnknownOutcome only if not `repeatable`. When the caller is cancelled the
         outcome is unknown as well. An answer bigger than we take is Refused as RESOURCE_EXHAUSTED: anybody's would be.
         """
@@ -276,7 +350,10 @@ class Endpoints:
                 sent = True
                 # What is not repeated gets its full time once it is sent.
                 bound = min(timeout, max(SHORTEST_TRY, deadline - time.monotonic())) if repeatable else timeout
-                return await method(endpoint)(request, timeout=bound, metadata=metadata)
+                call = method(endpoint)(request, timeout=bound, metadata=metadata)
+                return await (call if of_member else self._answer(endpoint, call))
+            except _Late:
+                why, unknown = _LEADER_CHANGED, True
             except grpc.aio.AioRpcError as error:
                 why = f"{error.code().name}: {error.details()}"
                 judged = verdict(error)
@@ -303,6 +380,31 @@ class Endpoints:
             if time.monotonic() >= deadline:
                 raise self._unavailable(why)
             await rounds.failed()
+
+    async def _answer(self, endpoint: Endpoint, call: Any) -> Any:
+        """Wait for an answer, but not for one that cannot come any more. Raises _Late, and what the call does."""
+        term = self._term
+        waiting = asyncio.ensure_future(call)
+        try:
+            while not (await asyncio.wait((waiting,), timeout=LATE))[0]:
+                if not await self._is_newer(endpoint, term):
+                    continue
+                if not (await asyncio.wait((waiting,), timeout=TO_CATCH_UP))[0]:
+                    raise _Late
+            answer = waiting.result()
+        finally:
+            waiting.cancel()
+        self._term = max(self._term, answer.header.raft_term)
+        return answer
+
+    async def _is_newer(self, endpoint: Endpoint, term: int) -> bool:
+        """Whether the members have chosen a leader since that term, as far as this one knows."""
+        try:
+            now, has_leader = await endpoint.follows(LATE)
+        except (grpc.aio.AioRpcError, grpc.aio.UsageError):  # the latter once all are closed, the request too
+            return False
+        self._term = max(self._term, now)
+        return has_leader and now > term > 0
 
     async def metadata(self, endpoint: Endpoint) -> Metadata:
         """What goes with each request: members that see no leader must refuse, and who we are."""

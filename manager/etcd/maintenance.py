@@ -97,6 +97,7 @@ class Maintenance:
             rpc.DefragmentRequest(),
             repeatable=False,
             timeout=DEFRAGMENT_TIMEOUT,
+            of_member=True,
         )
 
     async def disarm(self, member: int) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import aclosing
 from dataclasses import dataclass
 
 import pytest
 
 from manager.etcd import Etcd, EtcdUnavailable, UnknownOutcome, absent, put
+from manager.etcd import endpoints as endpoints_module
+from manager.etcd.endpoints import Endpoints, first_following
 from tests.etcd_server import Member, Servers
 from tests.patience import PATIENCE
 
@@ -89,6 +92,37 @@ async def test_writes_watch_and_lease_go_on_when_the_member_in_use(cluster: Serv
         await asyncio.wait((tasks[1],))
     assert seen == sorted(expected)
     assert writer.unknown >= 1 or how == "dies"
+
+
+async def test_what_only_a_lost_leader_had_is_not_waited_for_nor_is_that_leader_asked(
+    cluster: Servers, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    leader = await leading_member(cluster)
+    own, third = (member for member in cluster.members if member is not leader)
+    caplog.set_level(logging.INFO, "manager.etcd.endpoints")
+    async with Etcd.connect([own.client_url, leader.client_url, third.client_url]) as etcd:
+        await etcd.get(prefix)
+        leader.pause()
+        with pytest.raises(UnknownOutcome, match="leader changed"):
+            await etcd.txn([absent(f"{prefix}key")], [put(f"{prefix}key", b"")], timeout=PATIENCE)
+        assert await etcd.get(f"{prefix}key") is None
+        assert (await etcd.txn([absent(f"{prefix}key")], [put(f"{prefix}key", b"")])).succeeded
+    assert "going on with etcd at" in caplog.text
+    assert f"going on with etcd at {leader.client_url}" not in caplog.text
+
+
+async def test_the_first_of_those_that_follow_a_leader_is_gone_on_with(
+    cluster: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoints = Endpoints(cluster.endpoints, None, None, PATIENCE)
+    try:
+        with monkeypatch.context() as patient:
+            patient.setattr(endpoints_module, "HEAD_START", PATIENCE)
+            assert await first_following(endpoints.all, PATIENCE) is endpoints.all[0]
+        cluster.first.pause()
+        assert await first_following(endpoints.all, PATIENCE) in endpoints.all[1:]
+    finally:
+        await endpoints.close()
 
 
 async def test_a_member_that_lost_the_others_takes_no_call_for_done(cluster: Servers, prefix: str) -> None:
