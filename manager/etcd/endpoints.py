@@ -178,7 +178,7 @@ class Endpoint:
 
 
 async def first_following(endpoints: Sequence[Endpoint], within: float) -> Endpoint | None:
-    """One that says that it follows a leader, rather one of the first; if none does in time, one that answers at least."""
+    """One that says that it follows a leader, rather one of the first; if none does in time, one that answers."""
     answering: set[Endpoint] = set()
 
     async def ask(endpoint: Endpoint) -> None:
