@@ -37,10 +37,11 @@ from agent.container import (
     phase_from,
     platforms_from,
 )
+from agent.demultiplexer import Demultiplexer
 from agent.engine_facts import EngineFacts, facts_from, peer_started_at
 from agent.hijack import Hijacked, hijacked
 from cluster.errors import Failed, StackyardError, Unavailable
-from cluster.protocol import STDERR, STDOUT, LogsRequest
+from cluster.protocol import STDOUT, LogsRequest
 
 log = logging.getLogger(__name__)
 
@@ -475,22 +476,10 @@ async def _read_raw(answer: aiohttp.ClientResponse) -> AsyncIterator[tuple[bytes
 
 
 async def _read_frames(answer: aiohttp.ClientResponse) -> AsyncIterator[tuple[bytes, bytes]]:
-    """Frames are a source (1 or 2), three zero bytes, the length as 32 bits, and so many bytes."""
-    while True:
-        header = b""
-        while len(header) < 8:
-            part = await _read(answer, 8 - len(header))
-            if not part:
-                return
-            header += part
-        left = int.from_bytes(header[4:], "big")
-        source = STDERR if header[0] == 2 else STDOUT
-        while left:
-            chunk = await _read(answer, min(left, _CHUNK))
-            if not chunk:
-                return
-            left -= len(chunk)
-            yield source, chunk
+    frames = Demultiplexer()
+    while chunk := await _read(answer, _CHUNK):
+        for part in frames.feed(chunk):
+            yield part
 
 
 async def _read(answer: aiohttp.ClientResponse, most: int) -> bytes:

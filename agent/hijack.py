@@ -14,7 +14,8 @@ from pathlib import Path
 from aiodocker.exceptions import DockerError
 
 from agent.container import Json
-from cluster.protocol import STDERR, STDOUT
+from agent.demultiplexer import Demultiplexer
+from cluster.protocol import STDOUT
 
 ANSWER_TIMEOUT = 60.0
 CHUNK = 2**15
@@ -42,21 +43,10 @@ class Hijacked:
             while chunk := await self._reader.read(CHUNK):
                 yield STDOUT, chunk
             return
-        while head := await self._exactly(8):
-            left = int.from_bytes(head[4:], "big")
-            source = STDERR if head[0] == 2 else STDOUT
-            while left:
-                chunk = await self._reader.read(min(left, CHUNK))
-                if not chunk:
-                    return
-                left -= len(chunk)
-                yield source, chunk
-
-    async def _exactly(self, count: int) -> bytes:
-        try:
-            return await self._reader.readexactly(count)
-        except asyncio.IncompleteReadError:
-            return b""
+        frames = Demultiplexer()
+        while chunk := await self._reader.read(CHUNK):
+            for part in frames.feed(chunk):
+                yield part
 
 
 @asynccontextmanager

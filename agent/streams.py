@@ -57,10 +57,12 @@ class Streams:
                     await self._reach.serve(Channel(socket), wanted)
                     return
                 sending = asyncio.create_task(self._send(socket, wanted.request))
-                # Nothing is to come: what is received is the end of whoever wanted the stream.
+                # Nothing is to come: what is received is the end, of whoever wanted the stream or has read all of it.
                 ending = asyncio.create_task(socket.receive())
                 try:
                     await asyncio.wait((sending, ending), return_when=asyncio.FIRST_COMPLETED)
+                    if sending.done() and sending.exception() is None:
+                        await asyncio.wait((ending,))  # to hang up first would cut off what waits for a slow reader
                 finally:
                     for each in (sending, ending):
                         each.cancel()

@@ -424,8 +424,11 @@ class Client:
         tail: int | None = None,
         since: float | None = None,
         until: float | None = None,
-    ) -> Iterator[views.LogLine]:
-        """Read what stacks, services and tasks print, merged as it comes; each line once, over restarts of managers."""
+    ) -> Iterator[list[views.LogLine]]:
+        """Read what stacks, services and tasks print, merged as it comes; each line once, over restarts of managers.
+
+        Those are given together that came together.
+        """
         decode = partial(_read, views.LogLine)
         return logs.read(self._transport, names, decode, follow=follow, tail=tail, since=since, until=until)
 

@@ -27,29 +27,39 @@ def read(
     tail: int | None,
     since: float | None,
     until: float | None = None,
-) -> Iterator[LogLine]:
-    """Give each line once, and each note once in a row. Raises Unavailable when no manager answers for a minute."""
+) -> Iterator[list[LogLine]]:
+    """Give each line once, and each note once in a row; together what came together.
+
+    Raises Unavailable when no manager answers for a minute.
+    """
     began, heard = time.time(), time.monotonic()
     query: dict[str, Any] = {"follow": str(follow).lower(), "tail": tail, "since": since, "until": until, "of": names}
     positions: dict[str, Position] = {}
     noted: dict[str, str] = {}
     connected = False
+
+    def is_new(one: LogLine) -> bool:
+        if one.note:
+            known = noted.get(one.id)
+            noted[one.id] = one.note
+            return known != one.note
+        if (position := positions.get(one.id)) is None:
+            position = positions[one.id] = Position()
+        if not position.is_new(one.stream, one.at):
+            return False
+        noted.pop(one.id, None)
+        return True
+
     while True:
         try:
-            for text in transport.lines("/v1/logs", query, silence=lambda: _SILENCE):
+            for texts in transport.batches("/v1/logs", query, silence=lambda: _SILENCE):
                 connected, heard = True, time.monotonic()
-                if not text.strip():
-                    continue
-                one = decode(text)
-                if one.end:
+                came = [decode(text) for text in texts if text]
+                ended = bool(came) and came[-1].end
+                if new := [one for one in came if not one.end and is_new(one)]:
+                    yield new
+                if ended:
                     return
-                if one.note:
-                    if noted.get(one.id) != one.note:
-                        noted[one.id] = one.note
-                        yield one
-                elif positions.setdefault(one.id, Position()).is_new(one.stream, one.at):
-                    noted.pop(one.id, None)
-                    yield one
         except NotFound:
             if not connected:
                 raise

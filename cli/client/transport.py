@@ -27,6 +27,7 @@ from cluster.headers import ROOTS
 
 PATIENCE = 5.0  # seconds in which a manager may come back, or another take over
 _PAUSE = 0.3
+_AT_ONCE = 2**16
 _CONNECT_TIMEOUT = 3.0  # the host of a manager may be off, and then nobody refuses
 
 
@@ -83,16 +84,26 @@ class Transport:
 
         `silence` gives how many seconds may pass before the next line; without it, any number.
         """
+        for some in self.batches(path, query, silence=silence):
+            yield from some
+
+    def batches(
+        self, path: str, query: dict[str, Any] | None = None, *, silence: Callable[[], float] | None = None
+    ) -> Iterator[list[bytes]]:
+        """Read a stream as `lines` does, and give the lines together that have come together."""
         response = self._send("GET", path, query, None)
         # http.client hands the socket over to the answer when it is to be closed with it.
         connection = self._connection.sock if self._connection is not None else None
         try:
+            left = b""
             while True:
                 if connection is not None:
                     connection.settimeout(None if silence is None else max(0.01, silence()))
-                if not (line := response.readline()):
+                if not (data := response.read1(_AT_ONCE)):
                     return
-                yield line
+                *some, left = (left + data).split(b"\n")
+                if some:
+                    yield some
         except (OSError, http.client.HTTPException):
             return
         finally:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
+from itertools import groupby
 from typing import TYPE_CHECKING
 from zlib import crc32
 
@@ -78,11 +80,14 @@ def logs(
     newest, missing, had = "", False, False
     with connect() as client:
         try:
-            for line in client.logs(names, follow=following, tail=tail, since=start, until=end):
-                newest = max(newest, line.at)
-                missing, had = missing or bool(line.note), had or not line.note
-                if line.note or found(line.line):
-                    _show(line, timestamps=timestamps, bare=bare)
+            for batch in client.logs(names, follow=following, tail=tail, since=start, until=end):
+                shown = []
+                for line in batch:
+                    newest = max(newest, line.at)
+                    missing, had = missing or bool(line.note), had or not line.note
+                    if line.note or found(line.line):
+                        shown.append(line)
+                _show(shown, timestamps=timestamps, bare=bare)
         except Unavailable as error:
             if not newest:
                 raise
@@ -103,11 +108,20 @@ def _search(pattern: str | None) -> Callable[[str], object]:
         raise UserError(f"--grep {pattern}: {error}", hint="It is a regular expression, as Python has them.") from None
 
 
-def _show(line: LogLine, *, timestamps: bool, bare: bool) -> None:
-    where = f"{line.task}.{line.id[:12]}@{line.node}" if line.node else line.task
-    if line.note:
-        click.echo(f"{where} | {line.note}", err=True)
-        return
-    at = f"{line.at} " if timestamps and line.at else ""
-    before = "" if bare else click.style(where, fg=_COLOURS[crc32(where.encode()) % len(_COLOURS)]) + " | "
-    click.echo(f"{before}{at}{line.line}", err=line.stream == "stderr")
+def _show(lines: Sequence[LogLine], *, timestamps: bool, bare: bool) -> None:
+    """Print lines, all at once that follow each other to one output: each by itself costs as much as all the rest."""
+
+    def text(line: LogLine) -> str:
+        where = f"{line.task}.{line.id[:12]}@{line.node}" if line.node else line.task
+        if line.note:
+            return f"{where} | {line.note}"
+        at = f"{line.at} " if timestamps and line.at else ""
+        return f"{at}{line.line}" if bare else f"{_coloured(where)} | {at}{line.line}"
+
+    for to_errors, some in groupby(lines, lambda line: bool(line.note) or line.stream == "stderr"):
+        click.echo("\n".join(map(text, some)), err=to_errors)
+
+
+@cache
+def _coloured(where: str) -> str:
+    return click.style(where, fg=_COLOURS[crc32(where.encode()) % len(_COLOURS)])

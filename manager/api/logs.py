@@ -1,7 +1,7 @@
-"""Logs: a stream from the agent of each task that is meant, merged line by line as they come.
+"""Logs: a stream from the agent of each task that is meant, merged as they come: in batches of whole lines.
 
-One buffer of a few lines lies between the agents and the client: a client that reads slowly slows the agents down. The
-agents of another manager's side are asked through that manager, task by task. Whoever follows a log does so over
+One buffer of a few batches lies between the agents and the client: a client that reads slowly slows the agents down.
+The agents of another manager's side are asked through that manager, task by task. Whoever follows a log does so over
 restarts of agents and managers: each line has its instant, by which another stream goes on where the last one was cut.
 """
 
@@ -17,7 +17,7 @@ from typing import Any, Literal
 import aiohttp
 import anyio
 import msgspec
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from anyio.streams.memory import MemoryObjectSendStream
 
 from cluster.errors import Unavailable
 from cluster.logs import Position, since_when
@@ -32,8 +32,8 @@ from manager.api.meant import Meant, meant
 from manager.api.show import Sees
 from manager.picture import Change, ClusterState
 
-BUFFER = 64
-"""Lines: four megabytes if each is as long as a line can be."""
+BUFFER = 16
+"""Batches: of an agent's frame each, so some megabytes at most, also of very short lines."""
 
 AT_ONCE = 16
 """Streams open at a time when the logs are not followed."""
@@ -45,7 +45,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0
 """Seconds before a log is asked for again whose agent is out of reach, or whose container may have been restarted."""
 
 Source = Literal["stdout", "stderr"]
-Lines = MemoryObjectSendStream[LogLine]
+Batch = Sequence[LogLine]
+Lines = MemoryObjectSendStream[Batch]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +108,10 @@ async def one_log(core: Core, caller: Caller, task: Task, wanted: Wanted) -> Asy
     async def read(lines: Lines) -> None:
         try:
             async with aclosing(task_log(core, task, wanted)) as log:
-                async for one in log:
-                    await lines.send(one)
+                async for batch in log:
+                    await lines.send(batch)
         except Unavailable as error:
-            await lines.send(LogLine("", task.id, task.slot, "", note=error.message))
+            await lines.send((LogLine("", task.id, task.slot, "", note=error.message),))
 
     async for one in _until_ended(core, caller, read):
         yield one
@@ -126,7 +127,7 @@ async def _until_ended(
 
 
 async def _until_set(end: asyncio.Event, read: Callable[[Lines], Coroutine[Any, Any, None]]) -> AsyncIterator[bytes]:
-    sending, receiving = anyio.create_memory_object_stream[LogLine](BUFFER)
+    sending, receiving = anyio.create_memory_object_stream[Batch](BUFFER)
 
     async def read_to_its_end() -> None:
         async with sending:
@@ -140,10 +141,10 @@ async def _until_set(end: asyncio.Event, read: Callable[[Lines], Coroutine[Any, 
     try:
         async with receiving:
             while True:
-                if not (part := _waiting(receiving)):
-                    with anyio.move_on_after(KEEP_ALIVE):
-                        part = [await receiving.receive()]
-                yield b"".join(map(line, part)) or b"\n"
+                batch: Batch = ()
+                with anyio.move_on_after(KEEP_ALIVE):
+                    batch = await receiving.receive()
+                yield b"".join(map(line, batch)) or b"\n"
     except anyio.EndOfStream:
         if not end.is_set():
             await reading  # should it have met a bug, that is told
@@ -152,21 +153,6 @@ async def _until_set(end: asyncio.Event, read: Callable[[Lines], Coroutine[Any, 
         reading.cancel()
         stopping.cancel()
         await asyncio.gather(reading, stopping, return_exceptions=True)
-
-
-def _waiting(receiving: MemoryObjectReceiveStream[LogLine]) -> list[LogLine]:
-    """Give the lines that have come: sent together they cost less. Raises EndOfStream when none comes any more."""
-    found: list[LogLine] = []
-    while len(found) < BUFFER:
-        try:
-            found.append(receiving.receive_nowait())
-        except anyio.WouldBlock:
-            break
-        except anyio.EndOfStream:
-            if not found:
-                raise
-            break
-    return found
 
 
 async def _read_all(core: Core, chosen: Chosen, wanted: Wanted, lines: Lines) -> None:
@@ -179,8 +165,8 @@ async def _read_all(core: Core, chosen: Chosen, wanted: Wanted, lines: Lines) ->
 
     async def read(task: Task, wanted: Wanted) -> None:
         async with room:
-            async for one in _read_task(core, task, wanted):
-                await lines.send(one)
+            async for batch in _read_task(core, task, wanted):
+                await lines.send(batch)
 
     with core.follower.listening(note):
         async with asyncio.TaskGroup() as group:
@@ -204,7 +190,7 @@ def _with_log(core: Core, chosen: Chosen) -> Iterator[Task]:
             yield task
 
 
-async def _read_task(core: Core, task: Task, wanted: Wanted) -> AsyncIterator[LogLine]:
+async def _read_task(core: Core, task: Task, wanted: Wanted) -> AsyncIterator[Batch]:
     """Read one task's log; when following, over whatever cuts the way to it, which is a note among the lines."""
     position, began, told, pause = Position(), core.clock(), "", FIRST_PAUSE
     while True:
@@ -213,16 +199,16 @@ async def _read_task(core: Core, task: Task, wanted: Wanted) -> AsyncIterator[Lo
         try:
             if core.state.is_lost(task.node or ""):
                 raise Unavailable("the node is down")  # its session may be there for a while yet
-            async with aclosing(_from_holder(core, task, wanted)) as lines:
-                async for one in lines:
-                    if position.is_new(one.stream, one.at):
+            async with aclosing(_from_holder(core, task, wanted)) as log:
+                async for batch in log:
+                    if new := [one for one in batch if position.is_new(one.stream, one.at)]:
                         told, pause = "", FIRST_PAUSE
-                        yield replace(one, line=f"{one.at} {one.line}") if wanted.timestamps else one
+                        yield [_with_instant(one) for one in new] if wanted.timestamps else new
         except Unavailable as error:
             problem = error.message
         if problem and problem != told:
             name, node = _names(core, task)
-            yield LogLine(name, task.id, task.slot, node, note=f"no log of {name} on {node}: {problem}")
+            yield (LogLine(name, task.id, task.slot, node, note=f"no log of {name} on {node}: {problem}"),)
         told = problem
         if not wanted.follow or not await _may_go_on(core, task, before, pause, cut=problem != ""):
             return
@@ -247,7 +233,11 @@ async def _may_go_on(core: Core, task: Task, before: TaskStatus | None, pause: f
     return not is_over()
 
 
-def _from_holder(core: Core, task: Task, wanted: Wanted) -> AsyncGenerator[LogLine, None]:
+def _with_instant(one: LogLine) -> LogLine:
+    return replace(one, line=f"{one.at} {one.line}")
+
+
+def _from_holder(core: Core, task: Task, wanted: Wanted) -> AsyncGenerator[Batch, None]:
     """Read one task's log from wherever its agent is connected."""
     session = core.state.sessions.get(task.node or "")
     holder = None if session is None else core.state.managers.get(session.manager)
@@ -256,37 +246,41 @@ def _from_holder(core: Core, task: Task, wanted: Wanted) -> AsyncGenerator[LogLi
     return task_log(core, task, wanted)
 
 
-async def task_log(core: Core, task: Task, wanted: Wanted) -> AsyncGenerator[LogLine, None]:
+async def task_log(core: Core, task: Task, wanted: Wanted) -> AsyncGenerator[Batch, None]:
     """Read the log of a task whose agent is connected to this manager. Raises Unavailable when it is not."""
     assert task.node is not None
     name, node = _names(core, task)
     request = LogsRequest(task.id, wanted.follow, wanted.tail, wanted.since, wanted.until, timestamps=True)
     cut: dict[Source, Cutter] = {"stdout": Cutter(), "stderr": Cutter()}
+
+    def made(source: Source, lines: Iterator[tuple[str, str]]) -> Batch:
+        return [LogLine(name, task.id, task.slot, node, source, text, at=at) for at, text in lines]
+
     async with core.sessions.open_stream(task.node, request) as stream, aclosing(stream.frames()) as frames:
         async for frame in frames:
             source: Source = "stderr" if frame[:1] == STDERR else "stdout"
-            for at, text in cut[source].feed(frame[1:]):
-                yield LogLine(name, task.id, task.slot, node, source, text, at=at)
+            if batch := made(source, cut[source].feed(frame[1:])):
+                yield batch
     for source, cutter in cut.items():
-        for at, text in cutter.rest():
-            yield LogLine(name, task.id, task.slot, node, source, text, at=at)
+        yield made(source, cutter.rest())
 
 
-async def _from_manager(core: Core, url: str, task: Task, wanted: Wanted) -> AsyncGenerator[LogLine, None]:
+async def _from_manager(core: Core, url: str, task: Task, wanted: Wanted) -> AsyncGenerator[Batch, None]:
     try:
         async with core.others.get(f"{url}/v1/tasks/{task.id}/log", params=wanted.query()) as answer:
             if answer.status != 200:
                 told = msgspec.json.decode(await answer.read(), type=ErrorBody)
                 raise Unavailable(told.error)
-            async for text in answer.content:
-                if not text.strip():
-                    continue
-                one = msgspec.json.decode(text, type=LogLine)
-                if one.end:
+            left = b""
+            async for data in answer.content.iter_any():
+                whole, end, left = (left + data).rpartition(b"\n")
+                came = _decoder.decode_lines(whole + end)
+                last = next((index for index, one in enumerate(came) if one.end or one.note), None)
+                yield came[:last]
+                if last is not None and came[last].note:
+                    raise Unavailable(came[last].note)
+                if last is not None:
                     return
-                if one.note:
-                    raise Unavailable(one.note)
-                yield one
     except (aiohttp.ClientError, TimeoutError, msgspec.MsgspecError) as error:
         raise Unavailable(f"the manager at {url} cannot be asked: {error}") from error
     raise Unavailable(f"the manager at {url} stopped")
@@ -299,6 +293,8 @@ def _names(core: Core, task: Task) -> tuple[str, str]:
 
 
 # Lines
+
+_decoder = msgspec.json.Decoder(LogLine)
 
 PART = 16 * 1024
 """Bytes at which engines cut what has no line end; they put the instant before each part."""

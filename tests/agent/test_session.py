@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import WSMsgType
 
 from agent import session as session_module
 from agent import timings
@@ -447,6 +448,15 @@ async def test_a_stream_that_cannot_be_carried_says_why(agent: Agent, manager: T
     [frame] = manager.streams["ticket1"]
     assert frame[:1] == STREAM_ERROR
     assert b"no container on this node" in frame
+
+
+async def test_an_agent_does_not_hang_up_on_a_manager_that_has_not_read_all_of_a_stream(
+    agent: Agent, manager: ToyManager
+) -> None:
+    session = await manager.welcomed()
+    await session.say(OpenStream("ticket1", LogsRequest("nobody")))
+    await asyncio.wait_for(manager.stream_ended.wait(), PATIENCE)
+    assert manager.after_stream is WSMsgType.PONG
 
 
 async def test_images_are_looked_up_and_what_stands_in_the_way_is_told(agent: Agent, manager: ToyManager) -> None:

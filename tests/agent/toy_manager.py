@@ -19,7 +19,19 @@ from aiohttp import WSMsgType, web
 from cluster import pki
 from cluster.errors import Conflict
 from cluster.membership import CertificateReply, JoinReply, JoinRequest, RenewalRequest
-from cluster.protocol import Beat, Hello, Recorded, Statuses, ToAgent, ToManager, Welcome, decode_to_manager, encode
+from cluster.protocol import (
+    STREAM_END,
+    STREAM_ERROR,
+    Beat,
+    Hello,
+    Recorded,
+    Statuses,
+    ToAgent,
+    ToManager,
+    Welcome,
+    decode_to_manager,
+    encode,
+)
 from cluster.views import ErrorBody
 from tests.agent.builders import CLUSTER, NODE
 from tests.patience import PATIENCE
@@ -46,6 +58,8 @@ class ToyManager:
         """The certificates with which others were asked for, as DER."""
         self.streams: dict[str, list[bytes]] = {}
         self.stream_ended = asyncio.Event()
+        self.after_stream: WSMsgType | None = None
+        """What came after the last frame of a stream, when the manager had said something: PONG from who waits."""
         self._folder = folder
         self._open: set[ToySession] = set()
 
@@ -122,11 +136,15 @@ class ToyManager:
         return opened
 
     async def _stream(self, request: web.Request) -> web.WebSocketResponse:
-        opened = web.WebSocketResponse()
+        """Read a stream to its last frame, see what the agent does when it is asked for a word then, and hang up."""
+        opened = web.WebSocketResponse(autoping=False)
         await opened.prepare(request)
         frames = self.streams.setdefault(request.match_info["ticket"], [])
-        async for frame in opened:
-            frames.append(frame.data)
+        while not frames or frames[-1][:1] not in (STREAM_END, STREAM_ERROR):
+            frames.append(await opened.receive_bytes())
+        await opened.ping()
+        self.after_stream = (await opened.receive()).type
+        await opened.close()
         self.stream_ended.set()
         return opened
 
