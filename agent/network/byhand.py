@@ -13,7 +13,7 @@ from agent.network.netlink_socket import NETLINK_NETFILTER, Netlink
 from agent.network.plan import Wire, outer_name
 from agent.network.sandboxes import SANDBOXES, Sandboxes, settle_translation
 from agent.network.translation import Translation
-from agent.network.vips import TABLE
+from agent.network.vips import HANDOVER, TABLE
 from cluster.errors import Failed, NotFound
 
 
@@ -76,6 +76,7 @@ def _namespace_of_process(pid: int, namespaces: Namespaces) -> int:
 
 
 def _leave() -> None:
-    """Take the table of ours out of the calling thread's namespace."""
+    """Take the tables of ours out of the calling thread's namespace."""
+    gone = (request for table in (TABLE, HANDOVER) for request in nftmessages.no_table(nftmessages.INET, table))
     with closing(Netlink(NETLINK_NETFILTER)) as inside:
-        inside.transact(nftmessages.batch(*nftmessages.no_table(nftmessages.INET, TABLE)))
+        inside.transact(nftmessages.batch(*gone))

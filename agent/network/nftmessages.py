@@ -33,10 +33,10 @@ TYPE_IPV4, TYPE_IPV6, TYPE_MARK, TYPE_VERDICT = 7, 8, 19, 0xFFFFFF00
 _SUBSYSTEM = 10
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 (
-    _NEWTABLE, _, _DELTABLE, _NEWCHAIN, _, _, _NEWRULE, _, _, _NEWSET, _, _, _NEWSETELEM, _GETSETELEM, _DELSETELEM,
-    _NEWGEN, _GETGEN,
+    _NEWTABLE, _, _DELTABLE, _NEWCHAIN, _, _, _NEWRULE, _, _DELRULE, _NEWSET, _, _, _NEWSETELEM, _GETSETELEM,
+    _DELSETELEM, _NEWGEN, _GETGEN,
 ) = range(17)  # fmt: skip
-_SET_MAP = 0x8
+_SET_MAP, _SET_TIMEOUT = 0x8, 0x10
 _SET_KEYS = 0
 _GOTO = (-4).to_bytes(4, "big", signed=True)
 _GENERIC = struct.Struct("!BBH")
@@ -68,6 +68,15 @@ def fresh_table(family: int, name: str) -> tuple[Request, ...]:
     """Make a table that is empty, whether or not there was one."""
     made, gone = no_table(family, name)
     return made, gone, made
+
+
+def emptied_table(family: int, name: str) -> tuple[Request, Request]:
+    """Make a table, and take the rules out of the chains of one that is there; its chains, sets and maps stay."""
+    about = f"table {name}"
+    return (
+        _request(_NEWTABLE, family, CREATE, _text(1, name), about),
+        _request(_DELRULE, family, 0, _text(1, name), about),
+    )
 
 
 def no_table(family: int, name: str) -> tuple[Request, Request]:
@@ -102,13 +111,25 @@ def _rule(family: int, table: str, name: str, expressions: tuple[Expression, ...
     return _request(_NEWRULE, family, CREATE | APPEND, body, f"a rule of chain {name}")
 
 
-def make_map(family: int, table: str, name: str, number: int, key: tuple[int, int], value: tuple[int, int]) -> Request:
-    """Make a map; key and value are (nft's type, length in bytes), `number` tells it from others of the batch."""
+def make_map(
+    family: int, table: str, name: str, number: int, key: tuple[int, int], value: tuple[int, int], *,
+    seconds: int = 0,
+) -> Request:  # fmt: skip
+    """Make a map; key and value are (nft's type, length in bytes), `number` tells it from others of the batch.
+
+    Its elements go after so many `seconds` (0: never).
+    """
     body = (
-        _text(1, table) + _text(2, name) + _number(3, _SET_MAP) + _number(4, key[0]) + _number(5, key[1])
-        + _number(6, value[0]) + _number(7, value[1]) + _number(10, number)
+        _text(1, table) + _text(2, name) + _number(3, _SET_MAP | (_SET_TIMEOUT if seconds else 0))
+        + _number(4, key[0]) + _number(5, key[1]) + _number(6, value[0]) + _number(7, value[1]) + _number(10, number)
+        + (attribute(11, (1000 * seconds).to_bytes(8, "big")) if seconds else b"")
     )  # fmt: skip
     return _request(_NEWSET, family, CREATE, body, f"map {name}")
+
+
+def emptied_map(family: int, table: str, name: str) -> Request:
+    """Take all elements out of a map."""
+    return _request(_DELSETELEM, family, 0, _text(1, table) + _text(2, name), f"map {name}")
 
 
 def make_set(family: int, table: str, name: str, number: int, key: tuple[int, int]) -> Request:

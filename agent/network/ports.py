@@ -20,6 +20,7 @@ delete table netdev stackyard-probe"""
 """Refused by kernels that cannot send answers back to the node that they came by (older than 5.16)."""
 
 _KINDS = tuple((protocol, family) for protocol in ("tcp", "udp") for family in (4, 6))
+_MAPS = (*(f"{p}{f}{which}" for p, f in _KINDS for which in ("", "_ports", "_bound")), "hidden4", "hidden6")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,18 +92,16 @@ def udp_backends(held: Rules) -> dict[int, set[tuple[str, int]]]:
     return found
 
 
-def whole(wanted: Rules) -> str:
-    """The table from nothing; run as one transaction it replaces what is there without a gap."""
-    return "\n".join(
-        (
-            f"table {TABLE}",
-            f"delete table {TABLE}",
-            f"table {TABLE} {{",
-            *_skeleton(wanted),
-            "}",
-            *_adds(wanted.elements),
-        )
-    )
+def whole(wanted: Rules, *, anew: bool = False) -> str:
+    """The table; run as one transaction it takes the place of what is there without a gap.
+
+    Chains and maps that are there already stay, with other rules and elements: see `vips.whole`, of tables made `anew`
+    as well.
+    """
+    frame = [f"table {TABLE} {{", *_maps(), "}"]
+    empty = [f"flush table {TABLE}", *(f"flush map {TABLE} {name}" for name in _MAPS)]
+    before = (f"table {TABLE}", f"delete table {TABLE}", *frame) if anew else (*frame, *empty)
+    return "\n".join((*before, f"table {TABLE} {{", *_chains(wanted), "}", *_adds(wanted.elements)))
 
 
 def changes(held: Rules, wanted: Rules) -> str:
@@ -124,16 +123,19 @@ def forget() -> str:
     return f"table {TABLE}\ndelete table {TABLE}"
 
 
-def _skeleton(wanted: Rules) -> Iterator[str]:
+def _maps() -> Iterator[str]:
     for protocol, family in _KINDS:
         kind = f"{protocol}{family}"
         address, address_type = ("ip daddr", "ipv4_addr") if family == 4 else ("ip6 daddr", "ipv6_addr")
         yield f"map {kind} {{ typeof {protocol} dport . numgen inc mod 65535 : {address} . {protocol} dport; }}"
         yield f"map {kind}_ports {{ type inet_service : verdict; }}"
         yield f"map {kind}_bound {{ type {address_type} . inet_service : verdict; }}"
-    yield from _chain("refused", "meta l4proto tcp reject with tcp reset", "reject with icmpx type port-unreachable")
     yield "map hidden4 { type ipv4_addr : verdict; }"
     yield "map hidden6 { type ipv6_addr : verdict; }"
+
+
+def _chains(wanted: Rules) -> Iterator[str]:
+    yield from _chain("refused", "meta l4proto tcp reject with tcp reset", "reject with icmpx type port-unreachable")
     yield from _chain("hidden", "masquerade")
     for chain in sorted(wanted.chains):
         yield from _draw(*chain)
@@ -168,8 +170,9 @@ def _skeleton(wanted: Rules) -> Iterator[str]:
 
 def _draw(protocol: str, family: int, count: int) -> Iterator[str]:
     to = "ip" if family == 4 else "ip6"
-    draw = f"{protocol} dport . numgen random mod {count}"
-    yield from _chain(f"{protocol}{family}_{count}", f"dnat {to} to {draw} map @{protocol}{family}")
+    # What is drawn while a backend goes may be gone when it is looked up; the first one is there in any case.
+    draws = (f"{protocol} dport . numgen random mod {below}" for below in sorted({count, 1}, reverse=True))
+    yield from _chain(f"{protocol}{family}_{count}", *(f"dnat {to} to {d} map @{protocol}{family}" for d in draws))
 
 
 def _base(name: str, kind: str, hook: str, priority: int, *statements: str) -> Iterator[str]:

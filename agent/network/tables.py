@@ -60,7 +60,7 @@ class NodeTables:
                 self.unpublish(held.link)
             return
         if held is None or held.link != wanted.link:
-            self._nft.run(whole(wanted))
+            self._take_over(wanted)
             self.firewall.let_through(wanted.link)
         elif commands := changes(held, wanted):
             self._nft.run(commands)
@@ -71,6 +71,13 @@ class NodeTables:
         if (udp := udp_backends(wanted)) and (held is None or udp != udp_backends(held)):
             settle(self._flows, {address for _, address, _ in self._home.addresses()}, udp)
 
+    def _take_over(self, wanted: Rules) -> None:
+        try:
+            self._nft.run(whole(wanted))
+        except Failed as error:
+            log.info("the nftables table %s cannot be changed in place, making it anew: %s", TABLE, error.message)
+            self._nft.run(whole(wanted, anew=True))
+
     def unpublish(self, link: str) -> None:
         """Forget all published ports."""
         self._nft.run(forget())
@@ -80,7 +87,7 @@ class NodeTables:
     def audit(self, *, firewall: bool) -> None:
         """Load again what somebody else has changed, and look at the host's own `firewall` too or not."""
         if self._rules is not None:
-            self._mend(TABLE, partial(whole, self._rules))
+            self._mend(TABLE, partial(whole, self._rules, anew=True))
             if firewall:
                 self.firewall.let_through(self._rules.link)
         if self._outward:

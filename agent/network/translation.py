@@ -65,8 +65,10 @@ class Translation:
             self._close(task)
 
     def close_all(self) -> None:
+        """Let go of all sandboxes, and leave what the next agent may need."""
         with self._lock:
-            for task in tuple(self._doors):
+            for task, door in tuple(self._doors.items()):
+                self._hand_over(task, door)
                 self._close(task)
 
     def unknown(self, tasks: Collection[str]) -> list[str]:
@@ -102,7 +104,7 @@ class Translation:
                     continue
                 log.warning("the nftables rules of task %s were changed by someone else, loading ours again", task)
                 door.held = None
-                self._program(door)
+                self._program(door, anew=True)
 
     def verify(self, task: str) -> tuple[int, list[str]]:
         """Compare the table of a sandbox with what is wanted, element by element, and load it again if it differs.
@@ -121,15 +123,24 @@ class Translation:
             differing = {place for place in wanted.keys() | there.keys() if wanted.get(place) != there.get(place)}
             if differing:
                 door.held = None
-                self._program(door)
+                self._program(door, anew=True)
             return len(vips.addresses(wanted)), sorted(vips.addresses(differing))
+
+    def _hand_over(self, task: str, door: _Door) -> None:
+        batch = () if door.held is None or door.bare else vips.handover(door.held)
+        if not batch:
+            return
+        try:
+            door.socket.transact(batch)
+        except (StackyardError, OSError) as error:
+            log.warning("task %s may lose connections if an older agent takes over: %s", task, error)
 
     def _close(self, task: str) -> None:
         door = self._doors.pop(task, None)
         if door is not None:
             door.socket.close()
 
-    def _program(self, door: _Door) -> None:
+    def _program(self, door: _Door, *, anew: bool = False) -> None:
         wanted = self._table(door.networks)
         if door.held is None or (door.bare and wanted.vips):
             gate = next((wire for wire in door.wires if wire.gate), None)
@@ -138,7 +149,14 @@ class Translation:
                 self._load(door, lambda: lookups.whole(vips.TABLE), wanted)
             else:
                 answers = returns.rules(vips.TABLE, gate, door.wires) if gate is not None else ()
-                self._load(door, lambda: vips.whole(wanted, (*lookups.rules(vips.TABLE), *answers)), wanted)
+                besides = (*lookups.rules(vips.TABLE), *answers)
+                try:
+                    self._load(door, lambda: vips.whole(wanted, besides, anew=anew), wanted)
+                except NetlinkError as error:
+                    if anew:
+                        raise
+                    log.info("the table of a sandbox cannot be changed in place, making it anew: %s", error)
+                    self._load(door, lambda: vips.whole(wanted, besides, anew=True), wanted)
         elif door.held is not wanted and not door.bare:
             batch, kept = self._step(door.held, wanted)
             self._load(door, lambda: batch, kept)

@@ -24,6 +24,11 @@ TABLE = "stackyard"
 STICKY_PLACES = 64
 """Places that clients of a sticky address are spread over; an endpoint that comes or goes moves only its share."""
 
+HANDOVER = "stackyard-handover"
+"""The table that stands behind the other one while there is no agent, and leads whom that one does not."""
+HANDOVER_SECONDS = 60
+"""After which it does nothing more: what it says gets old. Within them the next agent has taken over."""
+
 _TCP = 6
 _FAMILIES = (IPV4, IPV6)
 _OUTPUT_PRIORITY = -100
@@ -95,28 +100,51 @@ def elements(vips: Iterable[Vip]) -> dict[tuple[str, bytes], bytes | str]:
     return found
 
 
-def whole(wanted: Table, besides: Iterable[Request] = ()) -> tuple[Request, ...]:
-    """The table from nothing, with what else belongs there: one transaction takes the place of what is there."""
-    return nft.batch(*_frame(wanted.chains), *besides, *_filling(wanted))
+def whole(wanted: Table, besides: Iterable[Request] = (), *, anew: bool = False) -> tuple[Request, ...]:
+    """The table, with what else belongs there: one transaction that takes the place of what is there.
+
+    Chains and maps that are there already stay, with other rules and elements. Made `anew`, they would for a moment be
+    there twice: a connection that meets the new chain before the exchange and the old one after it is led by neither.
+    That is for what cannot stay, as it was made otherwise.
+    """
+    before = nft.no_table(INET, TABLE) if anew else ()
+    return nft.batch(*before, *_frame(wanted.chains), *besides, *_filling(wanted), *nft.no_table(INET, HANDOVER))
+
+
+def handover(held: Table) -> tuple[Request, ...]:
+    """A table that leads for a while where the sandbox's own does, for when that leads nowhere.
+
+    Agents of protocol version 3 that take a sandbox over load an empty table, and only then one with the virtual
+    addresses. What a container sends to one meanwhile would find nobody, and the kernel would remember that of the port
+    that it was sent from: for two minutes every connection from there would fail as well.
+    """
+    if not held.vips:
+        return ()
+    frame = _frame(held.chains, HANDOVER, _OUTPUT_PRIORITY + 1, HANDOVER_SECONDS)
+    return nft.batch(*nft.no_table(INET, HANDOVER), *frame, *_adds(elements(held.vips.values()), HANDOVER))
 
 
 @lru_cache(16)
-def _frame(chains: frozenset[Shape]) -> tuple[Request, ...]:
+def _frame(
+    chains: frozenset[Shape], table: str = TABLE, priority: int = _OUTPUT_PRIORITY, seconds: int = 0
+) -> tuple[Request, ...]:
     """The table without any address; kept, as many sandboxes are made with the same."""
-    requests = list(nft.fresh_table(INET, TABLE))
+    requests = list(nft.emptied_table(INET, table))
     address = {IPV4: (nft.TYPE_IPV4, 4), IPV6: (nft.TYPE_IPV6, 16)}
     for number, family in enumerate(_FAMILIES):
         kind, length = address[family]
         key = (kind << 6 | nft.TYPE_MARK, length + 4)
-        requests.append(nft.make_map(INET, TABLE, _endpoints(family), 2 * number + 1, key, address[family]))
         verdict = (nft.TYPE_VERDICT, 0)
-        requests.append(nft.make_map(INET, TABLE, _services(family), 2 * number + 2, address[family], verdict))
+        maps = (_endpoints(family), key, address[family]), (_services(family), address[family], verdict)
+        for place, (name, of, to) in enumerate(maps, 1):
+            requests.append(nft.make_map(INET, table, name, 2 * number + place, of, to, seconds=seconds))
+        requests += (nft.emptied_map(INET, table, name) for name in (_services(family), _endpoints(family)))
     requests += nft.chain(
-        INET, TABLE, "refused", (*nft.is_protocol(_TCP), nft.refuse_tcp()), (nft.refuse(),)
+        INET, table, "refused", (*nft.is_protocol(_TCP), nft.refuse_tcp()), (nft.refuse(),)
     )  # fmt: skip
-    requests += _new_chains(chains)
+    requests += _new_chains(chains, table)
     requests += nft.base_chain(
-        INET, TABLE, "output", "nat", nft.OUTPUT, _OUTPUT_PRIORITY,
+        INET, table, "output", "nat", nft.OUTPUT, priority,
         *(
             (*nft.is_family(family), nft.destination(family), nft.look_up(_services(family), to=nft.REG_VERDICT))
             for family in _FAMILIES
@@ -164,7 +192,7 @@ def addresses(places: Iterable[tuple[str, bytes]]) -> set[str]:
     }
 
 
-def _new_chains(shapes: Iterable[Shape]) -> list[Request]:
+def _new_chains(shapes: Iterable[Shape], table: str = TABLE) -> list[Request]:
     requests: list[Request] = []
     for family, count, sticky in sorted(shapes):
         number = nft.REG32_01 if family == IPV4 else nft.REG_2
@@ -172,8 +200,11 @@ def _new_chains(shapes: Iterable[Shape]) -> list[Request]:
         if sticky:
             # The client's address goes where the key does not reach: into the last 16 bytes.
             choice = nft.source(family, 4), nft.digest(4, 4 if family == IPV4 else 16, count, number)
-        rule = (nft.destination(family), *choice, nft.look_up(_endpoints(family)), nft.translate(family))
-        requests += nft.chain(INET, TABLE, _chain_name(family, count, sticky), rule)
+        # What is drawn while an endpoint goes may be gone when it is looked up; the first place is there in any case.
+        choices = [choice] if sticky or count == 1 else [choice, (nft.immediate(bytes(4), number),)]
+        lead = nft.look_up(_endpoints(family)), nft.translate(family)
+        rules = ((nft.destination(family), *each, *lead) for each in choices)
+        requests += nft.chain(INET, table, _chain_name(family, count, sticky), *rules)
     return requests
 
 
@@ -183,11 +214,11 @@ def _filling(wanted: Table) -> tuple[Request, ...]:
     return tuple(_adds(elements(wanted.vips.values())))
 
 
-def _adds(found: dict[tuple[str, bytes], bytes | str]) -> list[Request]:
+def _adds(found: dict[tuple[str, bytes], bytes | str], table: str = TABLE) -> list[Request]:
     by_map: dict[str, list[tuple[bytes, bytes | str]]] = {}
     for (name, key), value in found.items():
         by_map.setdefault(name, []).append((key, value))
-    return [request for name in by_map for request in nft.add_elements(INET, TABLE, name, by_map[name])]
+    return [request for name in by_map for request in nft.add_elements(INET, table, name, by_map[name])]
 
 
 def _shape(vip: Vip) -> Shape:

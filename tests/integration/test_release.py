@@ -14,12 +14,14 @@ import tarfile
 import threading
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from cli.lab import Lab, programs, supervise
 from cli.lab.programs import AGENT, MANAGER
+from cluster.protocol import VERSION
 from tests import own
 from tests.integration.conftest import STACKS, Cluster, eventually
 from tests.integration.test_failures import Load, ready, task_ids
@@ -27,8 +29,8 @@ from tests.machines import CHECKOUT
 
 pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.timeout(1800)]
 
-OLDER = "078960b"
-"""The last commit of protocol and records of version 3."""
+OLDER, OLDER_VERSION = "078960b", 3
+"""The last commit of that version of protocol and records."""
 
 NODES = ("n1", "n2", "n3")
 SHIM = """\
@@ -149,9 +151,12 @@ def test_one_by_one_to_this_release_and_back_under_load(founded: Cluster, older:
     cluster, releases = founded, Releases(founded.lab)
     newer = Path(sys.prefix) / "bin"
 
-    def versions() -> set[int]:
+    def versions() -> dict[tuple[str, str], int]:
         shown = json.loads(cluster.stack("upgrade", "--format", "json").stdout)
-        return {program["version"] for program in shown["programs"]}
+        return {(program["kind"], program["name"]): program["version"] for program in shown["programs"]}
+
+    def runs(program: str, name: str, version: int) -> bool:
+        return versions().get((program, name)) == version
 
     load = Load(cluster, "load", tmp_path)
     (tmp_path / "web.yml").write_text(WEB)
@@ -171,13 +176,15 @@ def test_one_by_one_to_this_release_and_back_under_load(founded: Cluster, older:
             outside.goes_on()
 
         def all_to(folder: Path) -> None:
+            version = VERSION if folder == newer else OLDER_VERSION
             for program in (MANAGER, AGENT) if folder == newer else (AGENT, MANAGER):
-                before_it = failed()
                 for name in NODES:
                     releases.run(name, program, folder)
+                    # An agent takes over with its session, some time after its start. What that made wait, and fail
+                    # perhaps, is answered or has failed when the same clients' next requests are answered.
+                    eventually(partial(runs, program, name, version), f"{program} {name} has taken over")
                     all_goes_on()
-                # an agent of that release, when it takes over from a newer one, now and then keeps one from connecting
-                assert failed() == before_it or (program, folder) == (AGENT, older)
+                    assert not failed()
             eventually(lambda: ready(cluster), "all nodes are ready")
             assert task_ids(cluster, "load") | task_ids(cluster, "published") == before, "no task was touched"
 
@@ -185,9 +192,8 @@ def test_one_by_one_to_this_release_and_back_under_load(founded: Cluster, older:
             """What is asked for is done, whoever runs what."""
             cluster.stack("scale", f"published_web={replicas}")
             assert len(cluster.tasks("published")) == replicas
-            lost = failed()
             all_goes_on()
-            assert failed() == lost
+            assert not failed()
 
         all_goes_on()
         releases.run("n1", MANAGER, newer)
@@ -201,6 +207,6 @@ def test_one_by_one_to_this_release_and_back_under_load(founded: Cluster, older:
         works(3)
         before = task_ids(cluster, "load") | task_ids(cluster, "published")
         all_to(newer)
-        assert len(versions()) == 1
+        assert set(versions().values()) == {VERSION}
         cluster.stack("upgrade", "--finish")
         works(4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal
@@ -148,14 +149,37 @@ states = st.tuples(
 @given(st.lists(states, min_size=2, max_size=4))
 def test_changes_lead_where_the_whole_table_leads(nft: Nftables, steps: list[Rules]) -> None:
     held = steps[0]
-    nft.run(whole(held))
+    nft.run(whole(held, anew=True))
     for wanted in steps[1:]:
         if commands := changes(held, wanted):
             nft.run(commands)
         held = replace(wanted, chains=held.chains | wanted.chains)
     walked = listing(nft)
-    nft.run(whole(held))
-    assert listing(nft) == walked
+    for anew in (False, True):
+        nft.run(whole(held, anew=anew))
+        assert listing(nft) == walked
+
+
+@pytest.mark.root
+def test_a_table_is_exchanged_in_place(nft: Nftables) -> None:
+    """Of two chains, the one before the exchange and the one after it, a connection may find either the wrong one."""
+    state = rules("n1", "sy-ingress", [port()], [peer(1), peer(2)])
+    nft.run(whole(state, anew=True))
+    before = nft.run(f"list table {TABLE}", handles=True)
+    nft.run(f"add rule {TABLE} prerouting drop")
+    nft.run(whole(state))
+    after = nft.run(f"list table {TABLE}", handles=True)
+    kept = [line for line in before.splitlines() if re.match(r"\s*(table|chain|map) .* # handle", line)]
+    assert len(kept) > 10
+    assert kept == [line for line in after.splitlines() if re.match(r"\s*(table|chain|map) .* # handle", line)]
+    assert listing(nft) == sorted(re.sub(r" # handle \d+", "", before).replace(",", " ").split())
+
+
+@pytest.mark.root
+def test_who_draws_a_backend_that_goes_in_that_moment_is_led_to_the_first(nft: Nftables) -> None:
+    nft.run(whole(rules("n1", "sy-ingress", [port()], [peer(1), peer(2), peer(3)])))
+    draws = re.findall(r"dnat .*", nft.run(f"list chain {TABLE} tcp4_3"))
+    assert [re.search(r"mod \d+", draw)[0] for draw in draws] == ["mod 3", "mod 1"]  # type: ignore[index]
 
 
 @pytest.mark.root

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import struct
 from collections import Counter
@@ -19,8 +20,8 @@ from hypothesis import strategies as st
 from agent.network.conntrack import flows_tracked
 from agent.network.netlink import DUMP, Request, attributes
 from agent.network.netlink_socket import NETLINK_NETFILTER, Netlink
-from agent.network.nftmessages import get_generation, read_generation
-from agent.network.vips import STICKY_PLACES, Vip, changes, elements, services, table, whole
+from agent.network.nftmessages import INET, batch, fresh_table, get_generation, read_generation
+from agent.network.vips import HANDOVER, STICKY_PLACES, TABLE, Vip, changes, elements, services, table, whole
 from agent.network.wiring import Wiring
 from cluster.assignments import PeerItem, VipItem
 from tests.agent.network.test_wiring import ECHO, ECHO_UDP, ask, opened_in, serving, socket_in
@@ -254,6 +255,72 @@ async def test_another_process_takes_over_the_tables_and_meddling_is_mended(wiri
         listed = inside(stage.path(stage.client), "nft", "list", "ruleset")
         await wirings["h3"].audit()
         assert inside(stage.path(stage.client), "nft", "list", "ruleset") == listed
+
+
+async def take_over(stage: Stage) -> None:
+    """Begin as another process on the client's node, where an earlier one has ended."""
+    stage.wirings["h3"] = wiring("h3")
+    await stage.wirings["h3"].open()
+    await stage.wirings["h3"].apply(stage.cluster.items("h3"))
+
+
+def handles(where: Path) -> dict[str, str]:
+    """The numbers by which the kernel tells what is in a sandbox's table from what is made anew by the same name."""
+    listed = inside(where, "nft", "-a", "list", "table", "inet", "stackyard")
+    return dict(re.findall(r"(?m)^\s*((?:table|chain|map) [^{]+) {.* # handle (\d+)$", listed))
+
+
+@root
+async def test_another_process_exchanges_a_table_in_place(stage: Stage) -> None:
+    """Of two chains, the one before the exchange and the one after it, a connection may find either the wrong one."""
+    with stage.servers:
+        await stage.start()
+        before = handles(stage.path(stage.client))
+        assert "chain output" in before and "map services4" in before
+        inside(stage.path(stage.client), "nft", "add", "rule", "inet", "stackyard", "output", "drop")
+        await stage.wirings["h3"].close()
+        await take_over(stage)
+        assert handles(stage.path(stage.client)) == before
+        assert {stage.ask()[0] for _ in range(20)} == {"task1", "task2", "task3"}
+
+
+@root
+async def test_a_table_that_was_made_otherwise_is_made_anew(stage: Stage) -> None:
+    with stage.servers:
+        await stage.start()
+        await stage.wirings["h3"].close()
+        inside(
+            stage.path(stage.client), "nft", "delete table inet stackyard; add table inet stackyard;"
+            "add map inet stackyard services4 { type ipv4_addr : ipv4_addr; };"
+            "add chain inet stackyard output { type filter hook output priority 7; policy drop; }",
+        )  # fmt: skip
+        await take_over(stage)
+        assert {stage.ask()[0] for _ in range(20)} == {"task1", "task2", "task3"}
+
+
+@root
+async def test_what_an_older_agent_empties_leads_on_until_it_is_filled(stage: Stage) -> None:
+    """Those of protocol version 3 load an empty table when they take over, and only then the virtual addresses."""
+    with stage.servers:
+        await stage.start()
+        client = stage.path(stage.client)
+        await stage.wirings["h3"].close()
+        with closing(opened_in(client, lambda: Netlink(NETLINK_NETFILTER))) as older:
+            older.transact(batch(*fresh_table(INET, TABLE)))
+        assert {stage.ask()[0] for _ in range(20)} == {"task1", "task2", "task3"}
+        assert "timeout 1m" in inside(client, "nft", "list", "table", "inet", HANDOVER), "it does not lead so for ever"
+
+        await take_over(stage)
+        assert HANDOVER not in inside(client, "nft", "list", "tables")
+
+
+@root
+async def test_whoever_draws_an_endpoint_that_goes_in_that_moment_is_led_to_another(stage: Stage) -> None:
+    with stage.servers:
+        await stage.start()
+        places = ", ".join(f"{VIP} . {number:#010x}" for number in (1, 2))
+        inside(stage.path(stage.client), "nft", f"delete element inet stackyard endpoints4 {{ {places} }}")
+        assert {stage.ask()[0] for _ in range(20)} == {"task1"}
 
 
 @root
