@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
@@ -35,6 +36,9 @@ LOOK_FOR, LOOK_AGAIN = 1.0, 0.05
 """Seconds in which a member is looked for that follows a leader, and after which one that does not is asked again."""
 HEAD_START = 0.25
 """Seconds by which another may be the first of them to do so: whose host is this one falls with nobody else."""
+
+SOONEST_RETURN, LATEST_RETURN = 10.0, 300.0
+"""Seconds after which the first endpoint is used again if it serves: ever more, until it has served for the latter."""
 
 LATE, TO_CATCH_UP = 0.5, 0.25
 """Seconds after which an answer is late, and in which a new leader carries out what it has of its predecessor."""
@@ -141,6 +145,8 @@ def target_of(url: str, tls: Tls | None) -> str:
 
 Metadata = tuple[tuple[str, str], ...]
 
+_ANY_KEY = b"/stackyard/upkeep"
+
 
 class Endpoint:
     """One member of etcd and the channel to it."""
@@ -170,6 +176,11 @@ class Endpoint:
         except TimeoutError:
             return False
         return state is grpc.ChannelConnectivity.READY
+
+    async def read(self, metadata: Metadata) -> None:
+        """Have this member alone read from its file: not while that is being defragmented. Raises AioRpcError."""
+        request = rpc.RangeRequest(key=_ANY_KEY, serializable=True)
+        await self.kv.Range(request, timeout=READ_TIMEOUT, metadata=metadata)
 
     async def follows(self, timeout: float) -> tuple[int, bool]:
         """The term that this member is in, and whether it knows a leader; it asks nobody. Raises AioRpcError."""
@@ -237,6 +248,8 @@ class Endpoints:
         self._current = 0
         self._left: Endpoint | None = None
         self._blamed = False
+        self._returning: asyncio.Task[None] | None = None
+        self._return_after, self._returned_at = SOONEST_RETURN, -math.inf
         self._looking = asyncio.Lock()
         self._term = 0
         self._closed = False
@@ -256,6 +269,8 @@ class Endpoints:
 
     async def close(self) -> None:
         self._closed = True
+        if self._returning is not None:
+            self._returning.cancel()
         for channel in tuple(self._of_threads):
             channel.close()
         for endpoint in (*self.all, *self._dropped):
@@ -316,6 +331,24 @@ class Endpoints:
                 self._current = self.all.index(found)
             self._left = None
             log.info("going on with etcd at %s", self.all[self._current].url)
+            if self._current and (self._returning is None or self._returning.done()):
+                self._returning = asyncio.create_task(self._return(), name="return to the first of etcd's endpoints")
+
+    async def _return(self) -> None:
+        """Use the first endpoint again, this host's own, so that the loss of another host is none for this one."""
+        if time.monotonic() - self._returned_at > LATEST_RETURN:
+            self._return_after = SOONEST_RETURN
+        while self._current:
+            await asyncio.sleep(self._return_after)
+            first = self.all[0]
+            with suppress(grpc.aio.AioRpcError, grpc.aio.UsageError):
+                await first.read(self.known_metadata())
+                _, has_leader = await first.follows(READ_TIMEOUT)
+                if has_leader and self._left is None and first is self.all[0]:
+                    self._current = 0
+                    log.info("going on with etcd at %s again", first.url)
+        self._return_after = min(2 * self._return_after, LATEST_RETURN)
+        self._returned_at = time.monotonic()
 
     def check_open(self) -> None:
         if self._closed:

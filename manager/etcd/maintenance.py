@@ -25,7 +25,6 @@ DEFRAGMENT_TIMEOUT = 600.0
 """Seconds; etcd copies its file, of which a disk takes some tens of MiB a second."""
 
 _ALARM = re.compile(r"memberID:(\d+) alarm:(\w+)")
-_ANY_KEY = b"/stackyard/upkeep"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +65,7 @@ class Maintenance:
             log.debug("etcd at %s does not say how it fares: %s", endpoint.url, error.details())
             return None
         try:
-            # by this member alone, and from its file: not while that is being defragmented
-            request = rpc.RangeRequest(key=_ANY_KEY, serializable=True)
-            await endpoint.kv.Range(request, timeout=READ_TIMEOUT, metadata=metadata)
+            await endpoint.read(metadata)
             serves = True
         except grpc.aio.AioRpcError as error:
             log.debug("etcd at %s reads nothing: %s", endpoint.url, error.details())

@@ -125,6 +125,24 @@ async def test_the_first_of_those_that_follow_a_leader_is_gone_on_with(
         await endpoints.close()
 
 
+async def test_the_first_member_is_used_again_once_it_serves(
+    cluster: Servers, prefix: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(endpoints_module, "SOONEST_RETURN", 0.1)
+    caplog.set_level(logging.INFO, "manager.etcd.endpoints")
+    again = f"going on with etcd at {cluster.first.client_url} again"
+    async with Etcd.connect(cluster.endpoints) as etcd:
+        cluster.first.kill()
+        while (told := [one.getMessage() for one in caplog.records if one.getMessage().startswith("going on")]) == []:
+            await etcd.range(prefix)
+        assert again not in told
+        cluster.restore()
+        async with asyncio.timeout(PATIENCE):
+            while again not in caplog.messages:  # noqa: ASYNC110 (nothing tells)
+                await asyncio.sleep(0.05)
+        await etcd.txn((), [put(f"{prefix}key", b"")])
+
+
 async def test_a_member_that_lost_the_others_takes_no_call_for_done(cluster: Servers, prefix: str) -> None:
     async with Etcd.connect([cluster.first.client_url], patience=0.2) as etcd:
         for member in cluster.members[1:]:
