@@ -123,9 +123,9 @@ class _Command:
             await asyncio.to_thread(send_signal, self._engine.socket, self._container, pid, signal.Signals[name])
 
     async def _begun(self) -> dict[str, Any]:
-        """Look at the command once it runs, or has run: the engine answers before it has begun to start it."""
+        """Look at the command once it has a process, or has run: to the engine it is running before it has begun."""
         async with asyncio.timeout(START_TIMEOUT):
-            return await seen(self._inspect, lambda state: state.get("Running") or state.get("ExitCode") is not None)
+            return await seen(self._inspect, lambda state: state.get("Pid") or state.get("ExitCode") is not None)
 
     async def _inspect(self) -> dict[str, Any]:
         return await self._engine.ask("look at a command", "GET", f"exec/{self._id}/json")

@@ -236,6 +236,14 @@ async def test_a_signal_reaches_the_whole_group(engine: Engine, container: str) 
     assert b"4321" not in await run(engine, container, "ps", "-o", "args")
 
 
+async def test_a_signal_that_is_sent_before_the_command_has_begun_reaches_it(engine: Engine, container: str) -> None:
+    for _ in range(5):
+        async with reaching(engine, container, ExecRequest(("sleep", "4321"))) as person:
+            await person.until(lambda: Kind.START in person.said)
+            await person.say(frame(Kind.SIGNAL, b"TERM"))
+            assert await person.end() == 143
+
+
 @pytest.mark.parametrize("tty", [False, True])
 async def test_nothing_is_left_of_a_command_that_is_abandoned(engine: Engine, container: str, tty: bool) -> None:
     request = ExecRequest(("sh", "-c", "echo ready; sleep 4321"), stdin=True, tty=tty)
