@@ -25,9 +25,8 @@ async def test_help_lists_the_commands_and_loads_none(person: Terminal) -> None:
     assert all(f"\n  {name} " in said.out for name in COMMANDS)
     code = (
         "import sys; sys.argv = ['stack', '--help']\n"
-        "from cli.main import main\n"
-        "try: main()\n"
-        "except SystemExit: print([m for m in ('rich', 'yaml', 'ssl', 'msgspec', 'http.client') if m in sys.modules])"
+        "from cli.main import run\n"
+        "run(); print([m for m in ('rich', 'yaml', 'ssl', 'msgspec', 'http.client') if m in sys.modules])"
     )
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", code, env=person.environment, stdout=asyncio.subprocess.PIPE
