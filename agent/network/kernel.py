@@ -89,19 +89,18 @@ class Network:
         self.netlink.send(netlink.delete_link(VXLAN), netlink.delete_link(NODE_OUTER))
         self.close()
 
-    def program(self, wanted: Overlay, *, prune: bool = True) -> int:
-        """Bring the rows of remote endpoints from what was applied to what is wanted; returns how many differed."""
+    def program(self, wanted: Overlay) -> None:
+        """Have all rows of remote endpoints that are wanted."""
         with self._lock:
-            return self._program(wanted, prune=prune)
+            self._program(wanted)
 
-    def _program(self, wanted: Overlay, *, prune: bool) -> int:
+    def prune(self, wanted: Overlay) -> None:
+        """Take away the rows of remote endpoints that are not wanted; call when nothing leads to them any more."""
+        with self._lock:
+            self._prune(wanted)
+
+    def _program(self, wanted: Overlay) -> None:
         requests: list[Request] = []
-        if prune:
-            for address in self._neighbours.keys() - wanted.neighbours.keys():
-                requests.append(netlink.delete_neighbour(VXLAN_INDEX, address))
-            for mac in self._remote.keys() - wanted.remote.keys():
-                requests.append(netlink.delete_mac(VXLAN_INDEX, mac, netlink.NTF_SELF))
-                requests.append(netlink.delete_mac(VXLAN_INDEX, mac, netlink.NTF_MASTER))
         for mac, vtep in wanted.remote.items():
             if self._remote.get(mac) != vtep:
                 requests.append(netlink.set_remote_mac(VXLAN_INDEX, mac, vtep))
@@ -111,10 +110,21 @@ class Network:
                 requests.append(netlink.set_neighbour(VXLAN_INDEX, address, mac))
         if requests:
             self.netlink.send(*requests)
-        kept = {} if prune else self._remote
-        self._remote = {**kept, **wanted.remote}
-        self._neighbours = {**({} if prune else self._neighbours), **wanted.neighbours}
-        return len(requests)
+        self._remote = {**self._remote, **wanted.remote}
+        self._neighbours = {**self._neighbours, **wanted.neighbours}
+
+    def _prune(self, wanted: Overlay) -> None:
+        addresses = self._neighbours.keys() - wanted.neighbours.keys()
+        macs = self._remote.keys() - wanted.remote.keys()
+        requests = [netlink.delete_neighbour(VXLAN_INDEX, address) for address in addresses]
+        for mac in macs:
+            requests.append(netlink.delete_mac(VXLAN_INDEX, mac, netlink.NTF_SELF))
+            requests.append(netlink.delete_mac(VXLAN_INDEX, mac, netlink.NTF_MASTER))
+        if not requests:
+            return
+        self.netlink.send(*requests)
+        self._remote = {mac: vtep for mac, vtep in self._remote.items() if mac not in macs}
+        self._neighbours = {address: mac for address, mac in self._neighbours.items() if address not in addresses}
 
     def audit(
         self, wanted: Overlay, wires: Iterable[Wire], present: Callable[[], Collection[str]], *, prune: bool = True
@@ -144,7 +154,9 @@ class Network:
                     requests.append(netlink.delete_link(link.name))
             if requests:
                 self.netlink.send(*requests)
-            self._program(wanted, prune=prune)
+            self._program(wanted)
+            if prune:
+                self._prune(wanted)
             return missing
 
     def attach(self, wire: Wire, namespace: int) -> None:

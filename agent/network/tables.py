@@ -29,6 +29,7 @@ class NodeTables:
         self._nft, self._home, self._flows = nft, home, flows
         self.firewall = Firewall(nft)
         self._rules: Rules | None = None
+        self._offered: Rules | None = None  # for when the table that an earlier process left goes
         self._listings: dict[str, str] = {}  # as they were after they had been loaded
         self._outward: frozenset[str] | None = None  # None: what an earlier process left
         self._shut: frozenset[egress.Door] = frozenset()
@@ -44,6 +45,8 @@ class NodeTables:
             subnets |= self._outward or frozenset()
         if (subnets, shut) == (self._outward, self._shut) or not (prune or subnets):
             return
+        if not prune and self._outward is None and self._list(egress.TABLE):
+            return  # what an earlier process left is not older than what may be old
         if subnets:
             self._load(egress.TABLE, egress.whole(subnets, VXLAN_PORT, shut))
             self.firewall.let_through(egress.LINKS)
@@ -59,6 +62,9 @@ class NodeTables:
             if held is not None and prune:
                 self.unpublish(held.link)
             return
+        if not prune and held is None and self._list(TABLE):
+            self._offered = wanted
+            return  # what an earlier process left is not older than what may be old
         if held is None or held.link != wanted.link:
             self._take_over(wanted)
             self.firewall.let_through(wanted.link)
@@ -82,10 +88,12 @@ class NodeTables:
         """Forget all published ports."""
         self._nft.run(forget())
         self.firewall.stop(link)
-        self._rules = None
+        self._rules = self._offered = None
 
     def audit(self, *, firewall: bool) -> None:
         """Load again what somebody else has changed, and look at the host's own `firewall` too or not."""
+        if self._rules is None:
+            self.publish(self._offered, prune=False)
         if self._rules is not None:
             self._mend(TABLE, partial(whole, self._rules, anew=True))
             if firewall:

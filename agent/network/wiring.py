@@ -342,7 +342,7 @@ class Wiring:
             refused.append(error)
         for overlay in wanted.overlays.values():
             try:
-                self._apply_overlay(overlay, prune)
+                self._apply_overlay(overlay)
             except (StackyardError, OSError) as error:
                 log.error("network %s cannot be wired: %s", overlay.network, error)
                 refused.append(error)
@@ -359,6 +359,9 @@ class Wiring:
             self._translation.want(wanted.services)
             self._sandboxes.adopt(here, self._busy)
         self._tables.publish(wanted.ports, prune=prune)
+        if prune:  # only now, as nothing leads to those that go any more
+            for overlay in done.values():
+                self._networks[overlay.network].prune(overlay)
         if refused:
             raise refused[0]
 
@@ -368,14 +371,14 @@ class Wiring:
     def _under(self, overlay: Overlay) -> Callable[[], Netlink]:
         return self.tunnels.underlay if overlay.encrypted else lambda: self._home
 
-    def _apply_overlay(self, overlay: Overlay, prune: bool) -> None:
+    def _apply_overlay(self, overlay: Overlay) -> None:
         network = self._networks.get(overlay.network)
         held = self._plan.overlays.get(overlay.network)
         if network is None:
             network = self._networks[overlay.network] = Network(self._namespaces, self._under(overlay), overlay)
         elif held is None or held.shape != overlay.shape:
             network.audit(overlay, (), self._sandboxes.outer_names, prune=False)
-        network.program(overlay, prune=prune)
+        network.program(overlay)
         if overlay.node is not None and (held is None or held.node != overlay.node):
             wire_node(overlay.node, self._home, self._namespaces.home, network)
 
