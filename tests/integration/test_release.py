@@ -1,16 +1,10 @@
-"""A cluster that an older release founded goes on to this one, back, and on again, one program after the other.
-
-The older release is this repository at an older commit, run with this environment's libraries.
-"""
+"""A cluster that an older release founded goes on to this one, back, and on again, one program after the other."""
 
 from __future__ import annotations
 
-import io
 import itertools
 import json
-import subprocess
 import sys
-import tarfile
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -26,11 +20,10 @@ from tests import own
 from tests.integration.conftest import STACKS, Cluster, eventually
 from tests.integration.test_failures import Load, ready, task_ids
 from tests.machines import CHECKOUT
+from tests.older import VERSION as OLDER_VERSION
+from tests.older import extract
 
 pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.timeout(1800)]
-
-OLDER, OLDER_VERSION = "078960b", 3
-"""The last commit of that version of protocol and records."""
 
 NODES = ("n1", "n2", "n3")
 SHIM = """\
@@ -55,12 +48,7 @@ MODULES = {"stack-manager": "manager.main", "stack-agent": "agent.main", "stack-
 @pytest.fixture
 def older(tmp_path: Path) -> Path:
     """A folder with the older release's programs."""
-    git = ["git", "-c", f"safe.directory={CHECKOUT}", "-C", str(CHECKOUT), "archive", OLDER]
-    made = subprocess.run([*git, "agent", "manager", "cluster", "cli"], capture_output=True, check=False)
-    if made.returncode:
-        pytest.skip(f"there is no history here in which {OLDER} is (a shallow clone, or none): {made.stderr.decode()}")
-    with tarfile.open(fileobj=io.BytesIO(made.stdout)) as tar:
-        tar.extractall(tmp_path / "older", filter="data")
+    extract(tmp_path / "older")
     folder = tmp_path / "older-bin"
     folder.mkdir()
     for name, module in MODULES.items():
