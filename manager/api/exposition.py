@@ -224,8 +224,24 @@ def _meta(state: ClusterState, task: Task, spec: ServiceSpec, stack: str) -> dic
     return told | ({"__metrics_path__": spec.labels[PATH_LABEL]} if PATH_LABEL in spec.labels else {})
 
 
-_LISTS = frozenset(("entrypoints", "middlewares", "tls.domains.sans", "sourcerange", "users"))
+_LISTS = frozenset(
+    (
+        "entrypoints", "middlewares", "sans", "sourcerange", "excludedips", "users", "prefixes",
+        "stripprefixregex.regex", "errors.status", "excludedcontenttypes", "includedcontenttypes", "encodings",
+        "authrequestheaders", "authresponseheaders", "addauthcookiestoresponse", "accesscontrolallowheaders",
+        "accesscontrolallowmethods", "accesscontrolalloworiginlist", "accesscontrolalloworiginlistregex",
+        "accesscontrolexposeheaders", "allowedhosts", "hostsproxyheaders", "alloworigins",
+    )
+)  # fmt: skip
+"""The options of Traefik's that are lists, by their last words. Labels have them with commas; here Traefik takes
+nothing else than a list, and refuses all of a configuration for one that is none."""
+
+_ANYTHING = frozenset(("customrequestheaders", "customresponseheaders", "sslproxyheaders"))
+"""Below these are names of people's choice."""
+
 _PARTS = ("routers", "services", "middlewares")
+_NUMBER = re.compile("0|[1-9][0-9]*")
+_COUNTED = re.compile(r"(.+)\[(\d+)\]")
 
 
 def traefik(state: ClusterState, sees: Sees, network: str) -> dict[str, object]:
@@ -240,7 +256,7 @@ def traefik(state: ClusterState, sees: Sees, network: str) -> dict[str, object]:
         if spec.labels.get("traefik.enable", "").lower() == "true":
             seen.setdefault(f"{stack}_{spec.name}", (spec, []))[1].append(address)
     for name, (spec, addresses) in seen.items():
-        for protocol in ("http", "tcp"):
+        for protocol in ("http", "tcp", "udp"):
             told = _nested(spec.labels, f"traefik.{protocol}.")
             if told or protocol == "http":
                 _add(found.setdefault(protocol, {}), told, name, addresses, protocol)
@@ -261,12 +277,31 @@ def _nested(labels: Mapping[str, str], prefix: str) -> dict[str, dict[str, dict[
                 inner = place[word] = {}
             place = inner
         if not isinstance(place.get(words[-1]), dict):
-            place[words[-1]] = [one.strip() for one in value.split(",")] if words[-1] in _LISTS else _typed(value)
-    return told
+            place[words[-1]] = [one.strip() for one in value.split(",")] if _is_list(words) else _typed(value)
+    return {part: {name: _with_lists(options) for name, options in named.items()} for part, named in told.items()}
+
+
+def _is_list(words: list[str]) -> bool:
+    if words[2] == "plugin" or words[-2] in _ANYTHING:
+        return False
+    return words[-1] in _LISTS or ".".join(words[-2:]) in _LISTS
+
+
+def _with_lists(options: Mapping[str, object]) -> dict[str, object]:
+    """Make {"domains[0]": x} into {"domains": [x]}."""
+    told: dict[str, object] = {}
+    counted: dict[str, dict[int, object]] = {}
+    for key, value in options.items():
+        inner = _with_lists(value) if isinstance(value, dict) else value
+        if match := _COUNTED.fullmatch(key):
+            counted.setdefault(match[1], {})[int(match[2])] = inner
+        else:
+            told[key] = inner
+    return told | {key: [some[index] for index in sorted(some)] for key, some in counted.items()}
 
 
 def _typed(value: str) -> object:
-    return {"true": True, "false": False}.get(value.lower(), int(value) if value.isdigit() else value)
+    return {"true": True, "false": False}.get(value.lower(), int(value) if _NUMBER.fullmatch(value) else value)
 
 
 def _add(
