@@ -129,7 +129,7 @@ def stack(context: click.Context, context_name: str | None) -> None:
     Exit codes: 0 done, 1 tried and failed, 2 the request is wrong, 3 something is out of reach.
     """
     context.obj = context_name
-    if os.environ.get("NO_COLOR"):  # https://no-color.org
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":  # https://no-color.org
         context.color = False
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -74,7 +75,8 @@ def top(what: str | None, node: str | None, by: str | None, no_stream: bool, lis
     columns, spare = (_COLUMNS if by is None else _SUMS), _SPARE
     with connect() as client:
         of = _Source(client, what, node, by)
-        if sys.stdout.isatty() and not no_stream and listing.form == "table" and not listing.quiet:
+        draws = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+        if draws and not no_stream and listing.form == "table" and not listing.quiet:
             _go_on(of, columns, listing, spare)
             return
         of.look()
@@ -106,20 +108,22 @@ def _go_on(of: _Source, columns: Columns, listing: Listing, spare: Sequence[str]
     """Fill the terminal anew with every look, until Ctrl-C; what was there before comes back."""
     found, notes = of.look()
     filtered(found, columns, listing)  # what is wrong with a filter is told on the screen that stays
-    click.echo(_OTHER_SCREEN, nl=False)
+    _draw(_OTHER_SCREEN)
     try:
         while True:
             terminal = shutil.get_terminal_size()
-            click.echo(
-                screen(filtered(found, columns, listing), columns, notes, spare, terminal.columns, terminal.lines),
-                nl=False,
-            )
+            _draw(screen(filtered(found, columns, listing), columns, notes, spare, terminal.columns, terminal.lines))
             time.sleep(INTERVAL)
             found, notes = of.look()
     except KeyboardInterrupt:
         pass
     finally:
-        click.echo(_OWN_SCREEN, nl=False)
+        _draw(_OWN_SCREEN)
+
+
+def _draw(text: str) -> None:
+    """Write what moves the cursor, also where colours are not wanted: without them click takes that out, too."""
+    click.echo(text, nl=False, color=True)
 
 
 def screen(

@@ -80,8 +80,10 @@ def deploy(
     if stack is not None and (done := _done_already(state, stack, request.operation)) is not None:
         return done
     if request.base_revision is not None and request.base_revision != (0 if stack is None else stack.head):
+        if stack is None:
+            raise Conflict(f"there is no stack {name}, so it is not at revision {request.base_revision}")
         raise Conflict(
-            f"the stack {name} is at revision {0 if stack is None else stack.head}, not {request.base_revision}",
+            f"the stack {name} is at revision {stack.head}, not {request.base_revision}",
             hint=f"`stack diff {name}` shows what was changed last. Look at it, then deploy again.",
         )
     if unknown := sorted(set(request.force) - request.spec.services.keys()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,25 @@ async def test_instants_notes_and_what_is_no_instant(person: Terminal, manager: 
     said = await person.stack("logs", "web")
     assert (said.code, said.out) == (3, "") and "no line of the log of web could be had" in said.err
     assert "@n1 | no log of shop_web.1 on n1: " in said.err
+
+
+@pytest.mark.parametrize(
+    ("environment", "coloured"),
+    [({"TERM": "xterm"}, True), ({"TERM": "xterm", "NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)],
+)
+async def test_tasks_have_colours_on_a_terminal_that_is_to_have_them(
+    person: Terminal, manager: RunningManager, environment: dict[str, str], coloured: bool
+) -> None:
+    person.write("compose.yml", WEB)
+    screen, terminal = os.openpty()
+    try:
+        async with obedient(manager) as agent:
+            agent.log = stamped(1, "one")
+            assert (await person.stack("deploy")).code == 0
+            process = await person.start("logs", "web", environment=environment, stdout=terminal)
+            assert (await person.end(process)).code == 0
+        drawn = os.read(screen, 65536)
+    finally:
+        os.close(screen)
+        os.close(terminal)
+    assert b" | one" in drawn and (b"\x1b[" in drawn) == coloured

@@ -98,7 +98,7 @@ async def test_a_plan_shows_what_a_deploy_would_do_and_touches_nothing(
     [
         ("services: {web: {image: x, bad_key: 1}}", (), "services.web.bad_key"),
         ("services: {web: {image: x, ports: ['8080:80']}}", (), "published by first_web"),
-        ("services: {web: {image: x}}", ("--if-revision", "3"), "is at revision 0, not 3"),
+        ("services: {web: {image: x}}", ("--if-revision", "3"), "there is no stack new, so it is not at revision 3"),
         ("services: {web: {image: x, networks: [a]}}\nnetworks: {a: {external: true}}", (), "does not exist"),
         ("services: {web: {image: x}}", ("--force", "moon"), "no service moon to force"),
     ],

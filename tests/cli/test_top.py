@@ -77,14 +77,17 @@ async def test_what_tasks_use_is_shown_once_where_there_is_no_terminal(
 
 
 @pytest.mark.etcd
-async def test_on_a_terminal_it_goes_on_until_ctrl_c(person: Terminal, manager: RunningManager) -> None:
+@pytest.mark.parametrize("environment", [{"TERM": "xterm"}, {"TERM": "xterm", "NO_COLOR": "1"}])
+async def test_on_a_terminal_it_goes_on_until_ctrl_c(
+    person: Terminal, manager: RunningManager, environment: dict[str, str]
+) -> None:
     person.write("compose.yml", APP)
     async with obedient(manager):
         assert (await person.stack("deploy")).code == 0
         view, terminal = os.openpty()
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         try:
-            process = await person.start("top", "shop", stdout=terminal)
+            process = await person.start("top", "shop", environment=environment, stdout=terminal)
             shown = b""
             async with asyncio.timeout(PATIENCE):
                 while shown.count(b"shop_web.2") < 3:
