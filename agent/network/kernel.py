@@ -234,10 +234,10 @@ class Network:
             self._generation += 1 if self._generation else 0
 
     def _mend_devices(self, wanted: Overlay, links: dict[int, Link]) -> list[Request]:
-        """Make bridge and VXLAN link anew, at once, where they are not as wanted; returns what else is to be said."""
+        """Make bridge and VXLAN link, at once, where none is there to be changed; returns what else is to be said."""
         bridge = links.get(BRIDGE_INDEX)
         requests: list[Request] = []
-        if bridge is None or bridge.kind != "bridge" or bridge.mac != wanted.bridge_mac:
+        if bridge is None or bridge.kind != "bridge":
             self.netlink.send(
                 netlink.delete_link(BRIDGE),
                 netlink.add_bridge(BRIDGE_INDEX, BRIDGE, wanted.bridge_mac, wanted.mtu),
@@ -247,11 +247,13 @@ class Network:
                     links[index] = Link(link.index, link.name, link.up, link.mtu, link.mac, 0, link.kind, link.vxlan)
         else:
             requests += fitting(bridge, wanted.mtu)
+            if bridge.mac != wanted.bridge_mac:
+                requests.append(netlink.set_mac(BRIDGE_INDEX, BRIDGE, wanted.bridge_mac))
             if not bridge.up:
                 requests.append(netlink.link_up(BRIDGE_INDEX, BRIDGE))
         vxlan = links.get(VXLAN_INDEX)
         shape = (wanted.vni, wanted.vtep, VXLAN_PORT, False)
-        if vxlan is None or vxlan.vxlan != shape or vxlan.master != BRIDGE_INDEX:
+        if vxlan is None or vxlan.vxlan != shape:
             self.netlink.send(netlink.delete_link(VXLAN))
             self._underlay().send(
                 netlink.add_vxlan(
@@ -262,6 +264,9 @@ class Network:
             self.netlink.send(netlink.port_flags(VXLAN_INDEX, VXLAN, locked=False))
         else:
             requests += fitting(vxlan, wanted.mtu)
+            if vxlan.master != BRIDGE_INDEX:
+                requests.append(netlink.set_master(VXLAN_INDEX, VXLAN, BRIDGE_INDEX))
+                requests.append(netlink.port_flags(VXLAN_INDEX, VXLAN, locked=False))
             if not vxlan.up:
                 requests.append(netlink.link_up(VXLAN_INDEX, VXLAN))
         return requests

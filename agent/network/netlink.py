@@ -221,6 +221,11 @@ def set_mtu(index: int, name: str, mtu: int) -> Request:
     return Request(RTM_NEWLINK, 0, _LINK.pack(0, 0, index, 0, 0) + _u32(IFLA_MTU, mtu), f"the MTU of link {name}")
 
 
+def set_mac(index: int, name: str, mac: str) -> Request:
+    body = _LINK.pack(0, 0, index, 0, 0) + attribute(IFLA_ADDRESS, mac_bytes(mac))
+    return Request(RTM_NEWLINK, 0, body, f"the MAC of link {name}")
+
+
 def set_alias(index: int, name: str, alias: str) -> Request:
     """Mark a link with a text; in the message that makes one the kernel passes over it."""
     return Request(RTM_NEWLINK, 0, _LINK.pack(0, 0, index, 0, 0) + _text(IFLA_IFALIAS, alias), f"link {name}")

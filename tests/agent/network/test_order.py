@@ -6,14 +6,26 @@ from collections.abc import Mapping
 
 import pytest
 
+from agent.network.netlink import AF_BRIDGE, RTM_DELLINK
 from agent.network.ports import Rules
 from agent.network.tables import NodeTables
 from agent.network.translation import Translation
 from agent.network.vips import Services
 from agent.network.wiring import Wiring
 from cluster.model.network import Network
-from tests.agent.network.test_wiring import ask, serving
-from tests.agent.network.underlay import FRONT, INGRESS_NETWORK, ROOT, SUBNET, Cluster, host, inside, rows, wiring
+from tests.agent.network.test_wiring import ask, listening, serving
+from tests.agent.network.underlay import (
+    FRONT,
+    INGRESS_NETWORK,
+    ROOT,
+    SUBNET,
+    Cluster,
+    host,
+    inside,
+    reaches,
+    rows,
+    wiring,
+)
 
 pytestmark = pytest.mark.root
 
@@ -82,3 +94,19 @@ async def test_a_set_that_may_be_old_changes_nothing_of_what_an_earlier_process_
         await again.apply(cluster.items("h1"))
     finally:
         await again.close()
+
+
+async def test_a_bridge_and_its_way_out_are_mended_in_place(wirings: Wirings) -> None:
+    cluster = Cluster()
+    one, _ = cluster.task(1, "h1", FRONT), cluster.task(2, "h2", FRONT)
+    await cluster.start(wirings)
+    network, sandbox = ROOT / "h1" / "sn-front", wirings["h1"].namespace(one)
+    before = rows(network)
+    inside(network, "ip", "link", "set", "br0", "address", "02:00:00:00:00:01")
+    inside(network, "ip", "link", "set", "vxlan0", "nomaster")
+    with listening(network) as heard:
+        await wirings["h1"].audit()
+        ended = [body for kind, body in heard() if kind == RTM_DELLINK and body[0] != AF_BRIDGE]
+    assert ended == []
+    assert rows(network) == before
+    assert reaches(sandbox, "10.101.1.2")
