@@ -49,21 +49,23 @@ def whole(subnets: Iterable[str], vxlan_port: int, shut: Collection[Door] = ()) 
         elements = f" elements = {{ {', '.join(keys)} }};" if keys else ""
         lines.append(f"set {name} {{ type {kind} . inet_service;{elements} }}")
     lines += [
-        *_chain("guard", "type filter hook prerouting priority -310", f"{ours} ip daddr 127.0.0.0/8 drop"),
+        # Chains of the kind "nat" see the first packet of a connection alone: all others, those of the node's own
+        # programs and of overlays too, pass for nothing.
         *_chain(
-            "input", "type filter hook input priority -10",
-            f"{ours} ct state new meta l4proto tcp reject with tcp reset", f"{ours} ct state new reject",
+            "input", "type nat hook input priority 90",
+            f"{ours} meta l4proto tcp reject with tcp reset", f"{ours} reject",
         ),
+        *_chain("output", "type nat hook output priority -90", f"{link} ct status & dnat == 0 reject"),
         *_chain(
             "forward", "type filter hook forward priority -10",
-            f"{ours} udp dport {vxlan_port} reject", f"{ours} ip daddr . tcp dport @shut4 reject with tcp reset",
-            f"{ours} ip6 daddr . tcp dport @shut6 reject with tcp reset",
-            f"{link} ct state new ct status & dnat == 0 reject",
+            f"{ours} jump outward", f"{link} ct state new ct status & dnat == 0 reject",
         ),
-        *_chain(
-            "output", "type filter hook output priority 10",
-            f"{link} ct state new ct status & dnat == 0 reject",
-        ),
+        "chain outward {",
+        "ct original ip daddr 127.0.0.0/8 drop",
+        f"udp dport {vxlan_port} reject",
+        "ip daddr . tcp dport @shut4 reject with tcp reset",
+        "ip6 daddr . tcp dport @shut6 reject with tcp reset",
+        "}",
         *_chain(
             "leaving", "type nat hook postrouting priority 90",
             f'ip saddr @subnets4 oifname != "{LINKS}" masquerade',
