@@ -20,6 +20,8 @@ delete table netdev stackyard-probe"""
 """Refused by kernels that cannot send answers back to the node that they came by (older than 5.16)."""
 
 _KINDS = tuple((protocol, family) for protocol in ("tcp", "udp") for family in (4, 6))
+_FORMER = ("guard", "input")
+"""Chains of earlier releases."""
 _MAPS = (*(f"{p}{f}{which}" for p, f in _KINDS for which in ("", "_ports", "_bound")), "hidden4", "hidden6")
 
 
@@ -100,7 +102,8 @@ def whole(wanted: Rules, *, anew: bool = False) -> str:
     """
     frame = [f"table {TABLE} {{", *_maps(), "}"]
     empty = [f"flush table {TABLE}", *(f"flush map {TABLE} {name}" for name in _MAPS)]
-    before = (f"table {TABLE}", f"delete table {TABLE}", *frame) if anew else (*frame, *empty)
+    gone = [f"{verb} chain {TABLE} {name}" for name in _FORMER for verb in ("add", "delete")]
+    before = (f"table {TABLE}", f"delete table {TABLE}", *frame) if anew else (*frame, *empty, *gone)
     return "\n".join((*before, f"table {TABLE} {{", *_chains(wanted), "}", *_adds(wanted.elements)))
 
 
@@ -159,9 +162,8 @@ def _chains(wanted: Rules) -> Iterator[str]:
     )  # fmt: skip
     # The link is for what was published and for the answers. Without what follows, a container could reach the node's
     # own ports through it (with route_localnet even those on loopback), and neighbours of the node could reach
-    # containers.
-    yield from _base("guard", "filter", "prerouting", -310, f"iifname {link} ip daddr 127.0.0.0/8 drop")
-    yield from _base("input", "filter", "input", -10, f"iifname {link} ct state new drop")
+    # containers. As in `egress`, a chain of the kind "nat" costs what is not the first packet of a connection nothing.
+    yield from _base("arriving", "nat", "input", 80, f"iifname {link} drop")
     yield from _base(
         "forward", "filter", "forward", -10,
         f"iifname {link} ct state new drop", f"oifname {link} ct state new ct status & dnat == 0 drop",

@@ -72,7 +72,7 @@ class Host:
             processes.environment(self.lab, self.name, INIT),
             log,
         )
-        processes.wait_until(lambda: self.init() is not None or not self.processes(), 60, 0.03)
+        processes.wait_until(lambda: self.init() is not None or processes.over(self.processes), 60, 0.03)
         if self.init() is None:
             raise Failed(f"{self.name} did not come up: {processes.tail(log)}", hint=f"The log is {log}.")
 

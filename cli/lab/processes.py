@@ -114,6 +114,14 @@ def wait_until(condition: Callable[[], bool], seconds: float, interval: float = 
     return True
 
 
+def over(find: Callable[[], object]) -> bool:
+    """Tell that a process which was found before has ended.
+
+    While one takes another program on it has no environment, and for that moment it is not found.
+    """
+    return not find() and not wait_until(lambda: bool(find()), 1)
+
+
 def gone(process: Process) -> bool:
     now = _read(process.pid)
     return now is None or now.started != process.started

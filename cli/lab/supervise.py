@@ -178,8 +178,7 @@ def _wait_for(what: str, alive: Callable[[], bool], answers: Callable[[], bool],
 
     def settled() -> bool:
         nonlocal ended
-        # while a process takes another program on it has no environment, and is not found for that moment
-        ended = not alive() and not processes.wait_until(alive, 1)
+        ended = processes.over(alive)
         return ended or answers()
 
     answered = processes.wait_until(settled, _ANSWER_SECONDS, 0.03)
