@@ -115,10 +115,7 @@ def wait_until(condition: Callable[[], bool], seconds: float, interval: float = 
 
 
 def over(find: Callable[[], object]) -> bool:
-    """Tell that a process which was found before has ended.
-
-    While one takes another program on it has no environment, and for that moment it is not found.
-    """
+    """Tell whether processes are not found for good: one that takes another program on has no mark for that moment."""
     return not find() and not wait_until(lambda: bool(find()), 1)
 
 

@@ -150,6 +150,24 @@ async def test_a_container_reaches_no_port_of_its_node(wirings: Wirings) -> None
         assert ask(path, "127.0.0.2", 2377, within=2) in ("nothing", "refused")
 
 
+async def test_a_container_reaches_no_port_that_docker_publishes_on_loopback(wirings: Wirings) -> None:
+    """Docker leads what goes there elsewhere before anybody looks for whom it was, by rules such as this one."""
+    cluster = Cluster()
+    task = cluster.task(1, "h1", FRONT)
+    await cluster.start(wirings)
+    path = wirings["h1"].namespace(task)
+    inside(path, "ip", "route", "add", "127.0.0.2/32", "via", "10.101.0.1", "dev", "eth0", check=False)
+    inside(path, "sysctl", "-qw", "net.ipv4.conf.all.route_localnet=1")
+    published = "chain p { type nat hook prerouting priority -100; ip daddr { 127.0.0.2, 192.0.2.1 } dnat to %s; };"
+    inside(host("h1"), "nft", f"table ip docker {{ {published % OUTSIDE} }}")
+    try:
+        with serving(host("client"), 8080, "app"):
+            assert ask(path, "192.0.2.1", 8080).startswith("app"), "so it is led there"
+            assert ask(path, "127.0.0.2", 8080, within=2) == "nothing"
+    finally:
+        inside(host("h1"), "nft", "delete table ip docker")
+
+
 def test_the_doors_of_managers() -> None:
     assert doors(["https://10.0.0.1:2377", "https://[fd00::1]:443", "https://manager.example.org:2377"]) == {
         (address, port)

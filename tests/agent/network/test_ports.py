@@ -176,6 +176,18 @@ def test_a_table_is_exchanged_in_place(nft: Nftables) -> None:
 
 
 @pytest.mark.root
+def test_chains_of_earlier_releases_go_when_a_table_is_exchanged(nft: Nftables) -> None:
+    state = rules("n1", "sy-ingress", [port()], [peer(1)])
+    nft.run(whole(state, anew=True))
+    fresh = listing(nft)
+    nft.run(f"add chain {TABLE} guard {{ type filter hook prerouting priority -310; }}")
+    nft.run(f"add chain {TABLE} input {{ type filter hook input priority -10; }}")
+    nft.run(f"add rule {TABLE} input iifname sy-ingress ct state new drop")
+    nft.run(whole(state))
+    assert listing(nft) == fresh
+
+
+@pytest.mark.root
 def test_who_draws_a_backend_that_goes_in_that_moment_is_led_to_the_first(nft: Nftables) -> None:
     nft.run(whole(rules("n1", "sy-ingress", [port()], [peer(1), peer(2), peer(3)])))
     draws = re.findall(r"dnat .*", nft.run(f"list chain {TABLE} tcp4_3"))
