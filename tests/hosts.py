@@ -1,4 +1,4 @@
-"""Addresses where nobody takes a connection: of a host that is off, and of one whose program has gone."""
+"""Addresses where nobody answers: of a host that is off, of a frozen program, and of one that has gone."""
 
 from __future__ import annotations
 
@@ -16,6 +16,13 @@ def silent_host() -> Iterator[str]:
             waiting = opened.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(server.getsockname())
+        yield f"https://127.0.0.1:{server.getsockname()[1]}"
+
+
+@contextmanager
+def frozen_host() -> Iterator[str]:
+    """An address where the kernel takes connections for a program that never looks at them."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"https://127.0.0.1:{server.getsockname()[1]}"
 
 

@@ -193,7 +193,7 @@ class Transport:
             try:
                 if self._context.endpoints:
                     tls = self._tls_context()
-                    found = race(left, _CONNECT_TIMEOUT)
+                    found = race(left, _CONNECT_TIMEOUT, tls)
                     problems += found.failures.items()
                     left[:] = [other for other in left if other not in found.failures]
                     if found.connection is None:
@@ -295,11 +295,10 @@ class Transport:
         )
 
 
-def _over_tls(endpoint: str, connected: socket.socket, tls: ssl.SSLContext) -> http.client.HTTPConnection:
+def _over_tls(endpoint: str, connected: ssl.SSLSocket, tls: ssl.SSLContext) -> http.client.HTTPConnection:
     url = urllib.parse.urlsplit(endpoint)
     connection = http.client.HTTPSConnection(url.hostname or "", url.port, context=tls)
-    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connection.sock = tls.wrap_socket(connected, server_hostname=url.hostname)
+    connection.sock = connected
     return connection
 
 

@@ -1,12 +1,16 @@
-"""Whichever manager takes a connection first is asked, and one whose host is off holds nobody up."""
+"""Whichever manager answers first is asked, and one that is frozen or whose host is off holds nobody up."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import socket
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -14,16 +18,50 @@ import pytest
 from cli.client import dial, transport
 from cli.client.contexts import chosen
 from cli.client.dial import Race, race
+from cluster import pki
 from tests.cli.terminal import Terminal
-from tests.hosts import refusing_host, silent_host
+from tests.hosts import frozen_host, refusing_host, silent_host
 from tests.manager.managers import RunningManager
 from tests.patience import PATIENCE
 
+AUTHORITY = pki.new_authority("test", now=time.time())
+CLIENT = pki.client_context(AUTHORITY.certificate)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
+    """What a manager of AUTHORITY's cluster serves with."""
+    return server_context(tmp_path_factory.mktemp("served"), AUTHORITY)
+
+
+def server_context(folder: Path, authority: pki.Authority) -> ssl.SSLContext:
+    key = pki.new_key()
+    whose = pki.Identity("test", "manager", "m1", "manager")
+    certificate = pki.issue(authority, pki.new_csr(key), whose, now=time.time(), hosts=("127.0.0.1",))
+    (folder / "key.pem").write_text(key)
+    (folder / "cert.pem").write_text(certificate)
+    return pki.server_context(str(folder / "cert.pem"), str(folder / "key.pem"), authority.certificate)
+
 
 @contextmanager
-def taking_host() -> Iterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield f"https://127.0.0.1:{server.getsockname()[1]}"
+def answering_host(served: ssl.SSLContext) -> Iterator[str]:
+    """A host that shakes hands with everybody, until its listener is closed."""
+    with ExitStack() as taken, socket.create_server(("127.0.0.1", 0)) as server:
+
+        def take() -> None:
+            with suppress(OSError):
+                while True:
+                    connection = server.accept()[0]
+                    with suppress(ssl.SSLError):
+                        taken.enter_context(served.wrap_socket(connection, server_side=True))
+
+        taking = threading.Thread(target=take)
+        taking.start()
+        try:
+            yield f"https://127.0.0.1:{server.getsockname()[1]}"
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            taking.join()
 
 
 @pytest.fixture
@@ -33,31 +71,39 @@ def hosts() -> Iterator[ExitStack]:
 
 
 def raced(*urls: str, timeout: float = PATIENCE) -> Race:
-    found = race(urls, timeout)
+    found = race(urls, timeout, CLIENT)
     if found.connection is not None:
         port = found.connection.getpeername()[1]
         assert found.winner.endswith(f":{port}")
         assert found.connection.gettimeout() == timeout
+        assert found.connection.version() == "TLSv1.3", "nobody has shaken hands"
         found.connection.close()
     return found
 
 
-def test_a_host_that_is_off_is_not_waited_for(hosts: ExitStack) -> None:
-    off, on = hosts.enter_context(silent_host()), hosts.enter_context(taking_host())
+@pytest.mark.parametrize("gone", [silent_host, frozen_host])
+def test_a_manager_that_is_frozen_or_whose_host_is_off_is_not_waited_for(
+    hosts: ExitStack, served: ssl.SSLContext, gone: Callable[[], AbstractContextManager[str]]
+) -> None:
+    off, on = hosts.enter_context(gone()), hosts.enter_context(answering_host(served))
     found = raced(off, on)
     assert found.winner == on
     assert found.failures == {}, "it was given up, not outrun"
 
 
-def test_who_is_asked_first_has_a_head_start(hosts: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_is_asked_first_has_a_head_start(
+    hosts: ExitStack, served: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(dial, "HEAD_START", PATIENCE)
-    first, second = hosts.enter_context(taking_host()), hosts.enter_context(taking_host())
+    first, second = (hosts.enter_context(answering_host(served)) for _ in range(2))
     assert raced(first, second).winner == first
 
 
-def test_the_next_is_dialled_at_once_when_one_refuses(hosts: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_is_dialled_at_once_when_one_refuses(
+    hosts: ExitStack, served: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(dial, "HEAD_START", math.inf)
-    gone, on = hosts.enter_context(refusing_host()), hosts.enter_context(taking_host())
+    gone, on = hosts.enter_context(refusing_host()), hosts.enter_context(answering_host(served))
     off = hosts.enter_context(silent_host())
     found = raced(gone, on, off)
     assert found.winner == on
@@ -65,21 +111,36 @@ def test_the_next_is_dialled_at_once_when_one_refuses(hosts: ExitStack, monkeypa
     assert not found.failures
 
 
+def test_the_next_is_dialled_at_once_when_one_is_of_another_cluster(
+    hosts: ExitStack, served: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(dial, "HEAD_START", math.inf)
+    foreign = server_context(tmp_path, pki.new_authority("other", now=time.time()))
+    other, on = hosts.enter_context(answering_host(foreign)), hosts.enter_context(answering_host(served))
+    found = raced(other, on)
+    assert found.winner == on
+    assert isinstance(found.failures.pop(other), ssl.SSLCertVerificationError)
+    assert not found.failures
+
+
 def test_it_is_told_of_each_why_nobody_was_reached(hosts: ExitStack) -> None:
-    off, gone = hosts.enter_context(silent_host()), hosts.enter_context(refusing_host())
-    found = raced(off, "https://nobody.invalid:1", gone, timeout=0.4)
+    off, gone, frozen = (hosts.enter_context(host()) for host in (silent_host, refusing_host, frozen_host))
+    found = raced(off, "https://nobody.invalid:1", gone, frozen, timeout=0.4)
     assert found.connection is None
     assert isinstance(found.failures[off], TimeoutError)
     assert isinstance(found.failures["https://nobody.invalid:1"], socket.gaierror)
     assert isinstance(found.failures[gone], ConnectionRefusedError)
+    assert isinstance(found.failures[frozen], TimeoutError)
 
 
-def test_all_addresses_of_a_name_are_tried(hosts: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
-    gone, on = hosts.enter_context(refusing_host()), hosts.enter_context(taking_host())
+def test_all_addresses_of_a_name_are_tried(
+    hosts: ExitStack, served: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone, on = hosts.enter_context(refusing_host()), hosts.enter_context(answering_host(served))
     where = [("127.0.0.1", int(url.rpartition(":")[2])) for url in (gone, on)]
     kind = socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, ""
     monkeypatch.setattr(socket, "getaddrinfo", lambda *words, **named: [(*kind, address) for address in where])
-    found = race([url := "https://twice.example:2377"], PATIENCE)
+    found = race([url := "https://twice.example:2377"], PATIENCE, CLIENT)
     assert found.connection is not None
     assert found.connection.getpeername() == where[1]
     assert (found.winner, found.failures) == (url, {})
@@ -95,9 +156,9 @@ async def test_a_request_goes_to_a_manager_that_is_there(
     order: list[tuple[str, ...]] = []
     results: list[Race] = []
 
-    def seen(urls: list[str], timeout: float) -> Race:
+    def seen(urls: list[str], timeout: float, tls: ssl.SSLContext) -> Race:
         order.append(tuple(urls))
-        results.append(race(urls, PATIENCE))
+        results.append(race(urls, PATIENCE, tls))
         return results[-1]
 
     monkeypatch.setattr(transport, "race", seen)
