@@ -17,7 +17,7 @@ import msgspec
 
 from cli.client import logs
 from cli.client.contexts import Context
-from cli.client.transport import PATIENCE, Transport
+from cli.client.transport import PATIENCE, Transport, Waiting
 from cluster import views
 from cluster.errors import Failed, NotFound, Unavailable
 
@@ -61,9 +61,9 @@ _SILENCE = 30.0  # a stream of progress has an empty line every ten seconds
 class Client:
     """One cluster's API. Errors are those of `cluster.errors`."""
 
-    def __init__(self, context: Context, *, patience: float = PATIENCE) -> None:
-        """`patience` is for how many seconds a request waits for a manager that may be restarting."""
-        self._transport = Transport(context, patience=patience)
+    def __init__(self, context: Context, *, patience: float = PATIENCE, waiting: Waiting | None = None) -> None:
+        """`patience` is for how many seconds a request waits for a manager that may be restarting; see `Transport`."""
+        self._transport = Transport(context, patience=patience, waiting=waiting)
 
     def __enter__(self) -> Client:
         return self

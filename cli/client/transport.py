@@ -31,6 +31,12 @@ _AT_ONCE = 2**16
 _CONNECT_TIMEOUT = 3.0  # the host of a manager may be off, and then nobody refuses
 
 
+_SILENT = 1.0  # seconds after which one is told what is waited for
+
+Waiting = Callable[[str, float], None]
+"""Is told, once for a request that takes long, why no manager has taken it, and for how many seconds it still may."""
+
+
 class UnixConnection(http.client.HTTPConnection):
     """HTTP on a UNIX socket."""
 
@@ -39,20 +45,27 @@ class UnixConnection(http.client.HTTPConnection):
         self._path = path
 
     def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+        dialling = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            dialling.settimeout(self.timeout)
+            dialling.connect(self._path)
+        except OSError:
+            dialling.close()
+            raise
+        self.sock = dialling
 
 
 class Transport:
     """Sends requests to whichever manager answers. Not for several threads at once."""
 
     def __init__(
-        self, context: Context, *, timeout: float = 30.0, patience: float = PATIENCE, keeps_up: bool = True
-    ) -> None:
+        self, context: Context, *, timeout: float = 30.0, patience: float = PATIENCE, keeps_up: bool = True,
+        waiting: Waiting | None = None,
+    ) -> None:  # fmt: skip
         """With `keeps_up` the context's files are brought up to date when the cluster's CA was rotated."""
         self._context, self._timeout, self._patience = context, timeout, patience
         self._keeps_up, self._roots = keeps_up, ""
+        self._waiting = waiting
         self._targets = list(context.endpoints) or [context.socket or context.ssh]
         self._tls: ssl.SSLContext | None = None
         self._connection: http.client.HTTPConnection | None = None
@@ -145,7 +158,8 @@ class Transport:
         asked = {name: value for name, value in (query or {}).items() if value is not None}
         target = path + ("?" + urllib.parse.urlencode(asked, doseq=True) if asked else "")
         data = None if body is None else msgspec.json.encode(sparse(body))
-        end = time.monotonic() + self._patience
+        waiting, begin = self._waiting, time.monotonic()
+        end = begin + self._patience
         while True:
             problems: list[tuple[str, Exception]] = []
             left = list(self._targets)
@@ -170,6 +184,9 @@ class Transport:
             self._check_trust(problems)
             if time.monotonic() > end or not all(_may_pass(error) for _, error in problems):
                 raise self._out_of_reach(problems) from problems[0][1]
+            if waiting is not None and (now := time.monotonic()) - begin > _SILENT:
+                waiting(self._out_of_reach(problems).message, end - now)
+                waiting = None
             time.sleep(_PAUSE)
 
     def _ask(

@@ -8,11 +8,10 @@ from contextlib import ExitStack, closing
 import click
 
 from cli.client.channel import open_channel
-from cli.client.contexts import chosen
 from cli.client.terminal import raw, size
-from cli.client.transport import Transport
 from cli.commands import completion
 from cli.commands.exec import converse
+from cli.commands.session import transport
 from cluster.channel import AttachRequest
 
 LEAVE = b"\x10\x11"  # Ctrl-P Ctrl-Q, as with docker attach
@@ -39,8 +38,8 @@ def attach(no_stdin: bool, sig_proxy: bool, task: str) -> int:
     request = AttachRequest(not no_stdin, size(sys.stdout.fileno()))
     watch = _Watch()
     with (
-        closing(Transport(chosen(click.get_current_context().find_root().obj))) as transport,
-        closing(open_channel(transport, task, "attach")) as channel,
+        closing(transport()) as way,
+        closing(open_channel(way, task, "attach")) as channel,
         ExitStack() as stack,
     ):
         typed = None if no_stdin else sys.stdin.fileno()

@@ -10,8 +10,7 @@ import click
 
 from cli.client import copy
 from cli.client.channel import open_channel
-from cli.client.contexts import chosen
-from cli.client.transport import Transport
+from cli.commands.session import transport
 from cluster.errors import UserError
 
 
@@ -34,8 +33,8 @@ def cp(follow: bool, own: bool, source: str, target: str) -> None:
     (from_task, path), (to_task, place) = _split(source), _split(target)
     if bool(from_task) == bool(to_task):
         raise UserError("one of the two must be TASK:PATH, and only one", hint="Such as web.2:/etc/hosts.")
-    with closing(Transport(chosen(click.get_current_context().find_root().obj))) as transport:
-        opening = partial(open_channel, transport, from_task or to_task, "archive")
+    with closing(transport()) as way:
+        opening = partial(open_channel, way, from_task or to_task, "archive")
         if from_task and target == "-":
             copy.read_tar(opening, path, sys.stdout.fileno(), follow=follow)
         elif from_task:

@@ -11,10 +11,9 @@ from contextlib import ExitStack, closing
 import click
 
 from cli.client.channel import Channel, open_channel
-from cli.client.contexts import chosen
 from cli.client.pump import Pump
 from cli.client.terminal import caught, raw, size
-from cli.client.transport import Transport
+from cli.commands.session import transport
 from cluster.channel import ExecRequest, Kind, Request, size_frame
 from cluster.errors import StackyardError, UserError
 
@@ -63,8 +62,8 @@ def exec_command(
         size(sys.stdout.fileno()) if tty else None,
     )  # fmt: skip
     with (
-        closing(Transport(chosen(click.get_current_context().find_root().obj))) as transport,
-        closing(open_channel(transport, task, "exec")) as channel,
+        closing(transport()) as way,
+        closing(open_channel(way, task, "exec")) as channel,
     ):
         return _run(channel, request)
 

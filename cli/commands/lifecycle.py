@@ -10,13 +10,11 @@ import click
 
 from cli.client import Client
 from cli.client.channel import open_channel
-from cli.client.contexts import chosen
 from cli.client.pump import Pump
-from cli.client.transport import Transport
 from cli.commands import completion
 from cli.commands.follow import follow, settle_option, timeout_option
 from cli.commands.revisions import detach_option, meant
-from cli.commands.session import connect
+from cli.commands.session import connect, transport
 from cluster.channel import SignalRequest
 from cluster.errors import Failed, NotFound
 from cluster.views import RevisionReply, TaskView
@@ -133,8 +131,8 @@ def _finish(
 def _signal(task: str, signal: str) -> str:
     """Send a signal to a task, "" to stop it, and give its whole name."""
     with (
-        closing(Transport(chosen(click.get_current_context().find_root().obj))) as transport,
-        closing(open_channel(transport, task, "signal")) as channel,
+        closing(transport()) as way,
+        closing(open_channel(way, task, "signal")) as channel,
     ):
         channel.request(SignalRequest(signal))
         Pump(channel, None, {}).run()

@@ -9,9 +9,8 @@ from functools import partial
 import click
 
 from cli.client.channel import open_channel
-from cli.client.contexts import chosen
 from cli.client.forward import forward, listen
-from cli.client.transport import Transport
+from cli.commands.session import context, transport
 from cluster.errors import UserError
 
 _PORTS = re.compile(r"(?:(?P<address>\[[0-9a-fA-F:]+\]|[^:]+):)?(?:(?P<local>\d*):)?(?P<remote>\d+)")
@@ -31,16 +30,16 @@ def port_forward(task: str, ports: tuple[str, ...]) -> None:
     stack port-forward db.1 5432 0.0.0.0:9000:9000
     """
     wanted = [_parse(text) for text in ports]
-    context = chosen(click.get_current_context().find_root().obj)
+    chosen = context()
     with ExitStack() as stack:
-        with closing(Transport(context)) as transport, closing(open_channel(transport, task, "port")) as channel:
+        with closing(transport()) as way, closing(open_channel(way, task, "port")) as channel:
             shown = f"{channel.task} on {channel.node}"
         listeners = {}
         for address, local, remote in wanted:
             listener = stack.enter_context(listen(address, local))
             listeners[listener] = remote
             click.echo(f"{address}:{listener.getsockname()[1]} leads to port {remote} of {shown}")
-        forward(context, task, listeners, partial(click.echo, err=True))
+        forward(chosen, task, listeners, partial(click.echo, err=True))
 
 
 def _parse(text: str) -> tuple[str, int, int]:

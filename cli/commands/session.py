@@ -3,33 +3,52 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import click
 
-from cli.client import Client
 from cli.client.contexts import DEFAULT_SOCKET, Context, chosen
-from cli.client.transport import PATIENCE
-from cluster.alike import did_you_mean
+from cli.client.transport import PATIENCE, Transport
 from cluster.errors import NotFound, UserError
 
 if TYPE_CHECKING:
+    from cli.client import Client
     from cluster.views import ServiceView
 
 
-def connect(*, patience: float = PATIENCE) -> Client:
-    """Give the client of the cluster that was chosen with --context, STACK_CONTEXT or STACK_HOST.
+def context() -> Context:
+    """Give the cluster that was chosen with --context, STACK_CONTEXT or STACK_HOST."""
+    return chosen(click.get_current_context().find_root().obj)
 
-    `patience` is as for `Client`.
-    """
-    return Client(chosen(click.get_current_context().find_root().obj), patience=patience)
+
+def connect(*, patience: float = PATIENCE) -> Client:
+    """Give the client of the chosen cluster. `patience` is as for `Client`."""
+    return _client(context(), patience)
 
 
 def connect_as_root() -> Client:
     """Give the client of this host's own manager, by its socket, unless a context was named."""
     name = click.get_current_context().find_root().obj
     asked = name is not None or os.environ.get("STACK_HOST") or os.environ.get("STACK_CONTEXT")
-    return Client(chosen(name) if asked else Context(socket=str(DEFAULT_SOCKET)))
+    return _client(context() if asked else Context(socket=str(DEFAULT_SOCKET)), PATIENCE)
+
+
+def transport() -> Transport:
+    """Give the way to the chosen cluster, for what needs no types of its API: they take long to load."""
+    return Transport(context(), waiting=_waiting)
+
+
+def _client(chosen: Context, patience: float) -> Client:
+    from cli.client import Client
+
+    return Client(chosen, patience=patience, waiting=_waiting)
+
+
+def _waiting(why: str, seconds: float) -> None:
+    """Tell a person why nothing comes."""
+    if sys.stderr.isatty():
+        click.echo(f"{why}; asking again for {seconds:.0f} s", err=True)
 
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -56,6 +75,8 @@ def find_service(client: Client, name: str, kind: str = "service") -> ServiceVie
     if found:
         names = ", ".join(service.name for service in found)
         raise UserError(f"{name} can mean several services: {names}", hint="Give the whole name.")
+    from cluster.alike import did_you_mean
+
     known = {known for service in services for known in (service.name, service.service)}
     known |= {service.stack for service in services if "stack" in kind}
     raise NotFound(

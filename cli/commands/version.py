@@ -53,7 +53,7 @@ def version(form: Form) -> None:
       etcd     http://127.0.0.1:2379  3.4.23
     """
     try:
-        with connect() as client:
+        with connect(patience=0.0) as client:
             found = versions(client)
     except StackyardError as error:
         found = alone(error)

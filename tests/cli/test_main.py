@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import shlex
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -126,7 +128,23 @@ async def test_a_broken_file_of_contexts_is_named(person: Terminal) -> None:
 async def test_nobody_there_is_exit_code_3(person: Terminal) -> None:
     said = await person.stack("ls", STACK_HOST="/nonexistent/manager.sock")
     assert said.code == 3
-    assert said.err.startswith("error: no manager answers (/nonexistent/manager.sock: ")
+    assert said.err.splitlines()[:1] == [
+        "error: no manager answers (/nonexistent/manager.sock: [Errno 2] No such file or directory)"
+    ]
+
+
+async def test_a_person_is_told_at_once_what_is_waited_for(person: Terminal) -> None:
+    screen, terminal = os.openpty()
+    try:
+        process = await person.start("ls", environment={"STACK_HOST": "/nonexistent/manager.sock"}, stderr=terminal)
+        told = (await asyncio.to_thread(os.read, screen, 65536)).decode()
+        assert process.returncode is None
+        process.send_signal(signal.SIGINT)
+        assert (await person.end(process)).code == 130
+    finally:
+        os.close(screen)
+        os.close(terminal)
+    assert re.fullmatch(r"no manager answers \(.* No such file or directory\); asking again for [34] s\s+", told), told
 
 
 async def test_certificates_that_are_not_there_are_named(person: Terminal) -> None:
