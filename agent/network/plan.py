@@ -12,9 +12,10 @@ from itertools import chain
 from agent.network.ports import Rules, rules
 from agent.network.vips import Services, services
 from agent.network.wireguard import Peer, address_of, is_key
-from cluster.assignments import AttachmentItem, Item, NetworkItem, PeerItem, PortItem, TaskItem, VipItem
+from cluster.assignments import AttachmentItem, Item, NetworkItem, PeerItem, PortItem, ServiceItem, TaskItem, VipItem
 from cluster.errors import Failed
 from cluster.model.network import INGRESS, Endpoint, Network
+from cluster.model.service import API, MANAGERS
 from cluster.model.task import Task
 
 VXLAN_PORT = 4789
@@ -105,6 +106,8 @@ class Plan:
     tunnels: dict[str, Peer] = field(default_factory=dict)
     """Public keys of the nodes that encrypted networks lead to."""
     refused: dict[str, str] = field(default_factory=dict)
+    callers: frozenset[str] = frozenset()
+    """Addresses of tasks here whose service is to reach the managers' API."""
 
     @property
     def encrypts(self) -> bool:
@@ -124,6 +127,7 @@ def plan(
     ports: list[PortItem] = []
     vips: dict[str, list[VipItem]] = {}
     tasks: list[Task] = []
+    calling: set[tuple[str, int]] = set()
     by_hand: dict[str, list[Endpoint]] = {}
     for item in items:
         match item:
@@ -137,6 +141,8 @@ def plan(
                 ports.append(item)
             case TaskItem():
                 tasks.append(item.task)
+            case ServiceItem() if item.spec.labels.get(MANAGERS) == API:
+                calling.add((item.uid, item.version))
             case AttachmentItem(endpoint=Endpoint() as endpoint, removing=False):
                 by_hand.setdefault(item.sandbox, []).append(endpoint)
             case _:
@@ -163,7 +169,9 @@ def plan(
     virtual = {network: services(vips[network], peers.get(network, ())) for network in vips}
     met = chain.from_iterable(peers.get(network, ()) for network, overlay in overlays.items() if overlay.encrypted)
     tunnels = {public: end for peer in met if peer.node != node for public, end in _tunnels(peer).items()}
-    return Plan(overlays, sandboxes, published, virtual, tunnels, refused)
+    let_in = (task.endpoints for task in tasks if (task.service_uid, task.version) in calling)
+    callers = frozenset(_canonical(address) for each in let_in for endpoint in each for address in endpoint.addresses)
+    return Plan(overlays, sandboxes, published, virtual, tunnels, refused, callers)
 
 
 def wires(task: str, endpoints: Iterable[Endpoint], overlays: dict[str, Overlay]) -> tuple[Wire, ...]:

@@ -6,7 +6,7 @@ Blocking, for one thread at a time, in the node's namespace.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from functools import partial
 
@@ -21,6 +21,9 @@ from cluster.errors import Failed
 
 log = logging.getLogger(__name__)
 
+Doors = tuple[frozenset[egress.Door], frozenset[str], frozenset[egress.Door]]
+"""Those that are shut, who is let in all the same, and by which."""
+
 
 class NodeTables:
     """What was loaded is remembered, so that a change costs what changed, and compared with the kernel by `audit`."""
@@ -32,28 +35,37 @@ class NodeTables:
         self._offered: Rules | None = None  # for when the table that an earlier process left goes
         self._listings: dict[str, str] = {}  # as they were after they had been loaded
         self._outward: frozenset[str] | None = None  # None: what an earlier process left
-        self._shut: frozenset[egress.Door] = frozenset()
+        self._doors: Doors = (frozenset(), frozenset(), frozenset())
 
     def probe(self) -> None:
         """Raise Failed where the kernel cannot keep the address of clients of published ports."""
         self._nft.run(PROBE)
 
-    def lead_out(self, overlays: Iterable[Overlay], shut: frozenset[egress.Door], *, prune: bool) -> None:
-        """Let networks that are not internal lead outside, by the node's own links into them, but to no `shut` door."""
+    def lead_out(
+        self, overlays: Iterable[Overlay], managers: Collection[str], let_in: frozenset[str], *, prune: bool
+    ) -> None:
+        """Let networks that are not internal lead outside, by the node's own links into them, but not to managers.
+
+        The API of these (their URLs) is open to the addresses that are `let_in`.
+        """
+        shut, api = egress.doors(managers), egress.apis(managers)
         subnets = frozenset(s for overlay in overlays if overlay.gateways for s in overlay.subnets)
         if not prune:
             subnets |= self._outward or frozenset()
-        if (subnets, shut) == (self._outward, self._shut) or not (prune or subnets):
+        if not prune:
+            let_in |= self._doors[1]
+        held = (shut, let_in, api if let_in else frozenset())
+        if (subnets, held) == (self._outward, self._doors) or not (prune or subnets):
             return
         if not prune and self._outward is None and self._list(egress.TABLE):
             return  # what an earlier process left is not older than what may be old
         if subnets:
-            self._load(egress.TABLE, egress.whole(subnets, VXLAN_PORT, shut))
+            self._load(egress.TABLE, egress.whole(subnets, VXLAN_PORT, *held))
             self.firewall.let_through(egress.LINKS)
         else:
             self._nft.run(egress.forget())
             self.firewall.stop(egress.LINKS)
-        self._outward, self._shut = subnets, shut
+        self._outward, self._doors = subnets, held
 
     def publish(self, wanted: Rules | None, *, prune: bool) -> None:
         """Lead published ports to where they should lead."""
@@ -99,7 +111,7 @@ class NodeTables:
             if firewall:
                 self.firewall.let_through(self._rules.link)
         if self._outward:
-            self._mend(egress.TABLE, partial(egress.whole, self._outward, VXLAN_PORT, self._shut))
+            self._mend(egress.TABLE, partial(egress.whole, self._outward, VXLAN_PORT, *self._doors))
             if firewall:
                 self.firewall.let_through(egress.LINKS)
 

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from agent.network.byhand import ByHand
-from agent.network.egress import doors
 from agent.network.kernel import NETWORKS, Network, remove_network, remove_stale_links, underlay_mtu, wire_node
 from agent.network.listening import NETLINK_SOCK_DIAG, listening
 from agent.network.namespaces import Namespaces, namespace_of, read_sysctl
@@ -53,7 +52,8 @@ two looks.
 class Wiring:
     """Networks, sandboxes and published ports of one node. `vtep` is its address towards the other nodes.
 
-    `managers` gives the URLs of the cluster's managers, by address: their ports are kept from containers.
+    `managers` gives the URLs of the cluster's managers, by address: their ports are kept from containers, but for
+    the API from those whose service asks for it.
     """
 
     def __init__(
@@ -366,7 +366,7 @@ class Wiring:
             raise refused[0]
 
     def _lead_out(self, *, prune: bool) -> None:
-        self._tables.lead_out(self._plan.overlays.values(), doors(self._managers()), prune=prune)
+        self._tables.lead_out(self._plan.overlays.values(), tuple(self._managers()), self._plan.callers, prune=prune)
 
     def _under(self, overlay: Overlay) -> Callable[[], Netlink]:
         return self.tunnels.underlay if overlay.encrypted else lambda: self._home

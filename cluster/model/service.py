@@ -45,6 +45,8 @@ STICKY, CLIENT_IP = "com.stackyard.sticky", "client-ip"
 """Label of a service, and its value with which the VIP leads each client to one endpoint."""
 INGRESS_ROUTING, LOCAL_FIRST = "com.stackyard.ingress", "local-first"
 """Label of a service, and its value with which a node that has ready tasks leads its published ports to those."""
+MANAGERS, API = "com.stackyard.managers", "api"
+"""Label of a service, and its value with which its tasks reach the managers' API, which is kept from all others."""
 
 
 class RestartCondition(StrEnum):
@@ -202,14 +204,15 @@ class ServiceSpec:
     def needs_new_tasks(self, other: ServiceSpec) -> bool:
         """Tell whether tasks made for `other` must be replaced to run this spec.
 
-        Replicas, service labels and the published side of ingress ports apply to running tasks as they are; so does
-        placement, by which those tasks move whose nodes fit no longer.
+        Replicas, the published side of ingress ports, and service labels, but for that by which managers are reached,
+        apply to running tasks as they are; so does placement, by which those tasks move whose nodes fit no longer.
         """
         return (
             self.container != other.container
             or self.networks != other.networks
             or self.resources != other.resources
             or self.has_ingress != other.has_ingress
+            or self.labels.get(MANAGERS) != other.labels.get(MANAGERS)
             or [p for p in self.ports if p.mode == "host"] != [p for p in other.ports if p.mode == "host"]
         )
 

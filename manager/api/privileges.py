@@ -15,7 +15,7 @@ from cluster.errors import Forbidden
 from cluster.model.container import ContainerSpec, FileReference
 from cluster.model.network import NetworkSpec
 from cluster.model.secret import ConfigSpec, FileKind, SecretSpec
-from cluster.model.service import ServiceSpec
+from cluster.model.service import API, MANAGERS, ServiceSpec
 from cluster.model.stack import StackSpec
 from cluster.model.task import Task
 from cluster.model.user import names_stack
@@ -77,6 +77,8 @@ def _new(
             continue
         for field, what in of_container(service.container):
             yield f"services.{name}.{field}", what
+        if service.labels.get(MANAGERS) == API:
+            yield f"services.{name}.x-managers", "what reaches the managers"
     for key, volume in spec.volumes.items():
         if head is None or head.volumes.get(key) != volume:
             if what := _of_volume(state, spec.name, volume):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from cluster.compose.convert import deploy
 from cluster.compose.convert.field import Field
-from cluster.model.service import CLIENT_IP, INGRESS_ROUTING, LOCAL_FIRST, STICKY, OnDisconnect
+from cluster.model.service import API, CLIENT_IP, INGRESS_ROUTING, LOCAL_FIRST, MANAGERS, STICKY, OnDisconnect
 
 ON_DISCONNECT = "x-on-disconnect"
 MAX_CONCURRENT = "x-max-concurrent"
-_ROUTING = {"x-ingress": (INGRESS_ROUTING, LOCAL_FIRST), "x-sticky": (STICKY, CLIENT_IP)}
+_ROUTING = {"x-ingress": (INGRESS_ROUTING, LOCAL_FIRST), "x-sticky": (STICKY, CLIENT_IP), "x-managers": (MANAGERS, API)}
 
 
 def on_disconnect(service: Field) -> OnDisconnect:
@@ -33,5 +33,5 @@ def max_concurrent(service: Field) -> int | None:
 
 
 def routing(service: Field) -> dict[str, str]:
-    """Read which tasks answer whom, as the labels that say so; none for all ready tasks alike."""
+    """Read which tasks answer whom, and whether they reach managers, as labels; none for what is usual."""
     return {label: word for key, (label, word) in _ROUTING.items() if service[key].one_of("", "", word)}

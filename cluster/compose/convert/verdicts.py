@@ -227,6 +227,7 @@ TABLE: dict[str, dict[str, Rule]] = {
         "x-max-concurrent": Honoured("how many tasks of a job run at a time, if not all"),
         "x-ingress": Honoured("`local-first`: a host leads published ports to its own ready tasks, if it has some"),
         "x-sticky": Honoured("`client-ip`: the virtual address leads a client to the same task each time"),
+        "x-managers": Honoured("`api`: its tasks reach the API of the managers, which asks them for a token"),
         "build": Depends("translated beside `image`: the nodes pull it; refused alone", _build),
         "container_name": Translated("a name on the service's networks; containers are called after their task"),
         "expose": Translated("nothing to do: within a network every port can be reached"),

@@ -12,7 +12,10 @@ import pytest
 
 from agent.network.egress import doors
 from agent.network.wiring import Wiring
+from cluster.assignments import ServiceItem
+from cluster.model.container import ContainerSpec
 from cluster.model.network import Network
+from cluster.model.service import API, MANAGERS, ServiceSpec
 from tests.agent.network.test_watch import watching
 from tests.agent.network.test_wiring import ask, serving
 from tests.agent.network.underlay import (
@@ -194,6 +197,38 @@ async def test_a_container_reaches_no_manager_on_any_node_also_one_that_comes_la
             managers.append(f"https://{SUBNET}.2:2377")
             async with watching(here):
                 await eventually(lambda: ask(path, f"{SUBNET}.2", 2377) == "refused", "now it is")
+    finally:
+        await here.close()
+
+
+async def test_the_managers_api_is_open_to_a_service_that_asks_for_it_alone(hosts: None) -> None:
+    here = wiring("h1", managers=[f"https://{SUBNET}.{n}:2377" for n in (1, 3)])  # one on its own node
+    cluster = Cluster()
+    caller, other = cluster.task(1, "h1", FRONT), cluster.task(2, "h1", FRONT)
+    cluster.versions[caller] = 2
+    asking = ServiceSpec("web", ContainerSpec("app:1"), labels={MANAGERS: API})
+    cluster.services += [
+        ServiceItem("uid", 1, "stack", dataclasses.replace(asking, labels={})), ServiceItem("uid", 2, "stack", asking),
+    ]  # fmt: skip
+    try:
+        await here.open()
+        await cluster.start({"h1": here})
+        with ExitStack() as servers:
+            for node in ("h1", "h3"):
+                for port in (2377, 23790, 22):
+                    servers.enter_context(serving(host(node), port, "manager"))
+            for number in (1, 3):
+                seen = "manager 10.101.1.1" if number == 1 else f"manager {SUBNET}.1"
+                assert ask(here.namespace(caller), f"{SUBNET}.{number}", 2377) == seen
+                assert ask(here.namespace(caller), f"{SUBNET}.{number}", 23790) == "refused", "etcd is for nobody"
+                assert ask(here.namespace(other), f"{SUBNET}.{number}", 2377) == "refused"
+            assert ask(here.namespace(caller), f"{SUBNET}.1", 22) == "refused", "nor is what else its node has"
+            await here.delete_sandbox(caller)
+            del cluster.tasks[caller]
+            again = cluster.task(1, "h1", FRONT)
+            cluster.versions.clear()
+            await cluster.start({"h1": here})
+            assert ask(here.namespace(again), f"{SUBNET}.1", 2377) == "refused", "who has its address now"
     finally:
         await here.close()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from agent.network.wireguard import OwnKey
 from agent.network.wiring import Wiring
-from cluster.assignments import Item, NetworkItem, PeerItem, PortItem, TaskItem, VipItem
+from cluster.assignments import Item, NetworkItem, PeerItem, PortItem, ServiceItem, TaskItem, VipItem
 from cluster.model.network import INGRESS, Endpoint, Network
 from cluster.model.service import PortSpec
 from cluster.model.task import Task
@@ -94,6 +94,9 @@ class Cluster:
         self.networks = [FRONT, BACK]
         self.unready: set[str] = set()
         self.vips: list[VipItem] = []
+        self.services: list[ServiceItem] = []
+        self.versions: dict[str, int] = {}
+        """Of tasks that are not of the first."""
         self.keeps_source = True
 
     def task(self, number: int, node: str, *networks: Network) -> str:
@@ -113,7 +116,8 @@ class Cluster:
             items.append(PeerItem(INGRESS, name, name, address_of(name), own.addresses, own.mac, True))
         for task, (where, endpoints) in self.tasks.items():
             if where == node:
-                items.append(TaskItem(Task(task, "stack", "uid", int(task[:4]), 1, 1, 0.0, node, endpoints=endpoints)))
+                slot, version = int(task[:4]), self.versions.get(task, 1)
+                items.append(TaskItem(Task(task, "stack", "uid", slot, 1, version, 0.0, node, endpoints=endpoints)))
             for at in endpoints:
                 items.append(
                     PeerItem(
@@ -121,7 +125,7 @@ class Cluster:
                         "stack", "web", "uid", int(task[:4]), keeps_source=self.keeps_source,
                     )
                 )  # fmt: skip
-        return items + self.ports + self.vips
+        return items + self.services + self.ports + self.vips
 
     async def start(self, wirings: dict[str, Wiring]) -> None:
         await self.apply(wirings)

@@ -19,7 +19,7 @@ from cluster.model.container import (
 )
 from cluster.model.network import Network, NetworkSpec
 from cluster.model.secret import External, SecretSpec
-from cluster.model.service import ServiceSpec
+from cluster.model.service import API, MANAGERS, ServiceSpec
 from cluster.model.stack import StackSpec
 from cluster.model.task import Task
 from cluster.model.volume import Volume, VolumeSpec
@@ -124,6 +124,12 @@ def test_what_leads_out_of_a_container(pictures: Pictures, field: str) -> None:
 @pytest.mark.parametrize("field", STAYS_IN)
 def test_what_stays_in_it(pictures: Pictures, field: str) -> None:
     check(pictures.state, ANN, spec(ContainerSpec("app:1", **{field: STAYS_IN[field]})))
+
+
+def test_what_reaches_the_managers(pictures: Pictures) -> None:
+    caller = replace(ServiceSpec("web", ContainerSpec("app:1")), labels={MANAGERS: API})
+    assert "services.web.x-managers" in refused(pictures.state, spec(services={"web": caller}))
+    check(pictures.state, replace(ANN, privileged=True), spec(services={"web": caller}))
 
 
 def test_each_field_of_a_container_was_judged() -> None:

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from cluster.model.service import (
+    API,
     CLIENT_IP,
     INGRESS_ROUTING,
     LOCAL_FIRST,
+    MANAGERS,
     STICKY,
     Dependency,
     FailureAction,
@@ -150,8 +152,13 @@ def test_what_becomes_of_tasks_on_a_lost_node() -> None:
 
 def test_which_tasks_answer_whom() -> None:
     assert service({}).labels == {}
-    told = {"x-ingress": "local-first", "x-sticky": "client-ip", "deploy": {"labels": {"tier": "web"}}}
-    assert service(told).labels == {INGRESS_ROUTING: LOCAL_FIRST, STICKY: CLIENT_IP, "tier": "web"}
+    told = {
+        "x-ingress": "local-first",
+        "x-sticky": "client-ip",
+        "x-managers": "api",
+        "deploy": {"labels": {"tier": "web"}},
+    }
+    assert service(told).labels == {INGRESS_ROUTING: LOCAL_FIRST, STICKY: CLIENT_IP, MANAGERS: API, "tier": "web"}
 
 
 @pytest.mark.parametrize(
@@ -214,6 +221,7 @@ def test_a_port_leads_to_one_place() -> None:
         ({"x-max-concurrent": 2}, "x-max-concurrent"),
         ({"x-ingress": "local"}, "x-ingress"),
         ({"x-sticky": "cookie"}, "x-sticky"),
+        ({"x-managers": "all"}, "x-managers"),
         ({"x-max-concurrent": 0, "deploy": {"mode": "replicated-job"}}, "x-max-concurrent"),
         ({"x-on-disconnect": {"replace_after": "1s", "replace": False}}, "x-on-disconnect.replace_after"),
         ({"depends_on": {"a": {"condition": "service_ready"}}}, "depends_on.a.condition"),

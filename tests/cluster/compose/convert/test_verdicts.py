@@ -27,7 +27,7 @@ def test_every_key_of_the_specification_has_a_verdict(pattern: str) -> None:
 def test_the_table_has_no_key_that_compose_does_not_know() -> None:
     known = {f"{pattern}.{key}".lstrip(".") for pattern, rules in TABLE.items() for key in rules}
     options = {f"networks.*.driver_opts.{key}" for key in ("*", "encrypted", "com.docker.network.driver.mtu")}
-    own = {f"services.*.x-{key}" for key in ("on-disconnect", "max-concurrent", "ingress", "sticky")}
+    own = {f"services.*.x-{key}" for key in ("on-disconnect", "max-concurrent", "ingress", "sticky", "managers")}
     assert known - KEYS == {*options, *own, "x-stackyard"}
 
 
