@@ -85,8 +85,8 @@ COMMANDS = {
 
 ALIASES = {"secrets": "secret", "stats": "top"}
 
-MEANT = {"up": "deploy", "down": "rm", "undeploy": "rm", "apply": "deploy", "rollout": "wait", "describe": "explain"}
-"""What other programs call our commands."""
+_EXTERNAL = ("ls", "inspect", "create", "rm")
+"""After `config` these are meant for configs, as with Docker; by itself it shows what Compose files come to."""
 
 
 class _Commands(click.Group):
@@ -105,23 +105,44 @@ class _Commands(click.Group):
     def resolve_command(
         self, context: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        try:
-            return super().resolve_command(context, args)
-        except click.UsageError as error:
-            import difflib
-
-            alike = [MEANT[args[0]]] if args[0] in MEANT else difflib.get_close_matches(args[0], COMMANDS, 3)
-            if not alike:
-                raise
-            raise click.UsageError(f"{error.message} Did you mean {' or '.join(alike)}?", context) from error
+        if args[:1] == ["config"] and set(args[1:2]) & set(_EXTERNAL):
+            args = ["configs", *args[1:]]
+        if args[:1] == ["help"]:
+            if args[1:]:
+                args = [*args[1:], "--help"]
+            else:
+                click.echo(context.get_help())
+                context.exit()
+        return super().resolve_command(context, args)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, short) for name, (_, _, short) in COMMANDS.items()])
 
 
+def _contexts(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    from cli.commands.completion import contexts
+
+    return contexts(context, parameter, incomplete)
+
+
+def _release(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        click.echo(f"stack {version('stackyard')}")
+        context.exit()
+
+
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--context", "context_name", metavar="NAME", help="Talk to this cluster instead of the current one.")
+@click.option(
+    "--context", "context_name", metavar="NAME", shell_complete=_contexts,
+    help="Talk to this cluster instead of the current one.",
+)  # fmt: skip
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_release,
+    help="Show the release of this command; `stack version` has those of all parts.",
+)  # fmt: skip
 @click.pass_context
 def stack(context: click.Context, context_name: str | None) -> None:
     """Run Compose files on many hosts.
@@ -161,8 +182,14 @@ def run() -> int:
     except click.exceptions.Abort:
         _say("interrupted")
         code = 130
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        code = error.exit_code
+    except click.ClickException as error:
+        from cli import usage
+
+        message, hint = usage.told(error)
+        _say(f"error: {message}", hint)
         code = error.exit_code
     except BrokenPipeError:
         # Whoever read our output has gone; and Python would complain when it closes it.

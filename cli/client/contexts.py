@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from cluster.alike import did_you_mean
 from cluster.errors import NotFound, UserError
 
 DEFAULT_SOCKET = Path("/run/stackyard/manager.sock")
@@ -107,7 +108,7 @@ def use(name: str) -> None:
     """Make a context the current one."""
     old = load()
     if name not in old.contexts:
-        raise NotFound(f"there is no context {name}", hint=_what_there_is(old))
+        raise NotFound(f"there is no context {name}", hint=_what_there_is(old, name))
     _save(Contexts(name, old.contexts))
 
 
@@ -120,7 +121,7 @@ def chosen(name: str | None = None) -> Context:
     name = name or os.environ.get("STACK_CONTEXT") or contexts.current
     if name:
         if name not in contexts.contexts:
-            raise NotFound(f"there is no context {name} in {path()}", hint=_what_there_is(contexts))
+            raise NotFound(f"there is no context {name} in {path()}", hint=_what_there_is(contexts, name))
         return contexts.contexts[name]
     if DEFAULT_SOCKET.exists():
         return Context(socket=str(DEFAULT_SOCKET))
@@ -130,6 +131,8 @@ def chosen(name: str | None = None) -> Context:
     )
 
 
-def _what_there_is(contexts: Contexts) -> str:
+def _what_there_is(contexts: Contexts, name: str) -> str:
     names = ", ".join(sorted(contexts.contexts))
-    return f"There are: {names}." if names else "`stack lab up` makes a cluster on this machine, with a context."
+    if not names:
+        return "`stack lab up` makes a cluster on this machine, with a context."
+    return did_you_mean(name, contexts.contexts, f"There are: {names}.")

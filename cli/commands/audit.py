@@ -8,6 +8,7 @@ from collections.abc import Callable
 import click
 
 from cli.client import Client
+from cli.commands import completion
 from cli.commands.session import connect, lifetime
 from cli.listing import Listing, list_options, show
 from cli.output import joined, local_time
@@ -19,8 +20,13 @@ _MOST = 5000
 
 @click.command()
 @click.option("--since", metavar="TIME", help="Only what is not older, such as 30m, 12h, 7d.")
-@click.option("--user", metavar="NAME", help="Only what this user asked for (root: by a manager's socket).")
-@click.option("--stack", metavar="NAME", help="Only what was about this stack.")
+@click.option(
+    "--user",
+    metavar="NAME",
+    shell_complete=completion.users,
+    help="Only what this user asked for (root: by a manager's socket).",
+)
+@click.option("--stack", metavar="NAME", shell_complete=completion.stacks, help="Only what was about this stack.")
 @click.option("-n", "--tail", "limit", type=click.IntRange(1, _MOST), default=100, show_default=True, metavar="COUNT")
 @click.option("-f", "--follow", is_flag=True, help="Show what comes, too.")
 @list_options

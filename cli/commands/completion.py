@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import click
 
 from cli.client import Client
-from cli.client.contexts import chosen
+from cli.client.contexts import chosen, load
+from cli.commands import names
 from cluster.errors import StackyardError
 
-Names = Callable[[click.Context, click.Parameter, str], list[str]]
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+Complete = Callable[[click.Context, click.Parameter, str], list[str]]
 
 
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print what makes a shell complete the commands, options, stacks, services and tasks of `stack`.
+    """Print what makes a shell complete the commands and options of `stack`, and the names of what the cluster has.
 
     \b
     bash:  eval "$(stack completion bash)"                              in ~/.bashrc
@@ -30,32 +35,52 @@ def completion(shell: str) -> None:
     click.echo(kind(click.get_current_context().find_root().command, {}, "stack", "_STACK_COMPLETE").source())
 
 
-def _completing(list_names: Callable[[Client], list[str]]) -> Names:
+def _completing(*kinds: names.Names) -> Complete:
     def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
         """Give what begins like this; a cluster out of reach has nothing to say, and must not say it on the line."""
         root = context.find_root()
         try:
             with Client(chosen(root.params.get("context_name")), patience=0.0) as client:
-                names = list_names(client)
+                known = {name for kind in kinds for name in kind(client)}
         except StackyardError:
             return []
         given = context.params.get(parameter.name or "") or ()
-        return sorted(name for name in set(names) - set(given) if name.startswith(incomplete))
+        return sorted(name for name in known - set(given) if name.startswith(incomplete))
 
     return complete
 
 
-def _stacks(client: Client) -> list[str]:
-    return [stack.name for stack in client.stacks()]
+stacks = _completing(names.stacks)
+services = _completing(names.services)
+nodes = _completing(names.nodes)
+networks = _completing(names.networks)
+volumes = _completing(names.volumes)
+secrets = _completing(names.externals("secret"))
+configs = _completing(names.externals("config"))
+users = _completing(names.users)
+stacks_and_services = _completing(names.stacks, names.services)
+services_and_tasks = _completing(names.services, names.tasks)
+stacks_services_and_tasks = _completing(names.stacks, names.services, names.tasks)
+everything = _completing(names.stacks, names.services, names.tasks, names.nodes, names.networks, names.volumes)
 
 
-def _services(client: Client) -> list[str]:
-    services = client.services()
-    short = [service.service for service in services]
-    return [service.name for service in services] + [name for name in short if short.count(name) == 1]
+def contexts(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    try:
+        return sorted(name for name in load().contexts if name.startswith(incomplete))
+    except StackyardError:
+        return []
 
 
-stacks = _completing(_stacks)
-services = _completing(_services)
-stacks_and_services = _completing(lambda client: _stacks(client) + _services(client))
-services_and_tasks = _completing(lambda client: _services(client) + [task.name for task in client.tasks()])
+def files(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Have the shell complete the name of a file."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(incomplete, type="file")]
+
+
+def paths(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete TASK:PATH of a container up to the colon, and what is no task as a file here."""
+    from click.shell_completion import CompletionItem
+
+    found = services_and_tasks(context, parameter, incomplete)
+    return [CompletionItem(f"{name}:") for name in found] or files(context, parameter, incomplete)

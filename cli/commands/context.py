@@ -7,7 +7,9 @@ import sys
 import click
 
 from cli.client import contexts
+from cli.commands import completion
 from cli.output import table
+from cluster.alike import did_you_mean
 from cluster.errors import UserError
 
 
@@ -15,7 +17,16 @@ from cluster.errors import UserError
 def context() -> None:
     """The clusters that this command can talk to.
 
-    They are kept in $XDG_CONFIG_HOME/stackyard/contexts.json; STACK_CONTEXT names another than the current one.
+    STACK_CONTEXT or --context names another than the current one; STACK_HOST (unix:///PATH or ssh://USER@HOST) needs
+    none. They are kept in $XDG_CONFIG_HOME/stackyard/contexts.json (~/.config without that), where you may edit them:
+
+    \b
+    {"current": "prod",
+     "contexts": {
+       "prod": {"endpoints": ["https://m1:2377"], "ca": PATH, "token": PATH},
+       "mine": {"endpoints": ["https://m1:2377"], "ca": PATH, "cert": PATH, "key": PATH},
+       "here": {"socket": "/run/stackyard/manager.sock"},
+       "far":  {"ssh": "ssh://root@192.0.2.1"}}}
     """
 
 
@@ -34,7 +45,7 @@ def ls() -> None:
 
 
 @context.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completion.contexts)
 def use(name: str) -> None:
     """Talk to this cluster from now on.
 
@@ -81,7 +92,7 @@ def add(
 
 
 @context.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completion.contexts)
 def rm(name: str) -> None:
     """Forget a cluster, with the token or certificate for it. What was given to you stays good until it is revoked.
 
@@ -90,8 +101,9 @@ def rm(name: str) -> None:
     """
     from cli.client import enrol
 
-    if name not in contexts.load().contexts:
-        raise UserError(f"there is no context {name}", hint="`stack context ls` lists them.")
+    known = contexts.load().contexts
+    if name not in known:
+        raise UserError(f"there is no context {name}", hint=did_you_mean(name, known, "`stack context ls` lists them."))
     enrol.forget(name)
     click.echo(f"{name} is forgotten")
 

@@ -10,6 +10,7 @@ import click
 
 from cli.client import copy
 from cli.client.channel import open_channel
+from cli.commands import completion
 from cli.commands.session import transport
 from cluster.errors import UserError
 
@@ -17,8 +18,8 @@ from cluster.errors import UserError
 @click.command()
 @click.option("--follow-link", "-L", "follow", is_flag=True, help="Copy what SRC leads to when it is a symbolic link.")
 @click.option("--archive", "-a", "own", is_flag=True, help="Keep owners; else they are root there, and you here.")
-@click.argument("source", metavar="SRC|TASK:SRC|-")
-@click.argument("target", metavar="DEST|TASK:DEST|-")
+@click.argument("source", metavar="SRC|TASK:SRC|-", shell_complete=completion.paths)
+@click.argument("target", metavar="DEST|TASK:DEST|-", shell_complete=completion.paths)
 def cp(follow: bool, own: bool, source: str, target: str) -> None:
     """Copy files or folders out of the container of a task, or into it; also of one that has ended.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import click
 
 from cli.client import Client
+from cli.commands import completion
 from cli.commands.follow import follow, settle_option, timeout_option
 from cli.commands.project import load, project_options
 from cli.commands.session import connect
@@ -49,7 +50,7 @@ def stack_options(command: _Command) -> _Command:
             help="Replace the tasks of a service (of all, if none is named) and run its job again, though nothing has "
             "changed.",
         ),
-        click.argument("name", required=False),
+        click.argument("name", required=False, shell_complete=completion.stacks),
         project_options,
     ):  # fmt: skip
         command = option(command)

@@ -13,6 +13,7 @@ import click
 from cli.client.channel import Channel, open_channel
 from cli.client.pump import Pump
 from cli.client.terminal import caught, raw, size
+from cli.commands import completion
 from cli.commands.session import transport
 from cluster.channel import ExecRequest, Kind, Request, size_frame
 from cluster.errors import StackyardError, UserError
@@ -31,7 +32,7 @@ PATIENCE = 3
 @click.option("--workdir", "-w", default="", metavar="DIR", help="Run it in this folder of the container.")
 @click.option("--user", "-u", default="", metavar="USER[:GROUP]", help="Run it as this user of the container.")
 @click.option("--privileged", is_flag=True, help="With all capabilities.")
-@click.argument("task")
+@click.argument("task", shell_complete=completion.services_and_tasks)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def exec_command(
     interactive: bool,

@@ -8,13 +8,14 @@ from typing import Any
 import click
 
 from cli.client import Client
+from cli.commands import completion
 from cli.commands.session import connect
 from cluster.errors import NotFound, UserError
 from cluster.views import ServiceView
 
 
 @click.command()
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=completion.everything)
 @click.option("--type", "kind", type=click.Choice(["stack", "service", "task", "node", "network", "volume"]),
               help="Only things of this kind, should a name mean several.")  # fmt: skip
 def inspect(names: tuple[str, ...], kind: str | None) -> None:

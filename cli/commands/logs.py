@@ -43,7 +43,11 @@ def instant(text: str) -> float:
 
 @click.command()
 @click.argument(
-    "names", nargs=-1, required=True, metavar="STACK|SERVICE|TASK...", shell_complete=completion.stacks_and_services
+    "names",
+    nargs=-1,
+    required=True,
+    metavar="STACK|SERVICE|TASK...",
+    shell_complete=completion.stacks_services_and_tasks,
 )
 @click.option("--follow", "-f", "following", is_flag=True, help="Go on with what is printed from now on.")
 @click.option("--tail", "-n", type=click.IntRange(0), metavar="N", help="Only the last N lines of each task.")

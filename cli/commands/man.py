@@ -3,9 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from inspect import cleandoc
 
 import click
+
+_EXIT_CODES = {
+    "0": "Done; `stack plan`: nothing would change.",
+    "1": "Tried and failed; `stack plan`: the deploy would be refused.",
+    "2": "The request is wrong; `stack plan`: something would change.",
+    "3": "Something is out of reach.",
+    "other": "`stack exec` and `stack run` end with the code of the command; 130 is after Ctrl-C.",
+}
+_ENVIRONMENT = {
+    "STACK_HOST": "The manager to talk to, in place of a context: unix:///PATH or ssh://USER@HOST.",
+    "STACK_CONTEXT": "The context to talk to, in place of the current one.",
+    "XDG_CONFIG_HOME": "Where the file of contexts is, if not in ~/.config.",
+    "COMPOSE_FILE": "The Compose files, separated by colons or COMPOSE_PATH_SEPARATOR, where no -f is given.",
+    "NO_COLOR": "If it is set, there are no colours.",
+    "COLUMNS": "How wide lists may be where the output is no terminal.",
+    "STACK_DEBUG": "If it is set, a bug in this command is shown with its traceback.",
+}
+_FILES = {
+    "$XDG_CONFIG_HOME/stackyard/contexts.json": "The clusters that this command can talk to; `stack context --help` "
+    "tells its form.",
+    "/run/stackyard/manager.sock": "The socket of the manager on this host, which root talks to without a context.",
+}
 
 
 @click.command()
@@ -32,6 +55,12 @@ def page(root: click.Context, group: click.Group) -> Iterator[str]:
     for name in group.list_commands(root):
         if (command := group.get_command(root, name)) is not None:
             yield from _command(root, command, f"stack {name}")
+    yield ".SH EXIT STATUS"
+    yield from _table(_EXIT_CODES)
+    yield ".SH ENVIRONMENT"
+    yield from _table(_ENVIRONMENT)
+    yield ".SH FILES"
+    yield from _table(_FILES)
 
 
 def _command(parent: click.Context, command: click.Command, name: str) -> Iterator[str]:
@@ -44,19 +73,24 @@ def _command(parent: click.Context, command: click.Command, name: str) -> Iterat
                 yield from _command(context, one, f"{name} {inner}")
 
 
+def _table(entries: Mapping[str, str]) -> Iterator[str]:
+    for name, told in entries.items():
+        yield from (".TP", f".B {_escaped(name)}", _escaped(told))
+
+
 def _told(context: click.Context, command: click.Command) -> Iterator[str]:
     words = [word for parameter in command.get_params(context) for word in parameter.get_usage_pieces(context)]
     yield f".B {_escaped(context.command_path)}"
     more = ["COMMAND", "[ARGS]..."] if isinstance(command, click.Group) else []
     yield _escaped(" ".join(["[OPTIONS]", *words, *more]))
     yield ".PP"
-    for paragraph in re.split(r"\n\s*\n", command.help or ""):
+    for paragraph in re.split(r"\n\s*\n", cleandoc(command.help or "")):
         if paragraph.startswith("\b"):
-            yield from (".nf", *map(_escaped, paragraph.splitlines()[1:]), ".fi")
+            yield from (".PP", ".nf", *map(_escaped, paragraph.splitlines()[1:]), ".fi")
         else:
             yield from (".PP", _escaped(" ".join(paragraph.split())))
     for parameter in command.get_params(context):
-        if (record := parameter.get_help_record(context)) is not None:
+        if isinstance(parameter, click.Option) and (record := parameter.get_help_record(context)) is not None:
             yield from (".TP", f".B {_escaped(record[0])}", _escaped(record[1]))
 
 

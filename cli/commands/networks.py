@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import click
 
+from cli.commands import completion, names
+from cli.commands.names import suggesting
 from cli.commands.session import connect
 from cli.listing import Listing, list_options, show
 from cli.output import Form, age, format_option, joined
+from cluster.alike import did_you_mean
 from cluster.errors import NotFound
 
 _NETWORK = {
@@ -66,9 +69,9 @@ def list_networks(listing: Listing) -> None:
 
 
 @network.command("inspect")
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("wanted", nargs=-1, required=True, metavar="NAME...", shell_complete=completion.networks)
 @format_option
-def inspect_networks(names: tuple[str, ...], form: Form) -> None:
+def inspect_networks(wanted: tuple[str, ...], form: Form) -> None:
     """Tell all of networks, by their whole names: also who has which address in them.
 
     \b
@@ -77,9 +80,10 @@ def inspect_networks(names: tuple[str, ...], form: Form) -> None:
     """
     with connect() as client:
         known = {network.name: network.id for network in client.networks()}
-        if missing := [name for name in names if name not in known]:
-            raise NotFound(f"there is no network {', '.join(missing)}", hint="`stack network ls` lists them.")
-        found = [client.network(known[name]) for name in names]
+        if missing := [name for name in wanted if name not in known]:
+            hint = did_you_mean(missing[0], known, "`stack network ls` lists them.")
+            raise NotFound(f"there is no network {', '.join(missing)}", hint=hint)
+        found = [client.network(known[name]) for name in wanted]
     if form == "json":
         show(found, {}, Listing(form))
         return
@@ -96,9 +100,12 @@ def inspect_networks(names: tuple[str, ...], form: Form) -> None:
 
 
 @network.command("attach")
-@click.argument("network_name", metavar="NETWORK")
+@click.argument("network_name", metavar="NETWORK", shell_complete=completion.networks)
 @click.argument("container")
-@click.option("--node", default="", help="The node that the container is on, where others have one of that name.")
+@click.option(
+    "--node", default="", shell_complete=completion.nodes,
+    help="The node that the container is on, where others have one of that name.",
+)  # fmt: skip
 @click.option("--alias", "aliases", multiple=True, help="Another name for it on the network, beside its own.")
 @click.option("--ip", "addresses", multiple=True, help="The address that it is to have, IPv4 or IPv6.")
 @format_option
@@ -115,22 +122,25 @@ def attach(
     Example: docker run -d --name debug --dns 127.0.0.11 alpine sleep 1d    (on any node)
              stack network attach shop_default debug --alias probe
     """
-    with connect() as client:
+    with connect() as client, suggesting(client, network_name, names.networks):
         made = client.attach(network_name, container, node=node, aliases=aliases, addresses=addresses)
     show([made], _ATTACHMENT, Listing(form))
 
 
 @network.command("detach")
-@click.argument("network_name", metavar="NETWORK")
+@click.argument("network_name", metavar="NETWORK", shell_complete=completion.networks)
 @click.argument("container")
-@click.option("--node", default="", help="The node that the container is on, where others have one of that name.")
+@click.option(
+    "--node", default="", shell_complete=completion.nodes,
+    help="The node that the container is on, where others have one of that name.",
+)  # fmt: skip
 def detach(network_name: str, container: str, node: str) -> None:
     """Take a container off a network that it was attached to; it runs on.
 
     \b
     Example: stack network detach shop_default debug
     """
-    with connect() as client:
+    with connect() as client, suggesting(client, network_name, names.networks):
         client.detach(network_name, container, node=node)
     click.echo(f"{container} is taken off {network_name}.")
 
@@ -196,14 +206,17 @@ def list_volumes(listing: Listing) -> None:
 
 
 @volume.command("inspect")
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("wanted", nargs=-1, required=True, metavar="NAME...", shell_complete=completion.volumes)
 @format_option
-def inspect_volumes(names: tuple[str, ...], form: Form) -> None:
+def inspect_volumes(wanted: tuple[str, ...], form: Form) -> None:
     """Tell all of volumes, by their whole names.
 
     \b
     stack volume inspect shop_data
     """
     with connect() as client:
-        found = [client.volume(name) for name in names]
+        found = []
+        for name in wanted:
+            with suggesting(client, name, names.volumes):
+                found.append(client.volume(name))
     show(found, _VOLUME, Listing(form))

@@ -7,6 +7,7 @@ import time
 import click
 
 from cli.client import Client
+from cli.commands import completion
 from cli.commands.session import connect
 from cli.listing import Listing, list_options, show
 from cli.output import joined
@@ -57,7 +58,7 @@ def _problem(node: NodeView) -> str:
 
 
 @node.command("inspect")
-@click.argument("names", nargs=-1, required=True, metavar="NODE...")
+@click.argument("names", nargs=-1, required=True, metavar="NODE...", shell_complete=completion.nodes)
 def inspect_(names: tuple[str, ...]) -> None:
     """Show all that is known of nodes, as JSON.
 
@@ -72,7 +73,7 @@ def inspect_(names: tuple[str, ...]) -> None:
 
 
 @node.command("ps")
-@click.argument("name", metavar="NODE")
+@click.argument("name", metavar="NODE", shell_complete=completion.nodes)
 @click.option("--all", "-a", "everything", is_flag=True, help="Also the tasks that have ended and were replaced.")
 @list_options
 def ps_(name: str, everything: bool, listing: Listing) -> None:
@@ -87,7 +88,7 @@ def ps_(name: str, everything: bool, listing: Listing) -> None:
 
 
 @node.command()
-@click.argument("name", metavar="NODE")
+@click.argument("name", metavar="NODE", shell_complete=completion.nodes)
 @click.option("--availability", type=click.Choice([str(a) for a in Availability]), help="Whether it takes tasks.")
 @click.option("--label-add", "added", multiple=True, metavar="KEY=VALUE", help="Set a label.")
 @click.option("--label-rm", "removed", multiple=True, metavar="KEY", help="Take a label off.")
@@ -134,7 +135,7 @@ def _pair(text: str, what: str, form: str) -> tuple[str, str]:
 
 
 @node.command()
-@click.argument("names", nargs=-1, required=True, metavar="NODE...")
+@click.argument("names", nargs=-1, required=True, metavar="NODE...", shell_complete=completion.nodes)
 def activate(names: tuple[str, ...]) -> None:
     """Let nodes take tasks again.
 
@@ -145,7 +146,7 @@ def activate(names: tuple[str, ...]) -> None:
 
 
 @node.command()
-@click.argument("names", nargs=-1, required=True, metavar="NODE...")
+@click.argument("names", nargs=-1, required=True, metavar="NODE...", shell_complete=completion.nodes)
 def pause(names: tuple[str, ...]) -> None:
     """Give nodes no new tasks; they keep those that they have.
 
@@ -163,7 +164,7 @@ def _set(names: tuple[str, ...], change: NodeChange, what: str) -> None:
 
 
 @node.command()
-@click.argument("names", nargs=-1, required=True, metavar="NODE...")
+@click.argument("names", nargs=-1, required=True, metavar="NODE...", shell_complete=completion.nodes)
 @click.option(
     "--deadline", default="10m", metavar="TIME|never", help="How long it may take: 30s, 10m (default), never."
 )
@@ -232,7 +233,7 @@ def _deadline(text: str) -> float | None:
 
 
 @node.command()
-@click.argument("names", nargs=-1, required=True, metavar="NODE...")
+@click.argument("names", nargs=-1, required=True, metavar="NODE...", shell_complete=completion.nodes)
 def promote(names: tuple[str, ...]) -> None:
     """Let nodes become managers, and say what to do on each.
 
@@ -248,7 +249,7 @@ def promote(names: tuple[str, ...]) -> None:
 
 
 @node.command()
-@click.argument("names", nargs=-1, required=True, metavar="NODE...")
+@click.argument("names", nargs=-1, required=True, metavar="NODE...", shell_complete=completion.nodes)
 def demote(names: tuple[str, ...]) -> None:
     """Make workers of managers: their etcd is taken out of the cluster at once, and their manager ends.
 
@@ -261,7 +262,7 @@ def demote(names: tuple[str, ...]) -> None:
 
 
 @node.command("rm")
-@click.argument("names", nargs=-1, required=True, metavar="NODE...")
+@click.argument("names", nargs=-1, required=True, metavar="NODE...", shell_complete=completion.nodes)
 @click.option("--force", "-f", is_flag=True, help="Also nodes that are up, or that have the data of volumes.")
 def rm_(names: tuple[str, ...], force: bool) -> None:
     """Take nodes out of the cluster that are down for good.

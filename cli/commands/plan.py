@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.commands import completion
+from cli.commands import completion, names
 from cli.commands.deploy import stack_options, wanted
+from cli.commands.names import suggesting
 from cli.commands.session import connect
 from cli.output import Form, format_option, table
 from cluster.errors import StackyardError, UserError
@@ -166,7 +167,7 @@ def diff(stack: str, revision: int | None, other: int | None, form: Form) -> Non
     stack diff shop
     stack diff shop 3 5
     """
-    with connect() as client:
+    with connect() as client, suggesting(client, stack, names.stacks):
         found = client.diff(stack, revision, other)
     if form == "json":
         _print_json(found)

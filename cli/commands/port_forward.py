@@ -10,6 +10,7 @@ import click
 
 from cli.client.channel import open_channel
 from cli.client.forward import forward, listen
+from cli.commands import completion
 from cli.commands.session import context, transport
 from cluster.errors import UserError
 
@@ -17,7 +18,7 @@ _PORTS = re.compile(r"(?:(?P<address>\[[0-9a-fA-F:]+\]|[^:]+):)?(?:(?P<local>\d*
 
 
 @click.command()
-@click.argument("task")
+@click.argument("task", shell_complete=completion.services_and_tasks)
 @click.argument("ports", nargs=-1, required=True, metavar="[[ADDRESS:]LOCAL:]PORT...")
 def port_forward(task: str, ports: tuple[str, ...]) -> None:
     """Lead local TCP ports to ports of a task, published or not, until Ctrl-C.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from cli.commands import completion
 from cluster.errors import Failed, UserError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def project_options(command: _Command) -> _Command:
     """Add the options of `load` to a command."""
     for option in (
         click.option(
-            "--env-file", "env_files", multiple=True, metavar="FILE",
+            "--env-file", "env_files", multiple=True, metavar="FILE", shell_complete=completion.files,
             help="Variables for the Compose files, instead of .env.",
         ),
         click.option(
@@ -37,6 +38,7 @@ def project_options(command: _Command) -> _Command:
         click.option("-p", "--project-name", "project_name", metavar="NAME", help="The name of the stack."),
         click.option(
             "-f", "-c", "--file", "--compose-file", "files", multiple=True, metavar="FILE",
+            shell_complete=completion.files,
             help="A Compose file, - for standard input; a later one is laid over those before it.",
         ),
     ):  # fmt: skip

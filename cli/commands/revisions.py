@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import click
 
 from cli.client import Client
-from cli.commands import completion
+from cli.commands import completion, names
 from cli.commands.follow import follow, settle_option, timeout_option
+from cli.commands.names import suggesting
 from cli.commands.session import connect, find_service
 from cli.listing import Listing, list_options, show
 from cli.output import age, joined
@@ -29,7 +30,7 @@ def history(stack: str, listing: Listing) -> None:
     \b
     stack history shop
     """
-    with connect() as client:
+    with connect() as client, suggesting(client, stack, names.stacks):
         revisions = client.revisions(stack)
     show(
         revisions,

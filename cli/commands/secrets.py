@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from cli.commands import completion, names
+from cli.commands.names import suggesting
 from cli.commands.session import connect
 from cli.listing import Listing, list_options, show
 from cli.output import Form, age, format_option, joined
@@ -15,6 +17,8 @@ from cluster.model.secret import FileKind
 
 
 def _group(kind: FileKind, command: str, about: str) -> click.Group:
+    known = completion.secrets if kind == "secret" else completion.configs
+
     @click.group(help=about)
     def group() -> None: ...
 
@@ -28,7 +32,7 @@ def _group(kind: FileKind, command: str, about: str) -> click.Group:
         )
     )
     @click.argument("name")
-    @click.argument("file", metavar="FILE|-")
+    @click.argument("file", metavar="FILE|-", shell_complete=completion.files)
     @click.option("-l", "--label", "labels", multiple=True, metavar="KEY=VALUE", help="Set a label.")
     @click.option(
         "--stack", "stacks", multiple=True, metavar="PATTERN", help="Let deployers use it in such stacks ('team-*')."
@@ -47,22 +51,26 @@ def _group(kind: FileKind, command: str, about: str) -> click.Group:
         show(found, _COLUMNS, listing)
 
     @group.command(help=told(f"Tell all of a {kind} but its content, which nobody but a node is given.", "inspect key"))
-    @click.argument("names", nargs=-1, required=True, metavar="NAME...")
+    @click.argument("wanted", nargs=-1, required=True, metavar="NAME...", shell_complete=known)
     @format_option
-    def inspect(names: tuple[str, ...], form: Form) -> None:
+    def inspect(wanted: tuple[str, ...], form: Form) -> None:
         with connect() as client:
-            found = [client.external(kind, name) for name in names]
+            found = []
+            for name in wanted:
+                with suggesting(client, name, names.externals(kind)):
+                    found.append(client.external(kind, name))
         labels = {"LABELS": lambda one: joined(f"{key}={value}" for key, value in one.labels.items())}
         more = {"DIGEST": lambda one: one.digest[:16], "BY": lambda one: one.author}
         stacks = {"FOR DEPLOYERS OF": lambda one: joined(one.stacks)}
         show(found, _COLUMNS | more | labels | stacks, Listing(form))
 
     @group.command(help=told(f"Remove {kind}s that no stack uses.", "rm key"))
-    @click.argument("names", nargs=-1, required=True, metavar="NAME...")
-    def rm(names: tuple[str, ...]) -> None:
+    @click.argument("wanted", nargs=-1, required=True, metavar="NAME...", shell_complete=known)
+    def rm(wanted: tuple[str, ...]) -> None:
         with connect() as client:
-            for name in names:
-                client.remove_external(kind, name)
+            for name in wanted:
+                with suggesting(client, name, names.externals(kind)):
+                    client.remove_external(kind, name)
                 click.echo(f"removed {name}")
 
     return group

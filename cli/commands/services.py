@@ -1,4 +1,4 @@
-"""`stack services`, `ps` and `scale`, and the same, with `logs`, under `stack service`."""
+"""`stack services`, `ps` and `scale`, and the same, with other commands on services, under `stack service`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import click
 
 from cli.commands import completion
 from cli.commands.follow import follow, timeout_option
+from cli.commands.inspect import inspect
 from cli.commands.logs import logs
+from cli.commands.revisions import rollback
 from cli.commands.session import connect, find_service
 from cli.listing import Listing, list_options, show
 from cli.output import age, joined
@@ -63,7 +65,7 @@ def _replicas(service: ServiceView) -> str:
 
 @click.command()
 @click.argument("what", required=False, metavar="[STACK|SERVICE]", shell_complete=completion.stacks_and_services)
-@click.option("--node", help="Only tasks on this node.")
+@click.option("--node", shell_complete=completion.nodes, help="Only tasks on this node.")
 @click.option("--all", "-a", "everything", is_flag=True, help="Also the tasks that have ended and were replaced.")
 @click.option(
     "--no-trunc",
@@ -122,7 +124,7 @@ def _message(task: TaskView, *, whole: bool) -> str:
 
 
 @click.command()
-@click.argument("wishes", nargs=-1, required=True, metavar="SERVICE=N...")
+@click.argument("wishes", nargs=-1, required=True, metavar="SERVICE=N...", shell_complete=completion.services)
 @click.option("--detach", "-d", is_flag=True, help="Do not wait.")
 @timeout_option
 def scale(wishes: tuple[str, ...], detach: bool, timeout: float) -> None:
@@ -157,3 +159,5 @@ service.add_command(services, "ls")
 service.add_command(ps, "ps")
 service.add_command(scale, "scale")
 service.add_command(logs, "logs")
+service.add_command(inspect, "inspect")
+service.add_command(rollback, "rollback")

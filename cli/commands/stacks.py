@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from cli.client import Client
-from cli.commands import completion
+from cli.commands import completion, names
 from cli.commands.follow import follow, settle_option, timeout_option
 from cli.commands.session import connect
 from cli.listing import Listing, list_options, show
@@ -93,7 +93,8 @@ def _remove_run(client: Client, name: str) -> None:
         client.remove_run(name)
     except NotFound as error:
         raise NotFound(
-            f"there is no stack {name}, and no one-off task", hint="`stack ls` and `stack ps` list them."
+            f"there is no stack {name}, and no one-off task",
+            hint=did_you_mean(name, names.stacks(client) + names.tasks(client), "`stack ls` and `stack ps` list them."),
         ) from error
     click.echo(f"removed {name}")
 

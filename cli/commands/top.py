@@ -55,7 +55,7 @@ def _rate(number: float | None) -> str:
 
 @click.command()
 @click.argument("what", required=False, metavar="[STACK|SERVICE]", shell_complete=completion.stacks_and_services)
-@click.option("--node", help="Only tasks on this node.")
+@click.option("--node", shell_complete=completion.nodes, help="Only tasks on this node.")
 @click.option("--by", type=click.Choice(["service", "node"]), help="The sums of each service or node.")
 @click.option("--no-stream", is_flag=True, help="Show it once; so it is wherever the output is no terminal.")
 @list_options
@@ -153,7 +153,7 @@ class Disk:
 
 
 @click.command()
-@click.option("--node", help="Only this node.")
+@click.option("--node", shell_complete=completion.nodes, help="Only this node.")
 @list_options
 def df(node: str | None, listing: Listing) -> None:
     """Show what images, containers, volumes and build cache take on the disks of nodes, and what could go of it.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from cli.commands import completion, names
+from cli.commands.names import suggesting
 from cli.commands.session import connect, lifetime
 from cli.listing import Listing, list_options, show
 from cli.output import Form, age, format_option, joined, local_time
@@ -53,7 +55,7 @@ def create(name: str, role: UserRole, stacks: tuple[str, ...], privileged: bool,
 
 
 @user.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completion.users)
 @click.option("--expires", metavar="TIME", help="After how long the token ends, such as 12h, 90d.")
 def token(name: str, expires: str | None) -> None:
     """Print one more token of a user: it is shown this once. Those that there are stay good.
@@ -85,16 +87,19 @@ def ls(listing: Listing) -> None:
 
 
 @user.command()
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("wanted", nargs=-1, required=True, metavar="NAME...", shell_complete=completion.users)
 @format_option
-def inspect(names: tuple[str, ...], form: Form) -> None:
+def inspect(wanted: tuple[str, ...], form: Form) -> None:
     """Tell all of users but their tokens, of which only a hash is kept.
 
     \b
     stack user inspect ann
     """
     with connect() as client:
-        found = [client.user(name) for name in names]
+        found = []
+        for name in wanted:
+            with suggesting(client, name, names.users):
+                found.append(client.user(name))
     show(found, _COLUMNS, Listing(form))
     for one in found:
         if form == "table" and one.credentials:
@@ -103,7 +108,7 @@ def inspect(names: tuple[str, ...], form: Form) -> None:
 
 
 @user.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completion.users)
 @click.option("--role", type=_ROLES)
 @click.option("--stack", "stacks", multiple=True, metavar="PATTERN", help=_STACK_HELP + " In place of those before.")
 @click.option("--privileged/--no-privileged", default=None, help="Whether a deployer may get hold of hosts.")
@@ -113,13 +118,13 @@ def update(name: str, role: UserRole | None, stacks: tuple[str, ...], privileged
     \b
     stack user update ann --role deployer --stack shop --stack 'team-*'
     """
-    with connect() as client:
+    with connect() as client, suggesting(client, name, names.users):
         changed = client.update_user(name, UserChange(role, stacks or None, privileged))
     click.echo(f"{name} is now {_what(changed)}")
 
 
 @user.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completion.users)
 @click.argument("ident", metavar="[ID]", required=False)
 def revoke(name: str, ident: str | None) -> None:
     """Make all tokens and certificates of a user worthless, or the one with that ID; what it has open ends.
@@ -128,22 +133,23 @@ def revoke(name: str, ident: str | None) -> None:
     stack user revoke ann
     stack user revoke ann 0123456789ab
     """
-    with connect() as client:
+    with connect() as client, suggesting(client, name, names.users):
         left = client.revoke_credentials(name, ident).credentials
     click.echo(f"revoked; {name} has {len(left)} left")
 
 
 @user.command()
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
-def rm(names: tuple[str, ...]) -> None:
+@click.argument("wanted", nargs=-1, required=True, metavar="NAME...", shell_complete=completion.users)
+def rm(wanted: tuple[str, ...]) -> None:
     """Take users out, with all that they prove themselves with.
 
     \b
     stack user rm ann
     """
     with connect() as client:
-        for name in names:
-            client.remove_user(name)
+        for name in wanted:
+            with suggesting(client, name, names.users):
+                client.remove_user(name)
             click.echo(f"removed {name}")
 
 

@@ -24,6 +24,14 @@ def test_every_command_has_its_part() -> None:
     assert {"stack node drain", "stack secret create"} <= parts
 
 
+def test_examples_are_lines_of_their_own() -> None:
+    lines = written()
+    first = lines.index("stack plan \\-f compose.yml shop")
+    assert lines[first - 2 : first] == [".PP", ".nf"] and lines[first + 1].endswith("\\-\\-format json shop")
+    assert not [line for line in lines if "\b" in line]
+    assert {".SH EXIT STATUS", ".SH ENVIRONMENT", ".SH FILES"} <= {*lines}
+
+
 def test_nothing_is_taken_for_a_request_but_ours() -> None:
     requests = {line.split()[0] for line in written() if line[:1] in (".", "'")}
     assert requests <= {".TH", ".SH", ".SS", ".B", ".PP", ".TP", ".nf", ".fi"}

@@ -86,6 +86,8 @@ CASES = (
     Case("diff {s}", "{s}: from nothing to 1"),
     Case("scale {s}_one=2", "scaled {s}_one=2"),
     Case("service scale {s}_one=1", "scaled {s}_one=1"),
+    Case("service inspect {s}_one", '"kind": "service"'),
+    Case("service rollback {s}_one", "{s}_one is back"),
     Case("rollback {s}_one", "{s}_one is back"),
     Case("update --force {s}_one", "{s}_one is up to date"),
     Case("restart {s}_one", "{s}_one was restarted"),
