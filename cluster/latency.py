@@ -12,9 +12,9 @@ BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0
 AgentWork = Literal["pull", "sandbox", "create", "start", "record"]
 """What agents time: an image pulled, a sandbox wired, a container created, started; a status on its way into etcd."""
 
-ManagerWork = Literal["decide", "commit", "schedule", "run", "open"]
+ManagerWork = Literal["decide", "commit", "schedule", "run", "open", "reachable", "unreachable"]
 """What managers time: a question decided, a transaction of the leader's; a task from its making until it has a node,
-until it runs; a session opened.
+until it runs; a session opened; a task that names and ports lead to on all nodes, or on none any more.
 """
 
 Work = AgentWork | ManagerWork

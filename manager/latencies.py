@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import get_args
 
 from cluster.latency import Histogram, Latency, Work
 from cluster.model.task import Task, TaskState, TaskStatus
@@ -10,18 +11,18 @@ from manager.picture import Change, ClusterState
 
 
 class Latencies:
-    """A histogram for each kind of work that was seen."""
+    """A histogram for each kind of work, from the start: a rate needs to have been told that there was none before."""
 
     def __init__(self) -> None:
-        self._held: dict[Work, Histogram] = {}
+        self._held: dict[Work, Histogram] = {work: Histogram() for part in get_args(Work) for work in get_args(part)}
 
     def observe(self, work: Work, seconds: float) -> None:
-        self._held.setdefault(work, Histogram()).observe(seconds)
+        self._held[work].observe(seconds)
 
     def add(self, told: Mapping[Work, Latency]) -> None:
         """Add what an agent has seen since it last said so."""
         for work, latency in told.items():
-            self._held.setdefault(work, Histogram()).add(latency)
+            self._held[work].add(latency)
 
     def changed(self, state: ClusterState, changes: Iterable[Change], now: float) -> None:
         """See which tasks have got a node, and which ones run, at this instant of the cluster's time."""

@@ -28,16 +28,19 @@ HELP = {
     "stackyard_node_tasks": "Tasks that are to run on a node.",
     "stackyard_node_conditions": "Troubles that a node tells of.",
     "stackyard_managers": "Managers that are alive.",
+    "stackyard_manager_ready": "Whether the manager that answers reaches etcd (1); else (0) it tells of itself alone.",
     "stackyard_manager_leads": "Whether the manager that answers leads.",
     "stackyard_manager_events_total": "Events that the manager that answers has seen.",
     "stackyard_state_revision": "The revision of etcd that the manager's picture stands at.",
     "stackyard_service_tasks_wanted": "Tasks that a service is to have.",
     "stackyard_service_tasks_ready": "Tasks of the newest version that run, and are healthy.",
+    "stackyard_service_tasks_running": "Tasks of any version that run, and are healthy.",
     "stackyard_service_tasks_completed": "Tasks of a job that have done their work.",
     "stackyard_service_tasks_failed": "Tasks that ended in failure and are not tried again.",
     "stackyard_service_update_paused": "Whether a service's update waits for a person.",
     "stackyard_service_tasks": "Tasks that are to run, by state.",
-    "stackyard_convergence_seconds": "How long changes took to be in force on all nodes, as quantiles.",
+    "stackyard_convergence_reachable_seconds": "Until names and ports of all nodes lead to a task that is ready.",
+    "stackyard_convergence_unreachable_seconds": "Until names and ports of no node lead to a task that stops.",
     "stackyard_convergence_unconfirmed_total": "Changes that some node did not confirm within 30 s.",
     "stackyard_convergence_behind_seconds": "For how long a node in session with this manager has been waited for.",
     "stackyard_task_network_received_bytes_total": "Bytes that a task has received.",
@@ -63,6 +66,8 @@ _LATENCIES: dict[Work, str] = {
     "schedule": "stackyard_task_schedule_seconds",
     "run": "stackyard_task_run_seconds",
     "open": "stackyard_session_open_seconds",
+    "reachable": "stackyard_convergence_reachable_seconds",
+    "unreachable": "stackyard_convergence_unreachable_seconds",
     "record": "stackyard_status_record_seconds",
     "pull": "stackyard_image_pull_seconds",
     "sandbox": "stackyard_sandbox_seconds",
@@ -99,12 +104,17 @@ def text(samples: Iterator[str] | list[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def of_cluster(state: ClusterState, *, leads: bool, events: int) -> Iterator[str]:
-    """Tell of managers and nodes."""
-    yield sample("stackyard_managers", len(state.managers))
+def of_manager(*, ready: bool, leads: bool, events: int) -> Iterator[str]:
+    """Tell of the manager that answers, whatever it knows of the cluster."""
+    yield sample("stackyard_manager_ready", ready)
     yield sample("stackyard_manager_leads", leads)
     yield sample("stackyard_manager_events_total", events)
-    yield f"stackyard_state_revision {state.revision}"
+
+
+def of_cluster(state: ClusterState) -> Iterator[str]:
+    """Tell of managers and nodes."""
+    yield sample("stackyard_managers", len(state.managers))
+    yield sample("stackyard_state_revision", state.revision)
     counts: Counter[tuple[str, str]] = Counter()
     for node in sorted(state.nodes.values(), key=lambda node: node.name):
         verdict, session = state.node_states.get(node.id), state.sessions.get(node.id)
@@ -127,6 +137,8 @@ def of_stack(state: ClusterState, stack: Stack, now: float) -> Iterator[str]:
         count = tally(state, head, spec, version, now)
         yield sample("stackyard_service_tasks_wanted", 0 if stack.removing else count.wanted, **where)
         yield sample("stackyard_service_tasks_ready", count.ready, **where)
+        running = sum(map(state.is_ready, state.all_of(version.uid)))
+        yield sample("stackyard_service_tasks_running", running, **where)
         yield sample("stackyard_service_tasks_failed", len(count.failed), **where)
         if spec.mode.is_job:
             yield sample("stackyard_service_tasks_completed", count.completed, **where)
@@ -155,6 +167,7 @@ def of_traffic(state: ClusterState, task: Task, passed: Traffic) -> Iterator[str
     if service is None or node is None:
         return
     where = {"stack": service.stack, "service": service.full_name, "task": task_name(state, task), "node": node.name}
+    where["task_id"] = task.id  # two of one slot may run side by side
     yield sample("stackyard_task_network_received_bytes_total", passed.received, **where)
     yield sample("stackyard_task_network_sent_bytes_total", passed.sent, **where)
     yield sample("stackyard_task_network_received_packets_total", passed.received_packets, **where)
@@ -163,11 +176,7 @@ def of_traffic(state: ClusterState, task: Task, passed: Traffic) -> Iterator[str
 
 
 def of_convergence(view: ConvergenceView, nodes: Iterable[str]) -> Iterator[str]:
-    """Tell how long changes take to reach the `nodes`, which are those in session with the manager that answers."""
-    for change, delay in (("reachable", view.reachable), ("unreachable", view.unreachable)):
-        if delay.count:
-            for quantile, seconds in (("0.5", delay.p50 or 0.0), ("0.99", delay.p99 or 0.0)):
-                yield sample("stackyard_convergence_seconds", seconds, change=change, quantile=quantile)
+    """Tell which of the `nodes` in session with the manager that answers are behind with changes."""
     yield sample("stackyard_convergence_unconfirmed_total", view.unconfirmed)
     for node in sorted(nodes):
         yield sample("stackyard_convergence_behind_seconds", view.behind.get(node, 0.0), node=node)

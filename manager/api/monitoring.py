@@ -12,20 +12,27 @@ from starlette.responses import PlainTextResponse, Response
 
 from manager.api import exposition, show
 from manager.api.bodies import answer
-from manager.api.core import ReadyCore
+from manager.api.core import AnyCore, ReadyCore
 from manager.api.rules import Permitted
 
 router = APIRouter(prefix="/v1", tags=["monitoring"])
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
-async def metrics(caller: Permitted, core: ReadyCore) -> Response:
-    """The state of nodes, services and tasks, and how long things take, in Prometheus' text format."""
-    samples = [*exposition.of_cluster(core.state, leads=core.presence.leading, events=core.events.end)]
+async def metrics(caller: Permitted, core: AnyCore) -> Response:
+    """The state of nodes, services and tasks, and how long things take, in Prometheus' text format.
+
+    A manager that does not reach etcd tells of itself alone.
+    """
+    ready = core.presence.held.is_set()
+    samples = [*exposition.of_manager(ready=ready, leads=core.presence.leading, events=core.events.end)]
+    samples += exposition.of_latencies(core.sessions.latencies.view())
+    if not ready:
+        return _told(samples)
+    samples += exposition.of_cluster(core.state)
     here = core.state.sessions_at.get(core.presence.manager.id, set())
     nodes = [core.state.nodes[node].name for node in here if node in core.state.nodes]
     samples += exposition.of_convergence(core.sessions.generations.view(), nodes)
-    samples += exposition.of_latencies(core.sessions.latencies.view())
     for name in sorted(core.state.stacks):
         if name in core.state.stacks and caller.sees(name):
             samples += exposition.of_stack(core.state, core.state.stacks[name], core.clock())

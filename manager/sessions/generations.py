@@ -47,7 +47,7 @@ class _Measure:
 class Generations:
     """Fed with changes of the picture and with what agents say.
 
-    `told` names the nodes whose sessions are here and that are told of a network.
+    `told` names the nodes whose sessions are here and that are told of a network; `observe` is given each figure.
     """
 
     def __init__(
@@ -55,9 +55,11 @@ class Generations:
         state: ClusterState,
         manager: str,
         told: Callable[[str], Collection[str]],
+        observe: Callable[[Turn, float], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._state, self._manager, self._told, self._clock = state, manager, told, clock
+        self._state, self._manager, self._told = state, manager, told
+        self._observe, self._clock = observe, clock
         self._heard: dict[str, float] = {}  # by task, when the newest word of it came in
         self._open: dict[str, _Measure] = {}  # by task
         self._delays: dict[Turn, deque[float]] = {"reachable": deque(maxlen=KEPT), "unreachable": deque(maxlen=KEPT)}
@@ -89,7 +91,9 @@ class Generations:
                 measure.waiting.discard(node)
                 if not measure.waiting:
                     del self._open[task]
-                    self._delays[measure.turn].append(self._clock() - measure.since)
+                    took = self._clock() - measure.since
+                    self._delays[measure.turn].append(took)
+                    self._observe(measure.turn, took)
 
     def view(self) -> ConvergenceView:
         """Show what was measured."""

@@ -82,8 +82,8 @@ class Sessions:
         self._follower = follower
         self._board = Board(follower.state)
         self._withdrawals = Withdrawals(etcd, follower.state, manager, clock, lease)
-        self.generations = Generations(follower.state, manager, self._board.told)
         self.latencies = Latencies()
+        self.generations = Generations(follower.state, manager, self._board.told, self.latencies.observe)
         self._cluster, self._life = cluster, life
         self._absent_for, self._roots = absent_for, roots
         self._manager = manager

@@ -287,6 +287,9 @@ async def test_without_etcd_the_manager_says_so_and_comes_back_by_itself(
         assert answer.status == 503 and answer.body["kind"] == "Unavailable", answer
         assert "etcd" in answer.body["error"], answer
     assert (await root.ask("GET", "/ping")).body == "pong"
+    told = (await root.get("/metrics")).splitlines()
+    assert "stackyard_manager_ready 0" in told and "stackyard_manager_leads 0" in told
+    assert not [line for line in told if line.startswith("stackyard_service")], "nobody knows how old that is"
     assert not manager.core.presence.leading, "whoever lost the lease does not lead"
     servers.restore()
     await until(manager.core.presence.held.is_set)

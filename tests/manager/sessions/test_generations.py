@@ -58,6 +58,7 @@ async def test_a_change_is_measured_up_to_the_last_agent_that_could_send_to_the_
     view = await until(stage, 1, 0)
     assert view.reachable.p50 == view.reachable.p99 == view.reachable.longest
     assert 0 < (view.reachable.p50 or 0) < PATIENCE
+    assert sum(stage.sessions.latencies.view()["reachable"].counts) == 1
     await stage.write(replace(FIRST, leaving_at=7.0))
     for agent in (n1, n2):
         await agent.say(Programmed(await heard(agent, leaving=True)))
