@@ -55,7 +55,6 @@ _WIRING = 45.0
 _EXAMINATION = 120.0
 _DISK = 90.0
 _PAUSE = 0.3
-_SILENCE = 30.0  # a stream of progress has an empty line every ten seconds
 
 
 class Client:
@@ -385,15 +384,12 @@ class Client:
         last_heard = time.monotonic()
         end = math.inf if timeout is None else last_heard + timeout
 
-        def silence() -> float:
-            return min(_SILENCE, end - time.monotonic())
-
         while True:
             try:
                 for line in self._transport.lines(
                     f"/v1/stacks/{stack}/progress",
                     {"revision": revision, "service": list(services) or None},
-                    silence=silence,
+                    end=end,
                 ):
                     last_heard = time.monotonic()
                     if not line.strip():

@@ -12,7 +12,6 @@ from cluster.events import ClusterEvent
 
 _PATIENCE = 60.0
 _PAUSE = 0.3
-_SILENCE = 30.0  # a stream says every ten seconds that nothing came
 
 
 def read(
@@ -27,7 +26,7 @@ def read(
     newest, seen, connected = -1, set[tuple[str, str, str]](), False
     while True:
         try:
-            for text in transport.lines("/v1/events", asked, silence=lambda: _SILENCE):
+            for text in transport.lines("/v1/events", asked):
                 connected, heard = True, time.monotonic()
                 one = decode(text)
                 if one.type == "stream":

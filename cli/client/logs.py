@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 _PATIENCE = 60.0
 _PAUSE = 0.3
-_SILENCE = 30.0  # a stream has an empty line every ten seconds
 
 
 def read(
@@ -52,7 +51,7 @@ def read(
 
     while True:
         try:
-            for texts in transport.batches("/v1/logs", query, silence=lambda: _SILENCE):
+            for texts in transport.batches("/v1/logs", query):
                 connected, heard = True, time.monotonic()
                 came = [decode(text) for text in texts if text]
                 ended = bool(came) and came[-1].end

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import math
 import socket
 import ssl
 import time
@@ -26,6 +27,7 @@ from cluster import errors
 from cluster.headers import ROOTS
 
 PATIENCE = 5.0  # seconds in which a manager may come back, or another take over
+SILENCE = 15.0  # seconds after which a stream is given up that has an empty line every ten
 _PAUSE = 0.3
 _AT_ONCE = 2**16
 _CONNECT_TIMEOUT = 3.0  # the host of a manager may be off, and then nobody refuses
@@ -34,7 +36,8 @@ _CONNECT_TIMEOUT = 3.0  # the host of a manager may be off, and then nobody refu
 _SILENT = 1.0  # seconds after which one is told what is waited for
 
 Waiting = Callable[[str, float], None]
-"""Is told, once for a request that takes long, why no manager has taken it, and for how many seconds it still may."""
+"""Is told, once for a request that takes long, why no manager has taken it, and for how many seconds it still may (0:
+that a stream begins anew)."""
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -90,18 +93,17 @@ class Transport:
             self.close()
             raise errors.Unavailable(f"the connection to the manager was lost: {error}") from error
 
-    def lines(
-        self, path: str, query: dict[str, Any] | None = None, *, silence: Callable[[], float] | None = None
-    ) -> Iterator[bytes]:
+    def lines(self, path: str, query: dict[str, Any] | None = None, *, end: float = math.inf) -> Iterator[bytes]:
         """Read a stream line by line as it comes. Ends also when the connection is lost: its last line tells.
 
-        `silence` gives how many seconds may pass before the next line; without it, any number.
+        So it does when the manager is silent, though streams have an empty line every ten seconds, and at `end`, by the
+        monotonic clock.
         """
-        for some in self.batches(path, query, silence=silence):
+        for some in self.batches(path, query, end=end):
             yield from some
 
     def batches(
-        self, path: str, query: dict[str, Any] | None = None, *, silence: Callable[[], float] | None = None
+        self, path: str, query: dict[str, Any] | None = None, *, end: float = math.inf
     ) -> Iterator[list[bytes]]:
         """Read a stream as `lines` does, and give the lines together that have come together."""
         response = self._send("GET", path, query, None)
@@ -111,16 +113,26 @@ class Transport:
             left = b""
             while True:
                 if connection is not None:
-                    connection.settimeout(None if silence is None else max(0.01, silence()))
+                    connection.settimeout(max(0.01, min(SILENCE, end - time.monotonic())))
                 if not (data := response.read1(_AT_ONCE)):
                     return
                 *some, left = (left + data).split(b"\n")
                 if some:
                     yield some
+        except TimeoutError:
+            if time.monotonic() < end:
+                self._fell_silent()
         except (OSError, http.client.HTTPException):
             return
         finally:
             self.close()
+
+    def _fell_silent(self) -> None:
+        """Have another manager asked next time, and say so."""
+        endpoint = self._targets.pop(0)
+        self._targets.append(endpoint)
+        if self._waiting is not None:
+            self._waiting(f"the manager at {endpoint} has been silent for {SILENCE:.0f} s: asking anew", 0)
 
     def upgrade(self, path: str) -> tuple[socket.socket, bytes, http.client.HTTPMessage]:
         """Open a WebSocket: gives its socket, what was read of it already, and the answer's headers."""

@@ -46,8 +46,10 @@ def _client(chosen: Context, patience: float) -> Client:
 
 
 def _waiting(why: str, seconds: float) -> None:
-    """Tell a person why nothing comes."""
-    if sys.stderr.isatty():
+    """Tell a person why nothing comes, and whoever reads a stream why it paused."""
+    if not seconds:
+        click.echo(why, err=True)
+    elif sys.stderr.isatty():
         click.echo(f"{why}; asking again for {seconds:.0f} s", err=True)
 
 

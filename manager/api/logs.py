@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from anyio.streams.memory import MemoryObjectSendStream
 
 from cluster.errors import Unavailable
 from cluster.logs import Position, since_when
+from cluster.model.node import Manager
 from cluster.model.task import Task, TaskState, TaskStatus
 from cluster.protocol import STDERR, LogsRequest
 from cluster.views import ErrorBody, LogLine
@@ -29,6 +30,7 @@ from manager.api.callers import Caller
 from manager.api.core import Core
 from manager.api.lasting import lasting
 from manager.api.meant import Meant, meant
+from manager.api.reach import other_holder, silent
 from manager.api.show import Sees
 from manager.picture import Change, ClusterState
 
@@ -40,6 +42,9 @@ AT_ONCE = 16
 
 KEEP_ALIVE = 10.0
 """Seconds after which an empty line tells that nothing was printed; a client that has gone is noticed by it."""
+
+CONNECT, SILENCE = 5.0, 2.5 * KEEP_ALIVE
+"""Seconds to connect to another manager, and those without even an empty line after which it is given up."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0
 """Seconds before a log is asked for again whose agent is out of reach, or whose container may have been restarted."""
@@ -239,10 +244,8 @@ def _with_instant(one: LogLine) -> LogLine:
 
 def _from_holder(core: Core, task: Task, wanted: Wanted) -> AsyncGenerator[Batch, None]:
     """Read one task's log from wherever its agent is connected."""
-    session = core.state.sessions.get(task.node or "")
-    holder = None if session is None else core.state.managers.get(session.manager)
-    if holder is not None and holder.id != core.presence.manager.id:
-        return _from_manager(core, holder.url, task, wanted)
+    if (holder := other_holder(core, task)) is not None:
+        return _from_manager(core, holder, task, wanted)
     return task_log(core, task, wanted)
 
 
@@ -265,9 +268,11 @@ async def task_log(core: Core, task: Task, wanted: Wanted) -> AsyncGenerator[Bat
         yield made(source, cutter.rest())
 
 
-async def _from_manager(core: Core, url: str, task: Task, wanted: Wanted) -> AsyncGenerator[Batch, None]:
+async def _from_manager(core: Core, holder: Manager, task: Task, wanted: Wanted) -> AsyncGenerator[Batch, None]:
     try:
-        async with core.others.get(f"{url}/v1/tasks/{task.id}/log", params=wanted.query()) as answer:
+        within = aiohttp.ClientTimeout(connect=CONNECT, sock_read=SILENCE)
+        url = f"{holder.url}/v1/tasks/{task.id}/log"
+        async with core.others.get(url, params=wanted.query(), timeout=within) as answer, _cut(core, holder, answer):
             if answer.status != 200:
                 told = msgspec.json.decode(await answer.read(), type=ErrorBody)
                 raise Unavailable(told.error)
@@ -282,8 +287,25 @@ async def _from_manager(core: Core, url: str, task: Task, wanted: Wanted) -> Asy
                 if last is not None:
                     return
     except (aiohttp.ClientError, TimeoutError, msgspec.MsgspecError) as error:
-        raise Unavailable(f"the manager at {url} cannot be asked: {error}") from error
-    raise Unavailable(f"the manager at {url} stopped")
+        gone = silent(core.state, holder)
+        reason = gone.message if gone is not None else f"the manager at {holder.url} cannot be asked: {error}"
+        raise Unavailable(reason) from error
+    raise Unavailable(f"the manager at {holder.url} stopped")
+
+
+@asynccontextmanager
+async def _cut(core: Core, holder: Manager, answer: aiohttp.ClientResponse) -> AsyncIterator[None]:
+    """Hang up when the manager that answers is not heard of any more."""
+
+    async def watch() -> None:
+        await core.follower.until(lambda: silent(core.state, holder) is not None)
+        answer.close()
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
 
 
 def _names(core: Core, task: Task) -> tuple[str, str]:

@@ -122,9 +122,10 @@ async def _attended(core: Core, caller: Caller, ident: str, person: _Early) -> N
         raise met
     if (task := _task(core.state, ident)) is None or not _is_ready(core.state, ident):
         return
-    async with way_to(core, task, "attach") as agent:
+    way, on_the_way = way_to(core, task, "attach")
+    async with way as agent:
         joining = _Joining(agent, lambda: _change(core, ident, lambda now: replace(now, joined=True)))
-        await hand_on(core, caller, person, joining, trouble)
+        await hand_on(core, caller, person, joining, lambda: trouble() or on_the_way())
 
 
 class _Early:

@@ -18,6 +18,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from cluster.channel import Purpose, failure_frame
 from cluster.errors import Forbidden, NotFound, StackyardError, Unavailable
+from cluster.model.node import Manager
 from cluster.model.task import Task, TaskState
 from manager import audit
 from manager.api import show
@@ -96,10 +97,11 @@ async def channel(socket: WebSocket, caller: Permitted, core: ReadyCore, name: s
     audit.note(about=f"{purpose} {shown}", stack=core.state.stack_names.get(task.stack_uid, ""))
     log.info("%s opens a channel to %s on %s for %s", caller, shown, node, purpose)
     try:
-        async with way_to(core, task, purpose) as end:
+        way, trouble = way_to(core, task, purpose)
+        async with way as end:
             told = [(TASK_HEADER.encode(), shown.encode()), (NODE_HEADER.encode(), node.encode())]
             await socket.accept(headers=told)
-            await hand_on(core, caller, ServerEnd(socket), end, lambda: lost(core.state, task))
+            await hand_on(core, caller, ServerEnd(socket), end, trouble)
             await close(socket)
     except Unavailable as error:
         if (away := lost(core.state, task)) is not None:
@@ -158,16 +160,37 @@ def names(state: ClusterState, task: Task) -> tuple[str, str]:
     return view.name, view.node
 
 
-def way_to(core: Core, task: Task, purpose: Purpose) -> AbstractAsyncContextManager[End]:
-    """Find the way to a task's agent. Raises Unavailable when there is none."""
-    node = task.node or ""
-    session = core.state.sessions.get(node)
-    holder = None if session is None else core.state.managers.get(session.manager)
+Trouble = Callable[[], StackyardError | None]
+"""Tells, by the picture, why nothing more comes through a channel."""
+
+
+def way_to(core: Core, task: Task, purpose: Purpose) -> tuple[AbstractAsyncContextManager[End], Trouble]:
+    """Find the way to a task's agent, and what tells that it leads nowhere any more. Raises Unavailable."""
     if (away := lost(core.state, task)) is not None:
         raise away
-    if holder is not None and holder.id != core.presence.manager.id:
-        return _by_manager(core, holder.url, task, purpose)
-    return _by_agent(core, task, purpose)
+    if (holder := other_holder(core, task)) is None:
+        return _by_agent(core, task, purpose), lambda: lost(core.state, task)
+    return (
+        _by_manager(core, holder.url, task, purpose),
+        lambda: lost(core.state, task) or silent(core.state, holder),
+    )
+
+
+def other_holder(core: Core, task: Task) -> Manager | None:
+    """Give the manager that has the session of a task's agent, where that is not this one."""
+    session = core.state.sessions.get(task.node or "")
+    holder = None if session is None else core.state.managers.get(session.manager)
+    return holder if holder is not None and holder.id != core.presence.manager.id else None
+
+
+def silent(state: ClusterState, manager: Manager) -> Unavailable | None:
+    """Tell that a manager is not heard of any more: nobody hangs up for one that is frozen, or cut off."""
+    if manager.id in state.managers:
+        return None
+    return Unavailable(
+        f"the manager on {manager.name}, through which it was reached, is not heard of any more",
+        hint="The node turns to another manager within seconds: try again.",
+    )
 
 
 @asynccontextmanager
@@ -188,10 +211,6 @@ async def _by_manager(core: Core, url: str, task: Task, purpose: Purpose) -> Asy
         raise Unavailable(f"the manager that holds its agent's session does not answer: {reason}") from error
     async with socket:
         yield ManagerEnd(socket)
-
-
-Trouble = Callable[[], StackyardError | None]
-"""Tells, by the picture, why nothing more comes through a channel."""
 
 
 async def hand_on(core: Core, caller: Caller, person: End, agent: End, trouble: Trouble) -> None:

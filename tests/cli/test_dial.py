@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from cli.client import dial, transport
-from cli.client.contexts import chosen
+from cli.client.contexts import Context, chosen
 from cli.client.dial import Race, race
 from cluster import pki
 from tests.cli.terminal import Terminal
@@ -171,3 +171,28 @@ async def test_a_request_goes_to_a_manager_that_is_there(
         await asyncio.to_thread(asking.call, "GET", "/v1/cluster")
     assert order == [(off, manager.base), (manager.base, off)], "who took it is dialled first from then on"
     assert [(one.winner, one.failures) for one in results] == [(manager.base, {})] * 2
+
+
+def test_a_stream_of_a_manager_that_falls_silent_ends_and_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "SILENCE", 0.1)
+    told: list[tuple[str, float]] = []
+    path = str(tmp_path / "manager.sock")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        server.listen()
+
+        def answer() -> None:
+            connection = server.accept()[0]
+            connection.recv(4096)
+            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\none\ntwo\n")
+            connection.recv(4096)  # until the other side hangs up
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        with closing(transport.Transport(Context(socket=path), waiting=lambda *words: told.append(words))) as asking:
+            assert list(asking.lines("/v1/events")) == [b"one", b"two"]
+        answering.join()
+    [(why, seconds)] = told
+    assert f"the manager at {path} has been silent" in why and seconds == 0

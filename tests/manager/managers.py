@@ -15,9 +15,10 @@ import aiohttp
 import msgspec
 
 from cluster import pki
+from cluster.codec import key_of
 from cluster.model.node import NodeDescription
 from manager.api.core import Core
-from manager.etcd import Etcd, delete_prefix
+from manager.etcd import Etcd, delete, delete_prefix
 from manager.main import Settings, managing
 from tests.etcd_server import Servers, loopback_address
 from tests.patience import PATIENCE
@@ -156,6 +157,12 @@ async def running_manager(servers: Servers, directory: Path, name: str = "m1") -
             yield manager
         finally:
             await manager.close()
+
+
+async def silenced(servers: Servers, manager: RunningManager) -> None:
+    """Have the others think of a manager as they do when it is frozen: its record goes with its lease."""
+    async with Etcd.connect(servers.endpoints) as etcd:
+        await etcd.txn((), (delete(key_of(manager.core.presence.manager)),))
 
 
 async def emptied(servers: Servers) -> None:

@@ -16,7 +16,7 @@ from cluster.protocol import Statuses
 from manager.api.logs import LONGEST_LINE, PART, Cutter
 from tests.etcd_server import Servers
 from tests.manager.api.obedient import ObedientAgent, obedient, stamped
-from tests.manager.managers import Client, RunningManager, running_manager, until
+from tests.manager.managers import Client, RunningManager, running_manager, silenced, until
 from tests.patience import PATIENCE
 
 AT = "2026-01-31T12:00:00.123456789Z"
@@ -270,3 +270,16 @@ async def test_positions_go_before_what_else_was_asked(manager: RunningManager, 
         assert lines == ["2026-01-31T12:00:02.123456789Z line 2", "2026-01-31T12:00:03.123456789Z line 3", ""]
         answer = await root.ask("GET", f"{base}&after={task}")
         assert (answer.status, answer.body["kind"]) == (400, "UserError")
+
+
+@pytest.mark.etcd
+async def test_logs_through_a_manager_that_falls_silent_are_noted_and_cut(
+    manager: RunningManager, root: Client, servers: Servers, tmp_path: Path
+) -> None:
+    async with running_manager(servers, tmp_path, "m2") as second, obedient(second):
+        await deployed(manager, root)
+        reader = Reader(root, "/logs?of=shop_web&follow=true")
+        await until(lambda: len(reader.text) == 2)
+        await silenced(servers, second)
+        await until(lambda: any("the manager on m2" in note for note in reader.notes))
+        await reader.close()

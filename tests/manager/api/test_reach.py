@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import aiohttp
 import pytest
 
+from cluster.channel import read_failure, read_frame
 from cluster.model.container import ContainerSpec
 from cluster.model.service import ServiceSpec
 from cluster.model.stack import StackSpec
 from cluster.model.task import TaskState
 from tests.etcd_server import Servers
 from tests.manager.api.obedient import obedient
-from tests.manager.managers import Client, RunningManager, emptied, running_manager, until
+from tests.manager.managers import Client, RunningManager, emptied, running_manager, silenced, until
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.etcd
 
@@ -88,6 +91,19 @@ async def test_agents_of_other_managers_are_reached_through_those(
                     assert (await socket.receive_bytes()).endswith(b" exec")
                     await socket.send_bytes(b"there and back")
                     assert await socket.receive_bytes() == b"there and back"
+
+
+async def test_a_channel_through_a_manager_that_falls_silent_ends_and_says_so(
+    manager: RunningManager, root: Client, servers: Servers, tmp_path: Path
+) -> None:
+    async with running_manager(servers, tmp_path, "m2") as second, obedient(second):
+        await deployed(manager, root)
+        async with dialled(root, "web.1") as socket:
+            await socket.receive_bytes()
+            await silenced(servers, second)
+            async with asyncio.timeout(PATIENCE):
+                failure = read_failure(read_frame(await socket.receive_bytes())[1])
+            assert "the manager on m2, through which it was reached, is not heard of any more" in failure.message
 
 
 async def test_a_channel_ends_with_either_side(manager: RunningManager, root: Client) -> None:
