@@ -184,10 +184,10 @@ def test_a_stream_of_a_manager_that_falls_silent_ends_and_it_is_said(
         server.listen()
 
         def answer() -> None:
-            connection = server.accept()[0]
-            connection.recv(4096)
-            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\none\ntwo\n")
-            connection.recv(4096)  # until the other side hangs up
+            with server.accept()[0] as connection:
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.1 200 OK\r\n\r\none\ntwo\n")
+                connection.recv(4096)  # until the other side hangs up
 
         answering = threading.Thread(target=answer)
         answering.start()
