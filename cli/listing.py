@@ -6,16 +6,15 @@ import dataclasses
 import fnmatch
 import functools
 import re
-import shutil
 import sys
-import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import click
 
-from cli.output import table
+from cli.output import table, terminal_width
+from cli.text import columns_of, folded, padded
 from cluster.errors import UserError
 
 Columns = dict[str, Callable[[Any], str]]
@@ -24,15 +23,20 @@ _PLACE = re.compile(r"\{\{(.*?)\}\}")
 _BEGINNING = ("name", "id")  # matched by their beginning, as `docker service ls --filter` does
 _DOCKERS_NAMES = {"desiredstate": "desired"}
 _TEXT_AT_LEAST = 24  # columns for a last cell of many words; in fewer it is hard to read
+_BELOW = -2  # columns that are left for a last cell which is put below: not even the space before it
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What a person asked of a list: table, json or a template; names only; and filters, as they were typed."""
+    """What a person asked of a list: table, json or a template; names only; and filters, as they were typed.
+
+    `whole` is to have all columns, each row in a line, however wide.
+    """
 
     form: str = "table"
     quiet: bool = False
     filters: tuple[str, ...] = ()
+    whole: bool = False
 
 
 class _Form(click.ParamType[str]):
@@ -45,7 +49,7 @@ class _Form(click.ParamType[str]):
 
 
 def list_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command --format, --quiet and --filter; it gets them as `listing`, for `show`."""
+    """Give a command --format, --quiet, --no-trunc and --filter; it gets them as `listing`, for `show`."""
 
     @click.option(
         "--filter",
@@ -54,6 +58,7 @@ def list_options(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="FIELD=VALUE",
         help="Only rows with this value in a column or field; * stands for anything, != for all others.",
     )
+    @click.option("--no-trunc", "whole", is_flag=True, help="Everything, each row in one line, however wide.")
     @click.option("--quiet", "-q", is_flag=True, help="Only the first column.")
     @click.option(
         "--format",
@@ -64,8 +69,8 @@ def list_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help="How to show the list; a template is a line for each row: '{{.Name}} {{.Node}}'.",
     )
     @functools.wraps(command)
-    def with_listing(*args: Any, form: str, quiet: bool, filters: tuple[str, ...], **options: Any) -> Any:
-        return command(*args, listing=Listing(form, quiet, filters), **options)
+    def with_listing(*args: Any, form: str, quiet: bool, whole: bool, filters: tuple[str, ...], **options: Any) -> Any:
+        return command(*args, listing=Listing(form, quiet, filters, whole), **options)
 
     return with_listing
 
@@ -74,8 +79,7 @@ def show(rows: Sequence[Any], columns: Columns, listing: Listing, *, spare: Sequ
     """Print views: a column each by its title, all their fields as JSON, or what a template says.
 
     On a terminal that is too narrow the `spare` columns are left out, the first of them first; the last column is one
-    only if it is named. Raises UserError for a
-    filter or template that names no column and no field.
+    only if it is named. Raises UserError for a filter or template that names no column and no field.
     """
     rows = filtered(rows, columns, listing)
     if listing.form == "json":
@@ -88,7 +92,7 @@ def show(rows: Sequence[Any], columns: Columns, listing: Listing, *, spare: Sequ
     elif listing.form != "table":
         _print_lines(_filled(listing.form, row, columns) for row in rows)
     else:
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        width = terminal_width() if sys.stdout.isatty() and not listing.whole else None
         click.echo(fitted([list(columns), *([cell(row) for cell in columns.values()] for row in rows)], width, spare))
 
 
@@ -104,25 +108,39 @@ def fitted(lines: Sequence[Sequence[str]], width: int | None, spare: Sequence[st
     """
     if width is None:
         return table(lines)
-    enough = min(max(len(line[-1]) for line in lines), _TEXT_AT_LEAST)
-    left_out: set[str] = set()
+    enough = min(max(columns_of(line[-1]) for line in lines), _TEXT_AT_LEAST)
+
+    def without(titles: Sequence[str]) -> tuple[list[str], int]:
+        kept = [index for index, name in enumerate(lines[0][:-1]) if name not in titles]
+        bodies = table([[line[index] for index in kept] for line in lines]).split("\n")
+        return bodies, width - max(map(columns_of, bodies)) - 2
+
+    left_out: list[str] = []
     for title in (*spare, ""):
         if lines[0][-1] in left_out:
             return fitted([line[:-1] for line in lines], width, spare)
-        kept = [index for index, name in enumerate(lines[0][:-1]) if name not in left_out]
-        bodies = table([[line[index] for index in kept] for line in lines]).split("\n")
-        left = width - max(map(len, bodies)) - 2
+        bodies, left = without(left_out)
         if left >= enough:
             break
-        left_out.add(title)
+        left_out.append(title)
+    needed = enough if left >= enough else _BELOW
+    for title in (*reversed(lines[0][1:-1]), ""):
+        if left >= needed:
+            break
+        left_out.append(title)
+        bodies, left = without(left_out)
+    for title in reversed(left_out):  # those that went last may have made room for those before them
+        others = [one for one in left_out if one != title]
+        if (again := without(others))[1] >= needed:
+            (bodies, left), left_out = again, others
     shown = []
     for body, line in zip(bodies, lines, strict=True):
         if left >= enough:
-            first, *more = textwrap.wrap(line[-1], left) or [""]
-            shown += [f"{body:{width - left}}{first}".rstrip(), *(" " * (width - left) + text for text in more)]
+            first, *more = folded(line[-1], left) or [""]
+            shown += [f"{padded(body, width - left)}{first}".rstrip(), *(" " * (width - left) + text for text in more)]
         else:
-            below = [] if line is lines[0] else textwrap.wrap(line[-1], max(width - 4, _TEXT_AT_LEAST))
-            shown += [body, *("    " + text for text in below)]
+            below = [] if line is lines[0] else folded(line[-1], max(width, _TEXT_AT_LEAST), "    ")
+            shown += [body, *below]
     return "\n".join(shown)
 
 

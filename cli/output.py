@@ -10,6 +10,8 @@ from typing import Literal
 
 import click
 
+from cli.text import columns_of, padded
+
 Form = Literal["table", "json"]
 
 format_option = click.option(
@@ -19,10 +21,8 @@ format_option = click.option(
 
 def table(lines: Sequence[Sequence[str]]) -> str:
     """Align columns by their widest cell, two spaces apart; the last is not padded."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+    widths = [max(map(columns_of, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(map(padded, line, widths)).rstrip() for line in lines)
 
 
 def age(instant: float, now: float | None = None) -> str:
@@ -53,6 +53,12 @@ def terminal_width() -> int:
 
 def local_time(instant: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(instant))
+
+
+def image_name(image: str) -> str:
+    """Shorten the digest that an image is named by."""
+    name, separator, digest = image.partition("@sha256:")
+    return name + separator + digest[:12]
 
 
 def joined(parts: Iterable[str], separator: str = ", ") -> str:

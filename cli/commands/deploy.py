@@ -13,7 +13,7 @@ from cli.commands import completion
 from cli.commands.follow import follow, settle_option, timeout_option
 from cli.commands.project import load, project_options
 from cli.commands.session import connect
-from cluster.errors import UserError
+from cluster.errors import Failed, UserError
 
 if TYPE_CHECKING:
     from cluster.compose import Project
@@ -161,7 +161,8 @@ def _agreed(client: Client, spec: StackSpec, *, ask: bool) -> int | None:
         click.echo(f"note: this {told}", err=True)
         return None
     click.echo(f"This {told}.", err=True)
-    click.confirm("Go on?", abort=True, err=True)
+    if not click.confirm("Go on?", err=True):
+        raise Failed("nothing was deployed", hint=f"`stack plan` shows what else it would do to {spec.name}.")
     return newest.n
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 import time
 
 import click
@@ -10,6 +9,7 @@ import click
 from cli.commands.logs import instant
 from cli.commands.session import connect
 from cli.output import Form, joined, local_time, terminal_width
+from cli.text import columns_of, folded
 from cluster.events import ClusterEvent
 
 _TAIL = 100
@@ -68,12 +68,15 @@ def line(event: ClusterEvent, width: int) -> str:
     Narrow ones have the time without the day, and a reason that does not fit below.
     """
     at = local_time(event.at) if not 0 < width < 120 else time.strftime("%H:%M:%S", time.localtime(event.at))
-    where = f"@{event.node}" if event.node and event.type not in ("node", "manager") else ""
+    node = event.node if event.type not in ("node", "manager") else ""
+    where = f"@{node}" if node else ""
     code = f"exit code {event.exit_code}" if event.exit_code else ""
     why = joined((event.message, "" if f"code {event.exit_code}" in event.message else code), "; ")
     head = f"{at}  {event.type:7}  {event.action:10}  {event.name + where:20}"
     text = f"{head}  {why}".rstrip()
-    if not width or len(text) <= width:
+    if not width or columns_of(text) <= width:
         return text
-    below = textwrap.wrap(why, width, initial_indent=_INDENT, subsequent_indent=_INDENT, break_on_hyphens=False)
-    return "\n".join((head.rstrip(), *below))
+    head = head.rstrip()
+    if where and columns_of(head) > width:
+        head, why = head.removesuffix(where), joined((f"on {node}", why), ": ")
+    return "\n".join((head, *folded(why, width, _INDENT)))

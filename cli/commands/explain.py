@@ -8,7 +8,10 @@ from cli.commands import completion
 from cli.commands.session import connect
 from cli.listing import fitted
 from cli.output import Form, format_option, terminal_width
+from cli.text import folded
 from cluster.views import Explanation
+
+_MOST_NAMES = 3
 
 
 @click.command()
@@ -31,16 +34,18 @@ def explain(what: str, form: Form) -> None:
 
         click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
     else:
-        click.echo(in_words(found))
+        click.echo(in_words(found, terminal_width()))
 
 
-def in_words(found: Explanation) -> str:
+def in_words(found: Explanation, columns: int) -> str:
+    """Tell it in so many columns (0: any number)."""
     of = "" if found.what == found.service else f" of {found.service}"
     lines = [f"{found.what}: {found.running} of {found.wanted} tasks{of} run"]
+    alike: dict[tuple[str, str], list[str]] = {}
     for trouble in found.troubles:
-        lines.append(f"  {trouble.about}: {trouble.why}")
-        if trouble.change:
-            lines.append(f"    -> {trouble.change}")
+        alike.setdefault((trouble.why, trouble.change), []).append(trouble.about)
+    for (why, change), about in alike.items():
+        lines += _told(_some(about), why, change, columns)
     if not found.troubles:
         lines.append("  nothing is wrong with it")
     rows = [["NODE", "TASKS", "ONE MORE", "WHAT WOULD MAKE IT FIT"]]
@@ -50,5 +55,21 @@ def in_words(found: Explanation) -> str:
             [node.node, str(node.tasks), "fits" if first is None else first.why, "" if first is None else first.change]
         )
         rows += [["", "", other.why, other.change] for other in others if other is not None]
-        rows += [["", "", f"{one.about} {one.why}", one.change] for one in node.lately]
-    return "\n".join(lines) + ("\n\n" + fitted(rows, terminal_width() or None) if found.nodes else "")
+    if found.nodes:
+        lines += ["", fitted(rows, columns or None)]
+    lately = [(node.node, one) for node in found.nodes for one in node.lately]
+    if lately:
+        lines += ["", "What failed lately:"]
+    for name, one in lately:
+        lines += _told(name, f"{one.about} {one.why}", one.change, columns)
+    return "\n".join(lines)
+
+
+def _told(about: str, why: str, change: str, columns: int) -> list[str]:
+    mended = folded(f"-> {change}", columns, "    ", "       ") if change else []
+    return [*folded(f"{about}: {why}", columns, "  ", "    "), *mended]
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")

@@ -11,6 +11,7 @@ import click
 
 from cli.client import Client
 from cli.output import joined, table
+from cli.text import folded
 from cluster.errors import Failed, Unavailable
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ GIVE_UP_AFTER = 30.0
 """Seconds without any service getting further, while tasks keep failing, after which waiting is of no use."""
 
 FAILURES_TO_GIVE_UP = 3
+
+_BELOW = " " * 4
 
 timeout_option = click.option(
     "--timeout",
@@ -144,16 +147,17 @@ def _troubles(progress: Progress | None) -> str:
     waiting = [service for service in progress.services if service.done < service.wanted or service.leaving]
     told = (
         f"{one.service} {one.done} of {one.wanted}"
-        + (f", {one.leaving} still ending" if one.leaving else "")
-        + (f" ({one.message})" if one.message else "")
+        + (f", {one.leaving} yet to end" if one.leaving else "")
+        + (f": {one.message}" if one.message else "")
         for one in waiting
     )
-    return "; ".join((*told, *progress.waits))
+    lines = (*told, *progress.waits)
+    return lines[0] if len(lines) == 1 else "".join(f"\n    {line}" for line in lines)
 
 
 def _cells(service: ServiceProgress) -> list[str]:
     states = joined(f"{count} {state}" for state, count in sorted(service.states.items()))
-    ending = f"{service.leaving} ending" if service.leaving else ""
+    ending = f"{service.leaving} yet to end" if service.leaving else ""
     count = f"{service.done}/{service.wanted}" + (" completed" if service.mode.is_job else "")
     return [service.service, count, joined((states, ending)), service.message]
 
@@ -203,7 +207,31 @@ class _Live:
     def update(self, progress: Progress) -> None:
         from rich.text import Text
 
-        if progress.services or progress.waits:
-            rows = [["SERVICE", "DONE", "TASKS", ""], *(_cells(service) for service in progress.services)]
-            lines = [table(rows)] if progress.services else []
-            self._live.update(Text("\n".join((*lines, *progress.waits)), no_wrap=True, overflow="ellipsis"))
+        size = self._live.console.size
+        lines = drawn(progress, size.width, size.height)
+        if lines:
+            self._live.update(Text("\n".join(lines), no_wrap=True, overflow="ellipsis"))
+
+
+def drawn(progress: Progress, columns: int, rows: int) -> list[str]:
+    """Give what a terminal of that size shows: a line for each service, below it why it comes no further.
+
+    Where there are too few rows, services that are done are only counted.
+    """
+    lines = _services(progress.services, columns)
+    done = [one for one in progress.services if one.done >= one.wanted and not one.leaving]
+    if len(lines) + len(progress.waits) >= rows and done:
+        lines = _services([one for one in progress.services if one not in done], columns)
+        lines.append(f"and {len(done)} more, which {'is' if len(done) == 1 else 'are'} done")
+    return [*lines, *progress.waits]
+
+
+def _services(services: Sequence[ServiceProgress], columns: int) -> list[str]:
+    if not services:
+        return []
+    head, *bodies = table([["SERVICE", "DONE", "TASKS"], *(_cells(one)[:3] for one in services)]).splitlines()
+    lines = [head]
+    for one, body in zip(services, bodies, strict=True):
+        lines += [body, *folded(one.message, columns, _BELOW)] if one.message else [body]
+        lines += [f"{_BELOW}| {line}" for line in one.log]
+    return lines

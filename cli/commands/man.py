@@ -21,7 +21,6 @@ _ENVIRONMENT = {
     "XDG_CONFIG_HOME": "Where the file of contexts is, if not in ~/.config.",
     "COMPOSE_FILE": "The Compose files, separated by colons or COMPOSE_PATH_SEPARATOR, where no -f is given.",
     "NO_COLOR": "If it is set, there are no colours.",
-    "COLUMNS": "How wide lists may be where the output is no terminal.",
     "STACK_DEBUG": "If it is set, a bug in this command is shown with its traceback.",
 }
 _FILES = {

@@ -23,6 +23,8 @@ _NETWORK = {
     "ATTACHED": lambda n: str(sum(one.state == "attached" for one in n.attachments)) if n.attachable else "-",
 }
 
+_SPARE = ("VNI", "ATTACHED", "INTERNAL", "ENCRYPTED", "SUBNETS")
+
 _ATTACHMENT = {
     "CONTAINER": lambda a: a.name,
     "NODE": lambda a: a.node,
@@ -35,8 +37,8 @@ _ATTACHMENT = {
 _MEMBER = {
     "ADDRESSES": lambda m: joined(m.addresses),
     "OF": lambda m: "virtual address" if m.kind == "service" else m.kind,
-    "NAME": lambda m: m.name,
     "NODE": lambda m: m.node or "-",
+    "NAME": lambda m: m.name,
 }
 
 _VOLUME = {
@@ -65,7 +67,7 @@ def list_networks(listing: Listing) -> None:
     """
     with connect() as client:
         found = client.networks()
-    show(found, _NETWORK, listing, spare=("VNI", "ATTACHED", "INTERNAL", "ENCRYPTED", "SUBNETS"))
+    show(found, _NETWORK, listing, spare=_SPARE)
 
 
 @network.command("inspect")
@@ -91,7 +93,8 @@ def inspect_networks(wanted: tuple[str, ...], form: Form) -> None:
         click.echo("\n" * (number > 0), nl=False)
         asked = [f"gateway {joined(one.gateways)}"] if one.gateways else []
         asked += [f"MTU {one.mtu}"] if one.mtu else []
-        show([one.network], _NETWORK | {"ASKED FOR": lambda _, asked=asked: joined(asked) or "-"}, Listing())
+        more = {"ASKED FOR": lambda _, asked=asked: joined(asked)} if asked else {}
+        show([one.network], _NETWORK | more, Listing(), spare=_SPARE)
         click.echo()
         show(one.members, _MEMBER, Listing())
         if one.network.attachments:

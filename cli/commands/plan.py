@@ -11,7 +11,8 @@ from cli.commands import completion, names
 from cli.commands.deploy import stack_options, wanted
 from cli.commands.names import suggesting
 from cli.commands.session import connect
-from cli.output import Form, format_option, table
+from cli.output import Form, format_option, table, terminal_width
+from cli.text import columns_of, folded
 from cluster.errors import StackyardError, UserError
 from cluster.plans import FieldChange, ItemChange, PlanView
 
@@ -86,7 +87,7 @@ def tell(
     else:
         for note in found.notes:
             click.echo(f"note: {note}", err=True)
-        click.echo(in_words(found))
+        click.echo(in_words(found, terminal_width()))
     context.exit(_CHANGES if found.changed else 0)
 
 
@@ -109,11 +110,12 @@ def _print_json(value: object) -> None:
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
 
 
-def in_words(found: PlanView) -> str:
+def in_words(found: PlanView, columns: int) -> str:
+    """Tell it in so many columns (0: any number)."""
     if not found.changed:
         return f"{found.stack} is like that already (revision {found.base}): nothing would change"
     what = "would be a new stack" if not found.base else f"would go from revision {found.base} to the next"
-    lines = [f"{found.stack} {what}", "", *_changes(found.changes)]
+    lines = [f"{found.stack} {what}", "", *_changes(found.changes, columns)]
     if found.tasks:
         lines += ["", "In this order, if all new tasks come up:"]
         rows = [[f"{step.step:5}.", step.action, step.task, step.node] for step in found.tasks[:MOST_STEPS]]
@@ -122,26 +124,30 @@ def in_words(found: PlanView) -> str:
             lines.append(f"       and {len(found.tasks) - MOST_STEPS} more: --format json has all")
     if found.waiting:
         lines += ["", "These would wait:"]
-        lines += [f"  {trouble.about}: {trouble.why}" for trouble in found.waiting]
+        for trouble in found.waiting:
+            lines += folded(f"{trouble.about}: {trouble.why}", columns, "  ", "    ")
     lines += ["", "Nothing was touched; `stack deploy` does it."]
     return "\n".join(lines)
 
 
-def _changes(changes: Iterable[ItemChange]) -> Iterator[str]:
+def _changes(changes: Iterable[ItemChange], columns: int) -> Iterator[str]:
     for change in changes:
         effect = f": {change.effect}" if change.effect else ""
         yield f"{_SIGNS[change.action]} {change.kind} {change.name}{effect}"
         for field in change.fields:
-            yield f"    {_field(field)}"
+            yield from _field(field, columns)
 
 
-def _field(field: FieldChange) -> str:
+def _field(field: FieldChange, columns: int) -> list[str]:
     if not field.before:
-        return f"{field.path}: {_shortened(field.after)}"
+        return [f"    {field.path}: {_shortened(field.after)}"]
     pairs = enumerate(zip(field.before, field.after, strict=False))
     alike = next((place for place, (had, has) in pairs if had != has), min(len(field.before), len(field.after)))
     before, after = _shortened(field.before, alike), _shortened(field.after, alike)
-    return f"{field.path}: {before} -> {after or 'nothing'}"
+    line = f"    {field.path}: {before} -> {after or 'nothing'}"
+    if not columns or columns_of(line) <= columns:
+        return [line]
+    return [f"    {field.path}:", f"         {before}", f"      -> {after or 'nothing'}"]
 
 
 def _shortened(text: str, alike: int = 0) -> str:
@@ -173,4 +179,4 @@ def diff(stack: str, revision: int | None, other: int | None, form: Form) -> Non
         _print_json(found)
         return
     click.echo(f"{found.stack}: from {f'revision {found.base}' if found.base else 'nothing'} to {found.revision}")
-    click.echo("\n".join(_changes(found.changes)) or "they are alike")
+    click.echo("\n".join(_changes(found.changes, terminal_width())) or "they are alike")

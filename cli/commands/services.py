@@ -14,7 +14,7 @@ from cli.commands.logs import logs
 from cli.commands.revisions import rollback
 from cli.commands.session import connect, find_service
 from cli.listing import Listing, list_options, show
-from cli.output import age, joined
+from cli.output import age, image_name, joined
 from cluster.errors import UserError
 from cluster.model.task import Desired
 
@@ -47,7 +47,7 @@ def services(stack: str | None, listing: Listing) -> None:
             "NAME": lambda s: s.name,
             "MODE": lambda s: s.mode,
             "REPLICAS": _replicas,
-            "IMAGE": lambda s: s.image,
+            "IMAGE": lambda s: s.image if listing.whole else image_name(s.image),
             "PORTS": lambda s: joined(map(_port, s.ports)),
             "PROBLEM": lambda s: s.problem,
         },
@@ -67,16 +67,11 @@ def _replicas(service: ServiceView) -> str:
 @click.argument("what", required=False, metavar="[STACK|SERVICE]", shell_complete=completion.stacks_and_services)
 @click.option("--node", shell_complete=completion.nodes, help="Only tasks on this node.")
 @click.option("--all", "-a", "everything", is_flag=True, help="Also the tasks that have ended and were replaced.")
-@click.option(
-    "--no-trunc",
-    "whole",
-    is_flag=True,
-    help="Whole ids, digests of images, and the last lines that failed tasks printed.",
-)
 @list_options
-def ps(what: str | None, node: str | None, everything: bool, whole: bool, listing: Listing) -> None:
+def ps(what: str | None, node: str | None, everything: bool, listing: Listing) -> None:
     """List tasks: of a stack, of a service, on a node, or all.
 
+    With --no-trunc ids are whole, images have their digests, and messages all last lines that failed tasks printed.
     JSON always holds the tasks that have ended, too.
 
     \b
@@ -84,12 +79,11 @@ def ps(what: str | None, node: str | None, everything: bool, whole: bool, listin
     stack ps shop_web --all --no-trunc
     stack ps --node n2 --filter state!=running
     """
-    list_tasks(what, node, listing, everything=everything, whole=whole)
+    list_tasks(what, node, listing, everything=everything)
 
 
-def list_tasks(
-    what: str | None, node: str | None, listing: Listing, *, everything: bool = False, whole: bool = False
-) -> None:
+def list_tasks(what: str | None, node: str | None, listing: Listing, *, everything: bool = False) -> None:
+    whole = listing.whole
     with connect() as client:
         stack = what if what is None or what in {known.name for known in client.stacks()} else None
         service = None if what == stack else find_service(client, what or "", "stack or service").name
@@ -102,7 +96,7 @@ def list_tasks(
         {
             "ID": lambda t: t.id if whole else t.id[:12],
             "NAME": lambda t: t.name,
-            "IMAGE": lambda t: f"{t.image}@{t.digest}" if whole and t.digest else t.image,
+            "IMAGE": lambda t: _image(t) if whole else image_name(t.image),
             "NODE": lambda t: t.node or "-",
             "WANTED": lambda t: t.desired,
             "STATE": lambda t: t.state,
@@ -110,8 +104,12 @@ def list_tasks(
             "MESSAGE": lambda t: _message(t, whole=whole),
         },
         listing,
-        spare=() if whole else ("WANTED", "ID", "IMAGE"),  # whole ids and digests are what is asked for
+        spare=("WANTED", "ID", "IMAGE"),
     )
+
+
+def _image(task: TaskView) -> str:
+    return f"{task.image}@{task.digest}" if task.digest and "@" not in task.image else task.image
 
 
 def _message(task: TaskView, *, whole: bool) -> str:

@@ -11,7 +11,7 @@ from cluster.model.service import ServiceMode
 class ServiceProgress:
     """How far one service of a stack is: `done` of `wanted` tasks are as asked for, or gone when it is removed.
 
-    `states` counts the current tasks by state. `failures` counts tasks of this version that failed; `message` is the
+    `states` counts the tasks that are to stay. `failures` counts tasks of this version that failed; `message` is the
     newest trouble, and `log` the last lines of the task that failed last. `leaving` counts tasks that have yet to end:
     of an older version, too many, or of a removed service.
     """

@@ -45,7 +45,9 @@ def differences(before: StackRevision | None, after: StackRevision) -> Iterator[
 def _renewal(had: ServiceVersion, has: ServiceVersion) -> str:
     if had.uid != has.uid:
         return "another service of its name"
-    return "new tasks" if had.version != has.version else ""
+    if had.version != has.version:
+        return "new tasks"
+    return "its update goes on" if has.attempt > had.attempt else ""
 
 
 def _main_fields(service: ServiceSpec) -> Iterator[FieldChange]:

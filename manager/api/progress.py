@@ -71,7 +71,7 @@ def _service(
         service=spec.name,
         wanted=count.wanted,
         done=count.done,
-        states=dict(Counter(str(state.state_of(task)) for task in occupants)),
+        states=dict(Counter(str(state.state_of(t)) for t in occupants if t.id in counted or _stays(state, spec, t))),
         failures=sum(task.version == version.version and _failed(state, task) for task in tasks),
         message="" if whole else problem(state, version.uid),
         leaving=sum(_lingers(state, t) for t in tasks if t.id not in counted and not _stays(state, spec, t)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cli.commands.follow import GIVE_UP_AFTER, _Hopes
+from cli.commands.follow import GIVE_UP_AFTER, _Hopes, drawn
 from cluster.errors import Failed
 from cluster.views import Progress, ServiceProgress
 
@@ -42,3 +42,30 @@ def test_without_failures_it_waits_on() -> None:
     hopes = _Hopes()
     for now in range(0, 1000, 50):
         hopes.check(progress(0, 0), now)
+
+
+STOREFRONT = "the-storefront-of-the-european-shop-eu01"
+FAILING = ServiceProgress(
+    STOREFRONT, 3, 0, {"pending": 1}, 4,
+    "waits 9.6 s before restart 5: exited with code 3, it said: FATAL: no database",
+    2, log=("begun", "FATAL: no database"),
+)  # fmt: skip
+
+
+def test_what_fails_is_shown_with_its_reason_and_last_words_however_narrow() -> None:
+    running = ServiceProgress("web", 3, 3, {"running": 3})
+    assert drawn(Progress("shop", 2, removing=False, services=(FAILING, running)), 80, 40) == [
+        "SERVICE                                   DONE  TASKS",
+        "the-storefront-of-the-european-shop-eu01  0/3   1 pending, 2 yet to end",
+        "    waits 9.6 s before restart 5: exited with code 3, it said: FATAL: no",
+        "    database",
+        "    | begun",
+        "    | FATAL: no database",
+        "web                                       3/3   3 running",
+    ]
+
+
+def test_on_a_low_screen_those_that_are_done_are_counted() -> None:
+    done = [ServiceProgress(f"web{n}", 1, 1, {"running": 1}) for n in range(20)]
+    lines = drawn(Progress("shop", 2, removing=False, services=(*done, FAILING)), 80, 20)
+    assert len(lines) < 10 and lines[1].startswith(STOREFRONT) and lines[-1] == "and 20 more, which are done"

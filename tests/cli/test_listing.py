@@ -99,7 +99,7 @@ def test_options_become_one_argument() -> None:
 
     runner = CliRunner()
     assert runner.invoke(ls, ["-q", "--filter", "a=b", "--filter", "c=d", "--format", "{{.Name}}"]).exit_code == 0
-    assert got == [Listing("{{.Name}}", True, ("a=b", "c=d"))]
+    assert got == [Listing("{{.Name}}", quiet=True, filters=("a=b", "c=d"))]
     said = runner.invoke(ls, ["--format", "yaml"])
     assert said.exit_code == 2 and "neither table, json nor a template" in said.output
 

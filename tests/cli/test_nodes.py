@@ -35,10 +35,10 @@ async def test_a_pending_task_is_explained_and_the_change_that_is_told_mends_it(
     async with obedient(manager, "n1"):
         assert (await person.stack("deploy", "-f", "compose.yml", "--detach")).code == 0
         said = await person.stack("explain", "shop_web")
-        while "shop_web.1" not in said.out:
+        while "shop_web.2" not in said.out:
             said = await person.stack("explain", "shop_web")
         assert "shop_web: 0 of 2 tasks run" in said.out
-        assert "shop_web.1: no node fits: 1 of 1 does not match node.labels.disk == ssd" in said.out
+        assert "shop_web.1, shop_web.2: no node fits: 1 of 1 does not match node.labels.disk == ssd" in said.out
         assert "`stack node update --label-add disk=ssd n1`" in said.out
         told = (await person.stack("explain", "shop_web.2", "--format", "json")).json
         assert told["what"] == "shop_web.2" and not told["nodes"][0]["fits"]

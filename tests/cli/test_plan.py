@@ -31,9 +31,9 @@ LONG = "sh -c 'mkdir -p /www && echo hello > /www/index.html && exec {} -f -p 80
 
 def test_of_long_values_the_part_is_shown_that_differs() -> None:
     change = FieldChange("command", LONG.format("httpd"), LONG.format("nginx"))
-    [_, line] = in_words(PlanView("shop", 1, True, (ItemChange("service", "web", "change", (change,)),))).splitlines()[
-        2:4
-    ]
+    [_, line] = in_words(
+        PlanView("shop", 1, True, (ItemChange("service", "web", "change", (change,)),)), 0
+    ).splitlines()[2:4]
     before, after = line.strip().removeprefix("command: ").split(" -> ")
     assert "exec httpd -f" in before and "exec nginx -f" in after and max(len(before), len(after)) <= WIDEST_VALUE + 6
 
@@ -192,7 +192,7 @@ async def answered(person: Terminal, text: bytes, *arguments: str) -> tuple[Said
 @pytest.mark.usefixtures("shop")
 async def test_at_a_terminal_it_asks_before_it_stops_a_service(person: Terminal, manager: RunningManager) -> None:
     await person.stack("deploy", "--detach")
-    for text, code, revision in ((b"n\n", 130, 1), (b"\n", 130, 1), (b"y\n", 0, 2)):
+    for text, code, revision in ((b"n\n", 1, 1), (b"\n", 1, 1), (b"y\n", 0, 2)):
         said, shown = await answered(person, text, "deploy", "-f", "less.yml", "--detach")
         assert "This stops db of the stack shop: not in the file any more." in shown
         assert said.code == code
