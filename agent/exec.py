@@ -13,11 +13,11 @@ import signal
 from typing import Any
 
 from agent.channel import Channel, while_listening
-from agent.engine import Engine, EngineDown
+from agent.engine import Engine, EngineDown, EngineRefused
 from agent.hijack import Hijacked
 from agent.processes import send_signal
 from agent.terminal import attempt, seen, steering, typing
-from cluster.channel import ExecRequest, Kind
+from cluster.channel import BeginRequest, ExecRequest, Kind
 from cluster.errors import StackyardError
 from cluster.protocol import STDERR
 
@@ -31,8 +31,10 @@ START_TIMEOUT = 10.0
 _NOT_STARTED = b"OCI runtime exec failed"
 _MISSING = re.compile(rb"executable file not found|no such file or directory")
 
-NOT_FOUND = 127
-"""The exit code for a command that there is not, as in a shell: some engines tell 126, which is for those that fail."""
+NOT_FOUND, NOT_EXECUTABLE = 127, 126
+"""The exit codes for a command that there is not, as in a shell (some engines tell 126), and for one that fails."""
+
+_ALONE = {"Detach": True}
 
 
 async def run_command(engine: Engine, container: str, channel: Channel, request: ExecRequest) -> None:
@@ -49,6 +51,35 @@ async def run_command(engine: Engine, container: str, channel: Channel, request:
         await channel.over()
 
 
+async def begin_command(engine: Engine, container: str, channel: Channel, request: BeginRequest) -> None:
+    """Begin a command that goes on by itself, and tell that it has begun, or by its code why not."""
+    code = 0
+    try:
+        await engine.ask("start a command", "POST", f"exec/{await _created(engine, container, request)}/start", _ALONE)
+    except EngineRefused as error:
+        if _NOT_STARTED not in (said := error.message.encode()):
+            raise
+        await channel.send(Kind.ERROR_OUTPUT, said + b"\n")
+        code = NOT_FOUND if _MISSING.search(said) else NOT_EXECUTABLE
+    await channel.end(code)
+    await channel.over()
+
+
+async def _created(engine: Engine, container: str, wanted: ExecRequest | BeginRequest, *, stdin: bool = False) -> str:
+    body: dict[str, Any] = {
+        "AttachStdin": stdin,
+        "AttachStdout": isinstance(wanted, ExecRequest),
+        "AttachStderr": isinstance(wanted, ExecRequest),
+        "Tty": wanted.tty,
+        "Cmd": list(wanted.command),
+        "Env": list(wanted.env),
+        "WorkingDir": wanted.workdir,
+        "User": wanted.user,
+        "Privileged": wanted.privileged,
+    }
+    return str((await engine.ask("prepare a command", "POST", f"containers/{container}/exec", body))["Id"])
+
+
 class _Command:
     def __init__(self, engine: Engine, container: str, channel: Channel, request: ExecRequest) -> None:
         self._engine, self._container, self._channel, self._request = engine, container, channel, request
@@ -56,20 +87,7 @@ class _Command:
         self._missing = False
 
     async def create(self) -> None:
-        wanted = self._request
-        body: dict[str, Any] = {
-            "AttachStdin": wanted.stdin,
-            "AttachStdout": True,
-            "AttachStderr": True,
-            "Tty": wanted.tty,
-            "Cmd": list(wanted.command),
-            "Env": list(wanted.env),
-            "WorkingDir": wanted.workdir,
-            "User": wanted.user,
-            "Privileged": wanted.privileged,
-        }
-        path = f"containers/{self._container}/exec"
-        self._id = str((await self._engine.ask("prepare a command", "POST", path, body))["Id"])
+        self._id = await _created(self._engine, self._container, self._request, stdin=self._request.stdin)
 
     async def run(self) -> None:
         wanted = self._request

@@ -13,12 +13,13 @@ from agent.channel import Channel
 from agent.console import attach, send_signal
 from agent.container import Observed, Phase
 from agent.engine import Engine
-from agent.exec import run_command
+from agent.exec import begin_command, run_command
 from agent.known import Known
 from agent.ports import pass_connection
 from cluster.channel import (
     PURPOSES,
     AttachRequest,
+    BeginRequest,
     BrokenChannel,
     ExecRequest,
     OpenChannel,
@@ -62,6 +63,8 @@ class Reach:
         match request:
             case ExecRequest():
                 await run_command(self._engine, self._running(wanted.task).id, channel, request)
+            case BeginRequest():
+                await begin_command(self._engine, self._running(wanted.task).id, channel, request)
             case AttachRequest():
                 await attach(self._engine, self._running(wanted.task, Phase.CREATED).id, channel, request)
             case SignalRequest():

@@ -70,6 +70,17 @@ class ExecRequest(msgspec.Struct, tag="exec", frozen=True, omit_defaults=True):
     size: tuple[int, int] | None = None
 
 
+class BeginRequest(msgspec.Struct, tag="exec-begin", frozen=True, omit_defaults=True):
+    """Begin a command in a task's container and leave it alone; END comes when it has begun."""
+
+    command: tuple[str, ...]
+    tty: bool = False
+    env: tuple[str, ...] = ()
+    workdir: str = ""
+    user: str = ""
+    privileged: bool = False
+
+
 class PortRequest(msgspec.Struct, tag="port", frozen=True):
     """Connect to a TCP port of a task."""
 
@@ -124,10 +135,13 @@ class SignalRequest(msgspec.Struct, tag="signal", frozen=True, omit_defaults=Tru
     signal: str = ""
 
 
-Request = ExecRequest | PortRequest | ReadArchive | WriteArchive | StatArchive | AttachRequest | SignalRequest
+Request = (
+    ExecRequest | BeginRequest | PortRequest | ReadArchive | WriteArchive | StatArchive | AttachRequest | SignalRequest
+)
 
 PURPOSES: dict[type[Request], Purpose] = {
     ExecRequest: "exec",
+    BeginRequest: "exec",
     PortRequest: "port",
     ReadArchive: "archive",
     WriteArchive: "archive",

@@ -421,12 +421,16 @@ class Client:
         since: float | None = None,
         until: float | None = None,
     ) -> Iterator[list[views.LogLine]]:
-        """Read what stacks, services and tasks print, merged as it comes; each line once, over restarts of managers.
+        """Read what stacks, services and tasks print, each line once, over restarts of managers.
 
-        Those are given together that came together.
+        What is followed is merged as it comes, and given together as it came together; else it is sorted by time.
         """
-        decode = partial(_read, views.LogLine)
-        return logs.read(self._transport, names, decode, follow=follow, tail=tail, since=since, until=until)
+        ask = partial(
+            logs.read, self._transport, names, partial(_read, views.LogLine), follow=follow, since=since, until=until
+        )
+        if tail is not None and until is not None:
+            return logs.last(ask(tail=None), tail)  # engines would count from the end of the log
+        return ask(tail=tail) if follow else logs.in_order(ask(tail=tail))
 
     def events(
         self,

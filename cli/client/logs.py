@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cli.client.transport import Transport
@@ -15,6 +16,56 @@ if TYPE_CHECKING:
 
 _PATIENCE = 60.0
 _PAUSE = 0.3
+
+_HELD, _ROW = 16_000_000, 200
+"""Bytes that are held back to be sorted, and about how many a line has besides its text."""
+
+
+def in_order(batches: Iterator[list[LogLine]]) -> Iterator[list[LogLine]]:
+    """Give all lines of logs that end by their time, if they are not too many: the rest comes as it comes.
+
+    Notes are given at once.
+    """
+    held: list[LogLine] = []
+    room = _HELD
+    for batch in batches:
+        if room <= 0:
+            yield batch
+            continue
+        if notes := [one for one in batch if one.note]:
+            yield notes
+        lines = [one for one in batch if not one.note]
+        held += lines
+        room -= sum(len(one.line) + _ROW for one in lines)
+        if room <= 0:
+            yield _sorted(held)
+            held = []
+    if held:
+        yield _sorted(held)
+
+
+def last(batches: Iterator[list[LogLine]], count: int) -> Iterator[list[LogLine]]:
+    """Give so many lines of each task, the last ones, and notes at once."""
+    kept: dict[str, deque[LogLine]] = {}
+    for batch in batches:
+        if notes := [one for one in batch if one.note]:
+            yield notes
+        for one in batch:
+            if not one.note:
+                kept.setdefault(one.id, deque(maxlen=count)).append(one)
+    yield _sorted(one for lines in kept.values() for one in lines)
+
+
+def _sorted(lines: Iterable[LogLine]) -> list[LogLine]:
+    """Sort by time; those of one output of a task stay in their order, should its clock have been set back."""
+    newest: dict[tuple[str, str], str] = {}
+
+    def instant(one: LogLine) -> str:
+        output = one.id, one.stream
+        newest[output] = max(newest.get(output, ""), one.at)
+        return newest[output]
+
+    return sorted(lines, key=instant)
 
 
 def read(

@@ -18,6 +18,7 @@ from cluster.errors import UserError
 @click.command()
 @click.option("--follow-link", "-L", "follow", is_flag=True, help="Copy what SRC leads to when it is a symbolic link.")
 @click.option("--archive", "-a", "own", is_flag=True, help="Keep owners; else they are root there, and you here.")
+@click.option("--quiet", "-q", is_flag=True, hidden=True, expose_value=False)  # docker has it; nothing is told anyway
 @click.argument("source", metavar="SRC|TASK:SRC|-", shell_complete=completion.paths)
 @click.argument("target", metavar="DEST|TASK:DEST|-", shell_complete=completion.paths)
 def cp(follow: bool, own: bool, source: str, target: str) -> None:

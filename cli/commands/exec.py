@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 
 import click
@@ -15,7 +15,7 @@ from cli.client.pump import Pump
 from cli.client.terminal import caught, raw, size
 from cli.commands import completion
 from cli.commands.session import transport
-from cluster.channel import ExecRequest, Kind, Request, size_frame
+from cluster.channel import BeginRequest, ExecRequest, Kind, Request, size_frame
 from cluster.errors import StackyardError, UserError
 
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
@@ -26,9 +26,12 @@ PATIENCE = 3
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.option("--interactive", "-i", is_flag=True, help="Pass on what is typed or piped in.")
 @click.option("--tty", "-t", is_flag=True, help="Give the command a terminal; with -i for shells and editors.")
+@click.option("--detach", "-d", is_flag=True, help="Begin the command, and leave it alone.")
+@click.option("--no-tty", "-T", is_flag=True, hidden=True, expose_value=False)  # `docker compose exec` has it
 @click.option(
     "--env", "-e", "environment", multiple=True, metavar="NAME[=VALUE]", help="A variable; NAME: as it is here."
 )
+@click.option("--env-file", "files", multiple=True, metavar="FILE", help="Variables of a file, as docker reads it.")
 @click.option("--workdir", "-w", default="", metavar="DIR", help="Run it in this folder of the container.")
 @click.option("--user", "-u", default="", metavar="USER[:GROUP]", help="Run it as this user of the container.")
 @click.option("--privileged", is_flag=True, help="With all capabilities.")
@@ -37,7 +40,9 @@ PATIENCE = 3
 def exec_command(
     interactive: bool,
     tty: bool,
+    detach: bool,
     environment: tuple[str, ...],
+    files: tuple[str, ...],
     workdir: str,
     user: str,
     privileged: bool,
@@ -48,20 +53,24 @@ def exec_command(
 
     TASK is web.2, shop_web.2 or the beginning of a task's id; web alone is the first of its tasks that runs. The exit
     code is the command's (126 and 127: it could not be started). Signals are passed on; when this command is killed,
-    the other one gets SIGHUP, so that nothing is left behind.
+    the other one gets SIGHUP, so that nothing is left behind; what is to go on is begun with -d.
 
     \b
     stack exec -it web.2 sh
+    stack exec -d web.2 sh -c 'exec tcpdump -w /tmp/dump'
     stack exec -i db psql shop < dump.sql
     """
     if command[0] == "--" and len(command) > 1:
         command = command[1:]  # as kubectl has it
-    if tty and interactive and not sys.stdin.isatty():
+    if tty and interactive and not detach and not sys.stdin.isatty():
         raise UserError("the input is not a terminal", hint="Leave -t out when input is piped in.")
-    request = ExecRequest(
-        command, tty, interactive, tuple(variable(text) for text in environment), workdir, user, privileged,
-        size(sys.stdout.fileno()) if tty else None,
-    )  # fmt: skip
+    env = variables(environment, files)
+    request: ExecRequest | BeginRequest
+    if detach:
+        request = BeginRequest(command, tty, env, workdir, user, privileged)
+    else:
+        shown = size(sys.stdout.fileno()) if tty else None
+        request = ExecRequest(command, tty, interactive, env, workdir, user, privileged, shown)
     with (
         closing(transport()) as way,
         closing(open_channel(way, task, "exec")) as channel,
@@ -69,11 +78,38 @@ def exec_command(
         return _run(channel, request)
 
 
-def variable(text: str) -> str:
-    return text if "=" in text else f"{text}={os.environ.get(text, '')}"
+def variables(given: Sequence[str], files: Sequence[str]) -> tuple[str, ...]:
+    """Give NAME=VALUE of what is given as docker takes it: a NAME alone has its value here, or is left out.
+
+    Those of files come first: of one name the last counts. Raises UserError.
+    """
+    lines = [line for file in files for line in _lines(file)]
+    return tuple(
+        text if "=" in text else f"{text}={os.environ[text]}"
+        for text in (*lines, *given)
+        if "=" in text or text in os.environ
+    )
 
 
-def _run(channel: Channel, request: ExecRequest) -> int:
+def _lines(file: str) -> Iterator[str]:
+    try:
+        with open(file, encoding="utf-8") as source:
+            text = source.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--env-file {file}: {getattr(error, 'strerror', None) or error}") from error
+    for number, line in enumerate(text.splitlines(), 1):
+        written = line.lstrip()
+        if not written or written.startswith("#"):
+            continue
+        name = written.partition("=")[0]
+        if not name or any(letter.isspace() for letter in name):
+            raise UserError(f"{file}:{number}: {name!r} is no name of a variable", hint="Write NAME=VALUE, or NAME.")
+        yield written
+
+
+def _run(channel: Channel, request: ExecRequest | BeginRequest) -> int:
+    if isinstance(request, BeginRequest):
+        return converse(channel, request, None, resizes=False)
     with ExitStack() as stack:
         typed = sys.stdin.fileno() if request.stdin else None
         if request.tty and typed is not None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import click
@@ -22,15 +22,16 @@ if TYPE_CHECKING:
 _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "bright_cyan", "bright_yellow", "bright_magenta")
 """By which the lines of tasks are told apart on a terminal."""
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_PART = r"(\d+(?:\.\d+)?)(ms|[smhd])"
 
 
 def instant(text: str) -> float:
-    """Read 10m (ago), an ISO date, or seconds since the epoch."""
+    """Read 10m or 1h30m (ago), an ISO date, or seconds since the epoch."""
     from datetime import datetime
 
-    if match := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text):
-        return time.time() - float(match[1]) * _UNITS[match[2]]
+    if re.fullmatch(f"({_PART})+", text):
+        return time.time() - sum(float(number) * _UNITS[unit] for number, unit in re.findall(_PART, text))
     try:
         return float(text)
     except ValueError:
@@ -38,7 +39,17 @@ def instant(text: str) -> float:
     try:
         return datetime.fromisoformat(text).timestamp()
     except ValueError:
-        raise UserError(f"{text!r} is no instant", hint="Write 10m, 2h, 2026-01-31T12:00, or seconds.") from None
+        raise UserError(f"{text!r} is no instant", hint="Write 10m, 1h30m, 2026-01-31T12:00, or seconds.") from None
+
+
+class Tail(click.IntRange):
+    """How many lines, or all of them, as docker has it."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return None if value == "all" else super().convert(value, param, ctx)
 
 
 @click.command()
@@ -50,12 +61,12 @@ def instant(text: str) -> float:
     shell_complete=completion.stacks_services_and_tasks,
 )
 @click.option("--follow", "-f", "following", is_flag=True, help="Go on with what is printed from now on.")
-@click.option("--tail", "-n", type=click.IntRange(0), metavar="N", help="Only the last N lines of each task.")
+@click.option("--tail", "-n", type=Tail(), metavar="N|all", help="Only the last N lines of each task.")
 @click.option("--since", metavar="10m|DATE", help="Only lines since then.")
 @click.option("--until", metavar="10m|DATE", help="Only lines until then.")
 @click.option("--grep", "pattern", metavar="PATTERN", help="Only lines in which this regular expression is found.")
 @click.option("--timestamps", "-t", is_flag=True, help="Show when each line was printed.")
-@click.option("--no-task-prefix", "bare", is_flag=True, help="Do not put the task before each line.")
+@click.option("--no-task-prefix", "--no-log-prefix", "bare", is_flag=True, help="Do not put the task before each line.")
 def logs(
     names: tuple[str, ...],
     following: bool,

@@ -12,7 +12,7 @@ from cli.client import Client
 from cli.client.channel import Channel
 from cli.client.terminal import raw, size
 from cli.commands import completion
-from cli.commands.exec import converse, variable
+from cli.commands.exec import converse, variables
 from cli.commands.session import connect
 from cluster.channel import AttachRequest
 from cluster.errors import Failed, NotFound, UserError
@@ -36,6 +36,7 @@ _LOOK = 1.0
 @click.option(
     "--env", "-e", "environment", multiple=True, metavar="NAME[=VALUE]", help="A variable more; NAME: as it is here."
 )
+@click.option("--env-file", "files", multiple=True, metavar="FILE", help="Variables of a file, as docker reads it.")
 @click.option("--entrypoint", metavar="WORDS", help="Another entrypoint, instead of the service's and its command.")
 @click.option("--workdir", "-w", default="", metavar="DIR", help="Run it in this folder of the container.")
 @click.option("--user", "-u", default="", metavar="USER[:GROUP]", help="Run it as this user of the container.")
@@ -48,6 +49,7 @@ def run(
     tty: bool,
     no_tty: bool,
     environment: tuple[str, ...],
+    files: tuple[str, ...],
     entrypoint: str | None,
     workdir: str,
     user: str,
@@ -74,7 +76,7 @@ def run(
         operation=os.urandom(8).hex(),
         command=command[command[0] == "--" :] if command else None,
         entrypoint=None if entrypoint is None else _words(entrypoint),
-        environment=dict(_pair(text) for text in environment),
+        environment=dict(_pair(text) for text in variables(environment, files)),
         user=user,
         workdir=workdir,
         tty=tty or (at_terminal and not no_tty and not detach),
@@ -101,7 +103,7 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def _pair(text: str) -> tuple[str, str]:
-    name, _, value = variable(text).partition("=")
+    name, _, value = text.partition("=")
     return name, value
 
 

@@ -24,6 +24,7 @@ from cluster.channel import (
     PURPOSES,
     WINDOW,
     AttachRequest,
+    BeginRequest,
     ExecRequest,
     Kind,
     OpenChannel,
@@ -188,6 +189,21 @@ async def test_a_command_that_cannot_be_started(engine: Engine, container: str, 
         assert await person.end() == code
         assert command.encode() in person.said[Kind.ERROR_OUTPUT]
         assert person.out() == b""
+
+
+async def test_a_command_that_is_begun_goes_on_by_itself(engine: Engine, container: str) -> None:
+    words = ("sh", "-c", "sleep 0.5; echo $A >/tmp/begun; pwd >>/tmp/begun")
+    async with reaching(engine, container, BeginRequest(words, env=("A=b",), workdir="/tmp")) as person:
+        assert await person.end() == 0
+    begun = "until grep -q tmp /tmp/begun; do sleep 0.1; done; cat /tmp/begun"
+    assert await run(engine, container, "sh", "-c", begun) == b"b\n/tmp\n"
+
+
+@pytest.mark.parametrize(("command", "code"), [("no-such-command", 127), ("/etc", 126)])
+async def test_a_command_that_cannot_be_begun(engine: Engine, container: str, command: str, code: int) -> None:
+    async with reaching(engine, container, BeginRequest((command,))) as person:
+        assert await person.end() == code
+        assert command.encode() in person.said[Kind.ERROR_OUTPUT]
 
 
 async def test_input_is_passed_on_to_its_end(engine: Engine, container: str) -> None:

@@ -57,7 +57,13 @@ async def test_instants_notes_and_what_is_no_instant(person: Terminal, manager: 
         assert (said.code, said.out) == (2, "")
         assert "'soon' is no instant" in said.err
         agent.log += stamped(8, "eight") + stamped(9, "nine")
-        assert (await person.stack("logs", "shop", "--grep", "^[n-s]", "--no-task-prefix")).out == "seven\nnine\n"
+        assert (await person.stack("logs", "shop", "--grep", "^[n-s]", "--no-log-prefix")).out == "seven\nnine\n"
+        until = ("--until", "2026-01-31T12:00:08.5Z", "--tail", "1")  # an engine would look at `nine`, and drop it
+        assert (await person.stack("logs", "shop", *until, "--no-log-prefix")).out == "eight\n"
+        assert (await person.stack("logs", "shop", "-n", "all", "--since", "1h30m")).out == ""
+        assert (await person.stack("scale", "shop_web=2")).code == 0
+        words = (await person.stack("logs", "shop", "--no-log-prefix")).out.split()
+        assert words == ["seven", "seven", "eight", "eight", "nine", "nine"], "tasks' lines are sorted by their time"
         said = await person.stack("logs", "web", "--grep", "(")
         assert (said.code, said.out) == (2, "") and "--grep (: missing )" in said.err
         said = await person.stack("logs", "web", "-f", "--until", "5m")

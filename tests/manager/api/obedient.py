@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -123,7 +124,7 @@ class ObedientAgent(ToyAgent):
     async def _serve(self, ticket: str, request: LogsRequest) -> None:
         base = f"{self._client.base}/v1/agent/streams/{ticket}"
         async with self._client.http.ws_connect(base) as socket:
-            log = self._since(request.since)
+            log = self._asked(request)
             for start in range(0, len(log), 5):
                 await socket.send_bytes(STDOUT + log[start : start + 5])
             reading = asyncio.create_task(socket.receive())
@@ -146,12 +147,17 @@ class ObedientAgent(ToyAgent):
                 await socket.send_bytes(message.data)
             self.channels -= 1
 
-    def _since(self, since: float | None) -> bytes:
-        """Give what was printed from an instant on, of lines that have theirs before them."""
-        if since is None or not self.log.startswith(b"2"):
+    def _asked(self, request: LogsRequest) -> bytes:
+        """Give what is asked for of lines that have their instants before them: as engines do, the last ones first."""
+        if not self.log.startswith(b"2"):
             return self.log
         lines = self.log.splitlines(keepends=True)
-        return b"".join(one for one in lines if datetime.fromisoformat(one[:30].decode()).timestamp() >= since)
+        first, last = request.since or 0.0, request.until or math.inf
+        return b"".join(
+            one
+            for one in (lines if request.tail is None else lines[-request.tail :])
+            if first <= datetime.fromisoformat(one[:30].decode()).timestamp() <= last
+        )
 
 
 def stamped(second: int, text: str) -> bytes:
