@@ -171,7 +171,7 @@ def _told(project: Project) -> list[str]:
 
     A verdict that many places share is told once.
     """
-    lines = [f"note: {note}" for note in project.notes]
+    lines = [f"note: {note}" for note in (*project.notes, *project.doubts())]
     places: dict[tuple[str, str, str], list[str]] = {}
     for one in project.verdicts():
         if one.word != "honoured":

@@ -83,6 +83,12 @@ class Project:
 
         return convert.judge(self)
 
+    def doubts(self) -> tuple[Note, ...]:
+        """Tell of labels that would come to nothing with those whom they are for."""
+        from cluster.compose.convert.labels import doubts
+
+        return tuple(doubts(self))
+
     def contents(self) -> dict[tuple[str, str], bytes]:
         """Give what is in the secrets and configs that are not external, by ("secret" or "config", key).
 

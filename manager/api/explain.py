@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fastapi import APIRouter
 from starlette.responses import Response
 
 from cluster.views import Explanation
+from manager.api import traefik
 from manager.api.bodies import answer
 from manager.api.core import ReadyCore
 from manager.api.meant import meant
@@ -21,4 +24,8 @@ async def explanation(caller: Permitted, core: ReadyCore, name: str) -> Response
     found = meant(core.state, name, caller.sees)
     of_one = found.slot is not None or found.task is not None
     newest = max(found.tasks(core.state), key=lambda task: task.n) if of_one else None
-    return answer(explain(core.state, found.service, core.clock(), newest))
+    told = explain(core.state, found.service, core.clock(), newest)
+    if not of_one and (wanted := core.state.wanted(found.service)) is not None:
+        more = traefik.troubles(core.state, found.service.stack, wanted[0])
+        told = replace(told, troubles=(*told.troubles, *more))
+    return answer(told)

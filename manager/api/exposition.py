@@ -13,14 +13,12 @@ from cluster.model.node import NodeStatus
 from cluster.model.service import ServiceSpec
 from cluster.model.stack import Stack
 from cluster.model.task import Task
+from cluster.scraping import PATH, port_of
 from cluster.usage import Traffic
 from cluster.views import ConvergenceView
 from manager.api.show import Sees, task_name
 from manager.decide.tally import tally
 from manager.picture import ClusterState
-
-PORT_LABEL, PATH_LABEL = "prometheus.port", "prometheus.path"
-"""Labels of a service under deploy.labels: on which port its tasks tell their metrics, and under which path."""
 
 HELP = {
     "stackyard_nodes": "Nodes by status and availability.",
@@ -215,11 +213,11 @@ def _address(state: ClusterState, task: Task, network: str) -> str:
 
 
 def prometheus_targets(state: ClusterState, sees: Sees, network: str) -> list[dict[str, object]]:
-    """List what Prometheus is to scrape, as its http_sd reads it: tasks of services that have PORT_LABEL."""
+    """List what Prometheus is to scrape, as its http_sd reads it: tasks of services that name a port."""
     return [
-        {"targets": [f"{address}:{spec.labels[PORT_LABEL]}"], "labels": _meta(state, task, spec, stack)}
+        {"targets": [f"{address}:{port}"], "labels": _meta(state, task, spec, stack)}
         for task, spec, stack, address in reachable(state, sees, network)
-        if PORT_LABEL in spec.labels
+        if (port := port_of(spec.labels)) is not None
     ]
 
 
@@ -230,111 +228,4 @@ def _meta(state: ClusterState, task: Task, spec: ServiceSpec, stack: str) -> dic
     meta["node"] = "" if node is None else node.name
     meta |= {f"label_{_FIRST.sub('_', key)}": value for key, value in spec.labels.items()}
     told = {f"__meta_stackyard_{key}": value for key, value in meta.items()}
-    return told | ({"__metrics_path__": spec.labels[PATH_LABEL]} if PATH_LABEL in spec.labels else {})
-
-
-_LISTS = frozenset(
-    (
-        "entrypoints", "middlewares", "sans", "sourcerange", "excludedips", "users", "prefixes",
-        "stripprefixregex.regex", "errors.status", "excludedcontenttypes", "includedcontenttypes", "encodings",
-        "authrequestheaders", "authresponseheaders", "addauthcookiestoresponse", "accesscontrolallowheaders",
-        "accesscontrolallowmethods", "accesscontrolalloworiginlist", "accesscontrolalloworiginlistregex",
-        "accesscontrolexposeheaders", "allowedhosts", "hostsproxyheaders", "alloworigins",
-    )
-)  # fmt: skip
-"""The options of Traefik's that are lists, by their last words. Labels have them with commas; here Traefik takes
-nothing else than a list, and refuses all of a configuration for one that is none."""
-
-_ANYTHING = frozenset(("customrequestheaders", "customresponseheaders", "sslproxyheaders"))
-"""Below these are names of people's choice."""
-
-_PARTS = ("routers", "services", "middlewares")
-_NUMBER = re.compile("0|[1-9][0-9]*")
-_COUNTED = re.compile(r"(.+)\[(\d+)\]")
-
-
-def traefik(state: ClusterState, sees: Sees, network: str) -> dict[str, object]:
-    """Give the dynamic configuration that Traefik's HTTP provider reads, made of the labels of its Docker providers.
-
-    Only services with `traefik.enable=true` count. The servers of a service of Traefik's are our ready tasks, at the
-    port of its `loadbalancer.server.port`; a router without a `service` leads to the only one.
-    """
-    found: dict[str, dict[str, dict[str, object]]] = {}
-    seen: dict[str, tuple[ServiceSpec, list[str]]] = {}
-    for _, spec, stack, address in reachable(state, sees, network):
-        if spec.labels.get("traefik.enable", "").lower() == "true":
-            seen.setdefault(f"{stack}_{spec.name}", (spec, []))[1].append(address)
-    for name, (spec, addresses) in seen.items():
-        for protocol in ("http", "tcp", "udp"):
-            told = _nested(spec.labels, f"traefik.{protocol}.")
-            if told or protocol == "http":
-                _add(found.setdefault(protocol, {}), told, name, addresses, protocol)
-    return {protocol: parts for protocol, parts in found.items() if parts}
-
-
-def _nested(labels: Mapping[str, str], prefix: str) -> dict[str, dict[str, dict[str, object]]]:
-    """Make `traefik.http.routers.web.rule=x` into {"routers": {"web": {"rule": "x"}}}."""
-    told: dict[str, dict[str, dict[str, object]]] = {}
-    for label, value in sorted(labels.items()):
-        words = label.lower().removeprefix(prefix).split(".")
-        if not label.lower().startswith(prefix) or len(words) < 3 or words[0] not in _PARTS:
-            continue
-        place: dict[str, object] = told.setdefault(words[0], {}).setdefault(label.split(".")[3], {})
-        for word in words[2:-1]:
-            inner = place.setdefault(word, {})
-            if not isinstance(inner, dict):  # `tls=true` beside `tls.certresolver=...`
-                inner = place[word] = {}
-            place = inner
-        if not isinstance(place.get(words[-1]), dict):
-            place[words[-1]] = [one.strip() for one in value.split(",")] if _is_list(words) else _typed(value)
-    return {part: {name: _with_lists(options) for name, options in named.items()} for part, named in told.items()}
-
-
-def _is_list(words: list[str]) -> bool:
-    if words[2] == "plugin" or words[-2] in _ANYTHING:
-        return False
-    return words[-1] in _LISTS or ".".join(words[-2:]) in _LISTS
-
-
-def _with_lists(options: Mapping[str, object]) -> dict[str, object]:
-    """Make {"domains[0]": x} into {"domains": [x]}."""
-    told: dict[str, object] = {}
-    counted: dict[str, dict[int, object]] = {}
-    for key, value in options.items():
-        inner = _with_lists(value) if isinstance(value, dict) else value
-        if match := _COUNTED.fullmatch(key):
-            counted.setdefault(match[1], {})[int(match[2])] = inner
-        else:
-            told[key] = inner
-    return told | {key: [some[index] for index in sorted(some)] for key, some in counted.items()}
-
-
-def _typed(value: str) -> object:
-    return {"true": True, "false": False}.get(value.lower(), int(value) if _NUMBER.fullmatch(value) else value)
-
-
-def _add(
-    parts: dict[str, dict[str, object]],
-    told: dict[str, dict[str, dict[str, object]]],
-    name: str,
-    addresses: list[str],
-    protocol: str,
-) -> None:
-    services = told.get("services") or ({name: {}} if "routers" in told else {})
-    for key, service in services.items():
-        balancer = service.setdefault("loadbalancer", {})
-        assert isinstance(balancer, dict)
-        server = balancer.pop("server", {})
-        port, scheme = (server.get("port", 80), server.get("scheme", "http")) if isinstance(server, dict) else (80, "")
-        if protocol == "http":
-            balancer["servers"] = [{"url": f"{scheme}://{address}:{port}"} for address in addresses]
-        else:
-            balancer["servers"] = [{"address": f"{address}:{port}"} for address in addresses]
-        parts.setdefault("services", {})[key] = {"loadBalancer": balancer}
-    for key, router in told.get("routers", {}).items():
-        router.setdefault("service", next(iter(services)))
-        if router.get("tls") is True:
-            router["tls"] = {}
-        parts.setdefault("routers", {})[key] = router
-    for key, middleware in told.get("middlewares", {}).items():
-        parts.setdefault("middlewares", {})[key] = middleware
+    return told | ({"__metrics_path__": spec.labels[PATH]} if PATH in spec.labels else {})

@@ -11,6 +11,7 @@ from fastapi import APIRouter
 from starlette.responses import PlainTextResponse, Response
 
 from manager.api import exposition, show
+from manager.api import traefik as routes
 from manager.api.bodies import answer
 from manager.api.core import AnyCore, ReadyCore
 from manager.api.rules import Permitted
@@ -76,5 +77,10 @@ async def prometheus(caller: Permitted, core: ReadyCore, network: str = "") -> R
 
 @router.get("/discovery/traefik", response_model=dict[str, object])
 async def traefik(caller: Permitted, core: ReadyCore, network: str = "") -> Response:
-    """The dynamic configuration of Traefik, for its HTTP provider: from the labels that its Docker providers read."""
-    return answer(exposition.traefik(core.state, caller.sees, network))
+    """The dynamic configuration of Traefik, for its HTTP provider: from the labels that its Docker providers read.
+
+    Routers, services and middlewares with a label that Traefik would not take are left out, as it would refuse all of
+    the others with them; `GET /v1/explain/{name}` tells why.
+    """
+    reached = exposition.reachable(core.state, caller.sees, network)
+    return answer(routes.configuration((stack, spec, address) for _, spec, stack, address in reached))

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -146,80 +145,3 @@ def test_prometheus_finds_the_tasks_that_run_and_have_a_port_for_it() -> None:
     left = exposition.prometheus_targets(lab.state, everything, "")
     assert {one["labels"]["__meta_stackyard_node"] for one in left} == {"n2"}  # type: ignore[index]
     assert exposition.prometheus_targets(running(labelled()).state, everything, "") == []
-
-
-def test_traefik_is_told_routers_and_servers() -> None:
-    lab = running(
-        labelled(
-            traefik__enable="true",
-            traefik__http__routers__shop__rule="Host(`shop.test`)",
-            traefik__http__routers__shop__entrypoints="web, websecure",
-            traefik__http__routers__shop__tls="true",
-            traefik__http__routers__shop__tls__certresolver="le",
-            traefik__http__services__shop__loadbalancer__server__port="8000",
-        )
-    )
-    found = exposition.traefik(lab.state, everything, "")
-    addresses = [task.endpoints[0].addresses[0] for task in sorted(lab.tasks(), key=lambda task: task.slot)]
-    assert found == {
-        "http": {
-            "routers": {
-                "shop": {
-                    "rule": "Host(`shop.test`)", "entrypoints": ["web", "websecure"],
-                    "tls": {"certresolver": "le"}, "service": "shop",
-                }
-            },
-            "services": {"shop": {"loadBalancer": {"servers": [{"url": f"http://{a}:8000"} for a in addresses]}}},
-        }
-    }  # fmt: skip
-    assert exposition.traefik(running(labelled(traefik__http__routers__x__rule="y")).state, everything, "") == {}
-
-
-def told_to_traefik(**labels: str) -> dict[str, dict[str, dict[str, object]]]:
-    told = {f"traefik.{key}": value for key, value in labels.items()} | {"traefik.enable": "true"}
-    service = dataclasses.replace(a_service("web", replicas=1, networks=("front",)), labels=told)
-    return exposition.traefik(running(service, "n1").state, everything, "")  # type: ignore[return-value]
-
-
-@pytest.mark.parametrize(
-    ("label", "value", "found"),
-    [
-        ("stripprefix.prefixes", "/a, /b", ["/a", "/b"]),
-        ("stripprefixregex.regex", "^/a{1,2}", ["^/a{1", "2}"]),  # as with Traefik's own labels
-        ("redirectregex.regex", "^/a,b", "^/a,b"),
-        ("errors.status", "500-599", ["500-599"]),
-        ("headers.accessControlAllowMethods", "GET,PUT", ["GET", "PUT"]),
-        ("headers.customrequestheaders.users", "a,b", "a,b"),
-        ("headers.customrequestheaders.code", "007", "007"),
-        ("headers.customrequestheaders.code", "\u00b2", "\u00b2"),
-        ("plugin.mine.users", "a,b", "a,b"),
-        ("retry.attempts", "4", 4),
-    ],
-)
-def test_traefik_is_given_lists_where_it_takes_nothing_else(label: str, value: str, found: object) -> None:
-    told: Any = told_to_traefik(**{f"http.middlewares.m.{label}": value})["http"]["middlewares"]["m"]
-    for word in label.lower().split("."):
-        told = told[word]
-    assert told == found
-
-
-def test_traefik_is_given_what_labels_count_as_lists() -> None:
-    told = told_to_traefik(
-        **{
-            "http.routers.r.tls.domains[1].main": "b.test",
-            "http.routers.r.tls.domains[0].main": "a.test",
-            "http.routers.r.tls.domains[0].sans": "x.a.test,y.a.test",
-        }
-    )
-    domains = [{"main": "a.test", "sans": ["x.a.test", "y.a.test"]}, {"main": "b.test"}]
-    assert told["http"]["routers"]["r"] == {"tls": {"domains": domains}, "service": "shop_web"}
-
-
-@pytest.mark.parametrize("protocol", ["tcp", "udp"])
-def test_traefik_is_told_of_what_speaks_no_http(protocol: str) -> None:
-    told = told_to_traefik(
-        **{f"{protocol}.routers.r.entrypoints": "dns", f"{protocol}.services.s.loadbalancer.server.port": "53"}
-    )
-    assert told[protocol]["routers"] == {"r": {"entrypoints": ["dns"], "service": "s"}}
-    servers = told[protocol]["services"]["s"]["loadBalancer"]["servers"]  # type: ignore[index]
-    assert [str(server["address"]).endswith(":53") for server in servers] == [True]
