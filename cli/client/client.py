@@ -80,6 +80,10 @@ class Client:
         """Tell which roots the cluster's CA has, and how far a rotation is."""
         return self._get(views.CaView, "/ca/rotation")
 
+    def roots(self) -> str:
+        """The roots that managers are to be trusted by (PEM), the one that signs first."""
+        return self._transport.call("GET", "/v1/ca/bundle").decode()
+
     def rotate_ca(self) -> views.CaView:
         """Begin to put another root in the place of the CA's. Raises Conflict while that is under way."""
         return self._ask(views.CaView, "POST", "/ca/rotation")

@@ -26,6 +26,7 @@ def ca(context: click.Context, form: Form) -> None:
     \b
     Example:
       stack ca
+      stack ca show > stackyard-ca.pem
       stack ca rotate
     """
     if context.invoked_subcommand is not None:
@@ -41,6 +42,17 @@ def ca(context: click.Context, form: Form) -> None:
     click.echo(table([("ROOT", "SIGNS", "ENDS"), *roots]))
     for line in (_words(found), *_missing(found)):
         click.echo(line)
+
+
+@ca.command()
+def show() -> None:
+    """Print the roots that managers are to be trusted by, as PEM: for other programs that ask them.
+
+    \b
+    stack ca show > stackyard-ca.pem
+    """
+    with connect() as client:
+        click.echo(client.roots(), nl=False)
 
 
 @ca.command()

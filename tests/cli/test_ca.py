@@ -54,6 +54,7 @@ async def test_a_rotation_is_shown_waits_for_a_certificate_and_is_finished_by_fo
     before = await person.stack("ca")
     old, token = manager.core.authority.digest, (await person.stack("token", "show")).out
     assert old in before.out and "no rotation is under way" in before.out
+    assert (await person.stack("ca", "show")).out == manager.ca
 
     waits = await person.stack("ca", "rotate")
     assert waits.code == 1 and "1 of 1 managers" in waits.out
