@@ -134,6 +134,7 @@ CASES = (
     Case("version", "agent    n3"),
     Case("support-bundle bundle.tar.gz", "wrote bundle.tar.gz"),
     Case("ca", "ROOT"),
+    Case("ca show", "BEGIN CERTIFICATE"),
     Case("token ls", "worker", root=True),
     Case("token show worker", "", root=True),
     Case("token create --once", "", root=True),
