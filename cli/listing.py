@@ -39,7 +39,7 @@ class Listing:
     whole: bool = False
 
 
-class _Form(click.ParamType[str]):
+class Form(click.ParamType[str]):
     name = "table|json|TEMPLATE"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
@@ -63,7 +63,7 @@ def list_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option(
         "--format",
         "form",
-        type=_Form(),
+        type=Form(),
         default="table",
         metavar="table|json|TEMPLATE",
         help="How to show the list; a template is a line for each row: '{{.Name}} {{.Node}}'.",
@@ -90,7 +90,7 @@ def show(rows: Sequence[Any], columns: Columns, listing: Listing, *, spare: Sequ
         first = next(iter(columns.values()))
         _print_lines(map(first, rows))
     elif listing.form != "table":
-        _print_lines(_filled(listing.form, row, columns) for row in rows)
+        _print_lines(filled(listing.form, row, columns) for row in rows)
     else:
         width = terminal_width() if sys.stdout.isatty() and not listing.whole else None
         click.echo(fitted([list(columns), *([cell(row) for cell in columns.values()] for row in rows)], width, spare))
@@ -165,7 +165,9 @@ def _matches(row: Any, columns: Columns, text: str) -> bool:
     return any(fnmatch.fnmatchcase(one, pattern) for one in said) != no
 
 
-def _filled(template: str, row: Any, columns: Columns) -> str:
+def filled(template: str, row: Any, columns: Columns) -> str:
+    """Give what a template says of a row. Raises UserError for one that names no column and no field."""
+
     def value(place: re.Match[str]) -> str:
         inside = place[1].strip()
         if inside == "json .":

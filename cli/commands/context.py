@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 
 import click
 
 from cli.client import contexts
 from cli.commands import completion
-from cli.output import table
+from cli.listing import Columns, Listing, list_options, show
 from cluster.alike import did_you_mean
 from cluster.errors import UserError
 
@@ -30,18 +31,29 @@ def context() -> None:
     """
 
 
+@dataclass(frozen=True, slots=True)
+class _Row:
+    name: str
+    current: bool
+    where: str
+
+
 @context.command()
-def ls() -> None:
+@list_options
+def ls(listing: Listing) -> None:
     """List the contexts.
 
     \b
     stack context ls
     """
     known = contexts.load()
-    rows = [["", "NAME", "WHERE"]]
-    for name, one in sorted(known.contexts.items()):
-        rows.append(["*" if name == known.current else "", name, one.where])
-    click.echo(table(rows))
+    rows = [_Row(name, name == known.current, one.where) for name, one in sorted(known.contexts.items())]
+    columns: Columns = {
+        "NAME": lambda row: row.name,
+        "CURRENT": lambda row: "*" if row.current else "",
+        "WHERE": lambda row: row.where,
+    }
+    show(rows, columns, listing)
 
 
 @context.command()

@@ -8,12 +8,14 @@ import click
 
 from cli.commands.logs import instant
 from cli.commands.session import connect
-from cli.output import Form, joined, local_time, terminal_width
+from cli.listing import Columns, Form, filled
+from cli.output import joined, local_time, terminal_width
 from cli.text import columns_of, folded
 from cluster.events import ClusterEvent
 
 _TAIL = 100
 _INDENT = " " * 4
+_COLUMNS: Columns = {"TIME": lambda event: local_time(event.at)}
 
 
 @click.command()
@@ -26,7 +28,14 @@ _INDENT = " " * 4
     help="Only these: of a type, an event, a stack, service, task, node, network, volume, secret, config or manager.",
 )  # fmt: skip
 @click.option("--no-trunc", "whole", is_flag=True, help="Each in one line, however wide.")
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", help="json: one a line.")
+@click.option(
+    "--format",
+    "form",
+    type=Form(),
+    default="table",
+    metavar="table|json|TEMPLATE",
+    help="json is one a line; a template is a line for each, too: '{{.Time}} {{.Name}} {{.Action}}'.",
+)
 def events(
     following: bool,
     since: str | None,
@@ -34,7 +43,7 @@ def events(
     tail: int | None,
     filters: tuple[str, ...],
     whole: bool,
-    form: Form,
+    form: str,
 ) -> None:
     """Show what happens in the cluster, in order, and the reason of each decision.
 
@@ -58,6 +67,8 @@ def events(
                 click.echo(msgspec.json.encode(event))
             elif event.type == "stream":
                 click.echo(f"({event.message})", err=True)
+            elif form != "table":
+                click.echo(filled(form, event, _COLUMNS))
             else:
                 click.echo(line(event, width))
 

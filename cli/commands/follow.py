@@ -90,7 +90,7 @@ def follow(
         ) from error
     except TimeoutError:
         raise Failed(
-            f"{verb} {stack} was not done within {timeout:g} s: {_troubles(last)}",
+            f"{verb} {stack} was not done within {timeout:g} s:{_troubles(last)}",
             hint=f"It goes on; `stack ps {stack}` shows how far it is, `stack wait {stack}` waits for it again.",
         ) from None
     if last is not None and last.failed:
@@ -142,8 +142,9 @@ def _last_words(services: Iterable[ServiceProgress]) -> str:
 
 
 def _troubles(progress: Progress | None) -> str:
+    """Tell of each that waits: in the line that is begun, or several in lines below it."""
     if progress is None:
-        return "nothing was heard of it"
+        return " nothing was heard of it"
     waiting = [service for service in progress.services if service.done < service.wanted or service.leaving]
     told = (
         f"{one.service} {one.done} of {one.wanted}"
@@ -152,7 +153,7 @@ def _troubles(progress: Progress | None) -> str:
         for one in waiting
     )
     lines = (*told, *progress.waits)
-    return lines[0] if len(lines) == 1 else "".join(f"\n    {line}" for line in lines)
+    return f" {lines[0]}" if len(lines) == 1 else "".join(f"\n    {line}" for line in lines)
 
 
 def _cells(service: ServiceProgress) -> list[str]:

@@ -8,6 +8,7 @@ import click
 
 from cli.client import Client
 from cli.commands import completion
+from cli.commands.inspect import inspect_format, tell
 from cli.commands.session import connect
 from cli.listing import Listing, list_options, show
 from cli.output import joined
@@ -59,17 +60,17 @@ def _problem(node: NodeView) -> str:
 
 @node.command("inspect")
 @click.argument("names", nargs=-1, required=True, metavar="NODE...", shell_complete=completion.nodes)
-def inspect_(names: tuple[str, ...]) -> None:
+@inspect_format
+def inspect_(names: tuple[str, ...], form: str) -> None:
     """Show all that is known of nodes, as JSON.
 
     \b
     stack node inspect n2
+    stack node inspect n1 n2 --format '{{.name}} {{.address}}'
     """
-    import msgspec
-
     with connect() as client:
         found = [client.node(name) for name in names]
-    click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
+    tell(found, form)
 
 
 @node.command("ps")

@@ -1,4 +1,4 @@
-"""`stack secret` and `stack configs`: those that are made apart from stacks, for files that say `external`."""
+"""`stack secret` and `stack configs`: of stacks, and made apart from them for files that say `external`."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def _group(kind: FileKind, command: str, about: str) -> click.Group:
             made = client.create_external(kind, name, data, dict(_label(text) for text in labels), stacks)
         click.echo(f"{made.name} is made, of {made.size} bytes")
 
-    @group.command(help=told(f"List the {kind}s that were made apart from stacks.", "ls"))
+    @group.command(help=told(f"List the {kind}s: those in stacks' files, and those made apart from stacks.", "ls"))
     @list_options
     def ls(listing: Listing) -> None:
         with connect() as client:
             found = client.externals(kind)
-        show(found, _COLUMNS, listing)
+        show(found, _COLUMNS, listing, spare=("CREATED", "STACK"))
 
     @group.command(help=told(f"Tell all of a {kind} but its content, which nobody but a node is given.", "inspect key"))
     @click.argument("wanted", nargs=-1, required=True, metavar="NAME...", shell_complete=known)
@@ -64,7 +64,7 @@ def _group(kind: FileKind, command: str, about: str) -> click.Group:
         stacks = {"FOR DEPLOYERS OF": lambda one: joined(one.stacks)}
         show(found, _COLUMNS | more | labels | stacks, Listing(form))
 
-    @group.command(help=told(f"Remove {kind}s that no stack uses.", "rm key"))
+    @group.command(help=told(f"Remove {kind}s that were made apart from stacks, and that none uses.", "rm key"))
     @click.argument("wanted", nargs=-1, required=True, metavar="NAME...", shell_complete=known)
     def rm(wanted: tuple[str, ...]) -> None:
         with connect() as client:
@@ -79,15 +79,21 @@ def _group(kind: FileKind, command: str, about: str) -> click.Group:
 _COLUMNS = {
     "NAME": lambda one: one.name,
     "SIZE": lambda one: str(one.size),
+    "STACK": lambda one: one.stack or "-",
     "CREATED": lambda one: age(one.created_at) + " ago",
     "USED BY": lambda one: joined(one.used_by),
 }
 
-secrets = _group("secret", "secret", "Secrets made apart from stacks. Those in a stack's own files need no command.")
+secrets = _group(
+    "secret",
+    "secret",
+    "Secrets: of stacks, which come with their files, and made apart from them for files that say `external`.",
+)
 configs = _group(
     "config",
     "configs",
-    "Configs made apart from stacks. (`stack config` without an s is another: what Compose files come to.)",
+    "Configs: of stacks, which come with their files, and made apart from them for files that say `external`."
+    " (`stack config` by itself shows what Compose files come to.)",
 )
 
 

@@ -1,4 +1,4 @@
-"""Secrets and configs that are made apart from stacks."""
+"""Secrets and configs, of stacks and made apart from them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,11 @@ class SealingView:
 
 @dataclass(frozen=True, slots=True)
 class ExternalView:
-    """A secret or config made apart from stacks: all but its content. `used_by` are services, `stack_service`."""
+    """A secret or config: all but its content. `used_by` are services, `stack_service`.
+
+    `stack` is the one whose file has it, "" for what was made apart from stacks; then `author` is who made it, and
+    `stacks` are those whose deployers may use it.
+    """
 
     kind: FileKind
     name: str
@@ -40,3 +44,4 @@ class ExternalView:
     labels: dict[str, str] = field(default_factory=dict)
     used_by: tuple[str, ...] = ()
     stacks: tuple[str, ...] = ()
+    stack: str = ""

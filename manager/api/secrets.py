@@ -1,8 +1,9 @@
-"""Routes about secrets and configs that are made apart from stacks; nobody but an agent is ever given a content."""
+"""Routes about secrets and configs; nobody but an agent is ever given a content."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Set
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
@@ -11,6 +12,7 @@ from starlette.responses import Response
 from cluster.codec import key_for, key_of, sealed_key
 from cluster.errors import Conflict, Forbidden, NotFound, Unavailable, UserError
 from cluster.model.secret import Content, External, FileKind, stack_owner
+from cluster.model.stack import StackSpec
 from cluster.model.user import names_stack
 from cluster.views import ExternalRequest, ExternalView, SealingView
 from manager import audit, people
@@ -40,12 +42,12 @@ async def configs(caller: Permitted, core: ReadyCore) -> Response:
 
 @router.get("/secrets/{name}", response_model=ExternalView)
 async def secret(caller: Permitted, core: ReadyCore, name: str) -> Response:
-    return answer(_view(core.state, _found(core.state, "secret", name, caller), caller))
+    return answer(_one(core.state, "secret", name, caller))
 
 
 @router.get("/configs/{name}", response_model=ExternalView)
 async def config(caller: Permitted, core: ReadyCore, name: str) -> Response:
-    return answer(_view(core.state, _found(core.state, "config", name, caller), caller))
+    return answer(_one(core.state, "config", name, caller))
 
 
 @router.put("/secrets/{name}", response_model=ExternalView, openapi_extra=takes(ExternalRequest))
@@ -118,25 +120,38 @@ async def _remove(core: Core, kind: FileKind, name: str, caller: Caller) -> Resp
 
 def used_by(state: ClusterState, external: External) -> list[str]:
     """Name the services whose stack's newest revision uses it."""
-    found = []
+    found: list[str] = []
     for stack in state.stacks.values():
         head = state.head(stack.uid)
         if head is None or stack.removing:
             continue
         specs = head.spec.secrets if external.kind == "secret" else head.spec.configs
         keys = {key for key, said in specs.items() if said.external and said.name == external.name}
-        for name, service in head.spec.services.items():
-            files = service.container.secrets if external.kind == "secret" else service.container.configs
-            if keys & {file.source for file in files}:
-                found.append(f"{stack.name}_{name}")
+        found += _users(head.spec, stack.name, external.kind, keys)
     return sorted(found)
+
+
+def _users(spec: StackSpec, stack: str, kind: FileKind, keys: Set[str]) -> Iterator[str]:
+    for name, service in sorted(spec.services.items()):
+        files = service.container.secrets if kind == "secret" else service.container.configs
+        if keys & {file.source for file in files}:
+            yield f"{stack}_{name}"
 
 
 def _found(state: ClusterState, kind: FileKind, name: str, caller: Caller) -> External:
     external = state.externals.get(f"{kind}.{name}")
     if external is None or not _sees(state, external, caller):
-        raise NotFound(f"there is no {kind} {name}", hint=f"`stack {kind}s ls` lists those that there are.")
+        if own := next((one for one in _of_stacks(state, kind, caller) if one.name == name), None):
+            raise Conflict(
+                f"the {kind} {name} is in the file of the stack {own.stack}",
+                hint="Take it out of that file, and deploy it.",
+            )
+        raise _absent(kind, name)
     return external
+
+
+def _absent(kind: FileKind, name: str) -> NotFound:
+    return NotFound(f"there is no {kind} {name}", hint=f"`stack {kind} ls` lists those that there are.")
 
 
 def _sees(state: ClusterState, external: External, caller: Caller) -> bool:
@@ -171,7 +186,43 @@ def _view(state: ClusterState, external: External, caller: Caller) -> ExternalVi
 
 def _views(state: ClusterState, kind: FileKind, caller: Caller) -> list[ExternalView]:
     found = (one for one in state.externals.values() if one.kind == kind and _sees(state, one, caller))
-    return [_view(state, external, caller) for external in sorted(found, key=lambda one: one.name)]
+    views = (*(_view(state, one, caller) for one in found), *_of_stacks(state, kind, caller))
+    return sorted(views, key=lambda one: (one.name, one.stack))
+
+
+def _one(state: ClusterState, kind: FileKind, name: str, caller: Caller) -> ExternalView:
+    """Find one by its name: what was made apart from stacks goes before what a stack has."""
+    found = [one for one in _views(state, kind, caller) if one.name == name]
+    if not found:
+        raise _absent(kind, name)
+    return found[0]
+
+
+def _of_stacks(state: ClusterState, kind: FileKind, caller: Caller) -> Iterator[ExternalView]:
+    """Tell of those that the files of stacks have."""
+    for stack in state.stacks.values():
+        head = state.head(stack.uid)
+        if head is None or stack.removing or not caller.sees(stack.name):
+            continue
+        is_secret = kind == "secret"
+        specs = head.spec.secrets if is_secret else head.spec.configs
+        digests = head.secret_digests if is_secret else head.config_digests
+        contents = state.contents.get(stack_owner(stack.name), {})
+        for key, spec in specs.items():
+            content = contents.get(digests.get(key, ""))
+            if spec.external or content is None:
+                continue
+            yield ExternalView(
+                kind=kind,
+                name=spec.name,
+                digest=content.digest,
+                size=content.size,
+                created_at=content.stored_at,
+                author="",
+                labels=spec.labels,
+                used_by=tuple(_users(head.spec, stack.name, kind, {key})),
+                stack=stack.name,
+            )
 
 
 # For agents and other managers

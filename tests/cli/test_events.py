@@ -79,6 +79,8 @@ async def test_a_deploy_is_followed_and_found_again(person: Terminal, manager: R
         said = await person.stack("events", "--since", "0", "--filter", "type=task", "--filter", "event=running")
         assert said.code == 0 and len(said.out.splitlines()) == 2 and "shop_web.1@n1" in said.out, said
         assert "node     create      n1" in (await person.stack("events", COLUMNS="80")).out
+        said = await person.stack("events", "--filter", "type=node", "-n", "1", "--format", "{{.Name}}: {{.Action}}")
+        assert said.out.startswith("n1: "), said
         last = await person.stack("events", "-n", "1", "--filter", "type=node", "--until", "2100-01-01")
         assert len(last.out.splitlines()) == 1, last
 

@@ -155,6 +155,7 @@ def secrets() -> list[ExternalView]:
         ExternalView("secret", "db-password", "9f2c" * 16, 24, ago(40), "ann", {"team": "blue"}, ("shop_db",)),
         ExternalView("secret", "tls-key-of-the-storefront", "1b2c" * 16, 3272, ago(3), "root", {},
                      ("shop_web", "shop_api", "shop_admin"), ("shop", "team-*")),
+        ExternalView("secret", "shop_pw", "7d1e" * 16, 9, ago(3), "", {}, ("shop_db",), (), "shop"),
     ]  # fmt: skip
 
 

@@ -44,4 +44,22 @@ async def test_whatever_has_a_name_is_told(person: Terminal, manager: RunningMan
         assert (await person.stack("inspect", "n1", "--type", "node")).json[0]["kind"] == "node"
     said = await person.stack("inspect", "app", "moon")
     assert (said.code, said.out) == (2, "")
-    assert "there is no stack, service, task, node, network or volume moon" in said.err
+    assert "there is no such thing as moon" in said.err
+    said = await person.stack("inspect", "app_bd")
+    assert said.err == "error: there is no such thing as app_bd\nDid you mean app_db?\n"
+
+
+async def test_a_template_asks_for_what_is_below(person: Terminal, manager: RunningManager) -> None:
+    person.write("compose.yml", APP)
+    person.write("key.txt", "the very words")
+    assert (await person.stack("deploy", "--detach")).code == 0
+
+    async def told(template: str) -> str:
+        said = await person.stack("inspect", "app_db", "--format", template)
+        return said.out or said.err
+
+    assert await told("{{.Name}}: {{.spec.container.image}}") == "app_db: postgres\n"
+    assert await told("{{json .spec.container.image}} {{.spec.replicas}}") == '"postgres" 1\n'
+    assert (await told("{{.spec.colour}}")).startswith("error: {{.spec.colour}}: there is no colour\nThere are: ")
+    assert "{{range .}} is no field" in await told("{{range .}}")
+    assert "neither json nor a template" in await told("yaml")

@@ -24,7 +24,7 @@ async def test_from_its_making_to_its_end(person: Terminal, manager: RunningMana
     assert (said.code, said.out) == (0, "thing is made, of 14 bytes\n")
     assert (await person.stack("deploy", "--detach")).code == 0
     head, row = (await person.stack(command, "ls")).out.splitlines()
-    assert head.split() == ["NAME", "SIZE", "CREATED", "USED", "BY"]
+    assert head.split() == ["NAME", "SIZE", "STACK", "CREATED", "USED", "BY"]
     assert row.split()[:2] == ["thing", "14"] and row.endswith("app_web")
     said = await person.stack(command, "inspect", "thing")
     assert "team=a" in said.out and " ann " in said.out and "very words" not in said.out
@@ -36,6 +36,24 @@ async def test_from_its_making_to_its_end(person: Terminal, manager: RunningMana
     said = await person.stack(command, "rm", "thing")
     assert (said.code, said.out) == (0, "removed thing\n")
     assert (await person.stack(command, "ls", "--format", "json")).json == []
+
+
+async def test_those_of_a_stack_are_listed_with_it_and_go_with_its_file(
+    person: Terminal, manager: RunningManager
+) -> None:
+    person.write("compose.yml", APP.replace("KIND", "secret").replace("{external: true}", "{file: key.txt}"))
+    person.write("key.txt", "the very words")
+    assert (await person.stack("deploy", "--detach")).code == 0
+    _, row = (await person.stack("secret", "ls")).out.splitlines()
+    assert row.split()[:3] == ["app_thing", "14", "app"] and row.endswith("app_web")
+    said = await person.stack("inspect", "app_thing")
+    assert (said.json[0]["kind"], said.json[0]["stack"]) == ("secret", "app") and "very words" not in said.out
+    said = await person.stack("secret", "rm", "app_thing")
+    assert (said.code, said.err.splitlines()[0]) == (2, "error: the secret app_thing is in the file of the stack app")
+    outsider = await manager.user("bob", "deployer", "other")
+    assert await outsider.get("/secrets") == [] and await (await manager.user("eve", "viewer", "app")).get("/secrets")
+    said = await person.stack("secret", "inspect", "app_thin")
+    assert "Did you mean app_thing?" in said.err
 
 
 async def test_a_content_on_standard_input(person: Terminal, manager: RunningManager) -> None:
