@@ -6,8 +6,8 @@
                                     "here": {"socket": PATH},
                                     "there": {"ssh": "ssh://root@HOST"}}}
 
-STACK_CONTEXT names another context than the current one; STACK_HOST is a manager's UNIX socket, or ssh://USER@HOST for
-the one of another host, and needs no file.
+STACK_CONTEXT names another context than the current one. STACK_HOST needs no file: it is a manager's UNIX socket,
+ssh://USER@HOST for the one of another host, or https://HOST:PORT with STACK_CERT_PATH, a folder such as contexts have.
 """
 
 from __future__ import annotations
@@ -41,6 +41,23 @@ class Context(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     def where(self) -> str:
         return self.socket or self.ssh or ", ".join(self.endpoints)
 
+    @property
+    def problem(self) -> str:
+        """What is wrong with it, should it have been written by hand."""
+        if sum(map(bool, (self.endpoints, self.socket, self.ssh))) != 1:
+            return "it is to have one of `endpoints`, `socket` and `ssh`"
+        if self.ssh and not self.ssh.startswith("ssh://"):
+            return f"`ssh`: {self.ssh!r} does not begin with ssh://"
+        if not self.endpoints:
+            return ""
+        if wrong := [url for url in self.endpoints if not url.startswith("https://") or url == "https://"]:
+            return f"`endpoints`: {wrong[0]!r} is not of the form https://HOST:PORT"
+        if not self.ca:
+            return "`ca` is missing, the file with the certificate of the cluster's CA"
+        if bool(self.cert) != bool(self.key):
+            return "`cert` and `key` go together"
+        return "" if self.cert or self.token else "it is to have `token`, or `cert` and `key`"
+
 
 def by_host(text: str) -> Context:
     """Read what STACK_HOST may be: a UNIX socket, or a host to be reached by ssh. Raises UserError."""
@@ -49,9 +66,37 @@ def by_host(text: str) -> Context:
 
         command(text)
         return Context(ssh=text)
-    if "://" in text and not text.startswith("unix://"):
-        raise UserError(f"{text} is neither a socket nor a host", hint="Give unix:///PATH or ssh://USER@HOST.")
-    return Context(socket=text.removeprefix("unix://"))
+    if text.startswith(("https://", "tcp://")):
+        return _by_tls(text)
+    path = text.removeprefix("unix://")
+    if "://" in path or "/" not in path:
+        raise UserError(
+            f"{text} is neither a socket nor a host", hint="Give unix:///PATH, ssh://USER@HOST or https://HOST:PORT."
+        )
+    return Context(socket=path)
+
+
+def _by_tls(text: str) -> Context:
+    """Read URLs of managers, with commas between them: https, or tcp as docker has it; the port may be left out."""
+    from cli.client.enrol import url
+
+    where = os.environ.get("STACK_CERT_PATH", "")
+    if not where:
+        raise UserError(
+            f"{text} needs a certificate or token",
+            hint="STACK_CERT_PATH is to be a folder with ca.pem and either token or cert.pem and key.pem, such as "
+            f"`stack context add` makes in {path().parent}.",
+        )
+    files = {kind: Path(where).absolute() / name for kind, name in CREDENTIALS.items()}
+    held = {kind: str(file) for kind, file in files.items() if kind == "ca" or file.exists()}
+    if "token" not in held and not {"cert", "key"} <= held.keys():
+        raise UserError(f"there is neither a token nor cert.pem and key.pem in {where}", hint="It is STACK_CERT_PATH.")
+    hosts = (one.removeprefix("tcp://").removeprefix("https://") for one in text.split(","))
+    return Context(tuple(map(url, hosts)), **held)
+
+
+CREDENTIALS = {"ca": "ca.pem", "cert": "cert.pem", "key": "key.pem", "token": "token"}
+"""The files of a context in its folder."""
 
 
 class Contexts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -72,11 +117,15 @@ def path() -> Path:
 def load() -> Contexts:
     """Read the file; an absent one holds no context."""
     try:
-        return msgspec.json.decode(path().read_bytes(), type=Contexts)
+        data = path().read_bytes()
     except FileNotFoundError:
         return Contexts()
+    try:
+        return msgspec.json.decode(data, type=Contexts)
     except msgspec.MsgspecError as error:
-        raise UserError(f"{path()}: {error}", hint="Mend the file, or remove it and add the contexts again.") from error
+        from cli.client.context_faults import unreadable
+
+        raise unreadable(path(), data) from error
 
 
 def _save(contexts: Contexts) -> None:
@@ -117,18 +166,31 @@ def chosen(name: str | None = None) -> Context:
     host = os.environ.get("STACK_HOST", "")
     if name is None and host:
         return by_host(host)
-    contexts = load()
-    name = name or os.environ.get("STACK_CONTEXT") or contexts.current
-    if name:
-        if name not in contexts.contexts:
-            raise NotFound(f"there is no context {name} in {path()}", hint=_what_there_is(contexts, name))
-        return contexts.contexts[name]
+    known = load()
+    if name := name or os.environ.get("STACK_CONTEXT") or known.current:
+        return named(known, name)
     if DEFAULT_SOCKET.exists():
         return Context(socket=str(DEFAULT_SOCKET))
     raise UserError(
-        "no cluster to talk to: there is no context, and no manager runs on this host",
-        hint="`stack context add` adds one; `stack lab up` makes a cluster on this machine.",
+        "no cluster to talk to: there is no context, and no manager runs on this host"
+        if not known.contexts
+        else "no cluster to talk to: no context is the current one",
+        hint="`stack context add` adds one; `stack lab up` makes a cluster on this machine."
+        if not known.contexts
+        else f"`stack context use NAME` makes it so. There are: {', '.join(sorted(known.contexts))}.",
     )
+
+
+def named(known: Contexts, name: str) -> Context:
+    """Give a context by its name. Raises NotFound, and UserError where it does not say how a cluster is reached."""
+    if name not in known.contexts:
+        raise NotFound(f"there is no context {name} in {path()}", hint=_what_there_is(known, name))
+    found = known.contexts[name]
+    if problem := found.problem:
+        from cli.client.context_faults import unusable
+
+        raise unusable(path(), name, problem)
+    return found
 
 
 def _what_there_is(contexts: Contexts, name: str) -> str:

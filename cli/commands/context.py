@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 
@@ -9,7 +10,8 @@ import click
 
 from cli.client import contexts
 from cli.commands import completion
-from cli.listing import Columns, Listing, list_options, show
+from cli.listing import Columns, Listing, list_options
+from cli.listing import show as show_list
 from cluster.alike import did_you_mean
 from cluster.errors import UserError
 
@@ -18,8 +20,9 @@ from cluster.errors import UserError
 def context() -> None:
     """The clusters that this command can talk to.
 
-    STACK_CONTEXT or --context names another than the current one; STACK_HOST (unix:///PATH or ssh://USER@HOST) needs
-    none. They are kept in $XDG_CONFIG_HOME/stackyard/contexts.json (~/.config without that), where you may edit them:
+    STACK_CONTEXT or --context names another than the current one; STACK_HOST needs none: unix:///PATH, ssh://USER@HOST,
+    or https://HOST:PORT with STACK_CERT_PATH, a folder with ca.pem and token, or cert.pem and key.pem. They are kept in
+    $XDG_CONFIG_HOME/stackyard/contexts.json (~/.config without that), where you may edit them:
 
     \b
     {"current": "prod",
@@ -33,9 +36,19 @@ def context() -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
+    """A context as it is shown: `current` is the one that commands of here go to."""
+
     name: str
     current: bool
     where: str
+    files: dict[str, str]
+
+
+_COLUMNS: Columns = {
+    "NAME": lambda row: row.name,
+    "CURRENT": lambda row: "*" if row.current else "",
+    "WHERE": lambda row: row.where,
+}
 
 
 @context.command()
@@ -45,15 +58,41 @@ def ls(listing: Listing) -> None:
 
     \b
     stack context ls
+    stack context ls --format json
     """
+    rows = _rows()
+    show_list(rows, _COLUMNS, listing)
+    if os.environ.get("STACK_HOST"):
+        click.echo("STACK_HOST is set, and goes before all of these", err=True)
+    elif (name := os.environ.get("STACK_CONTEXT")) and not any(row.current for row in rows):
+        click.echo(f"STACK_CONTEXT is {name}, and there is no such context", err=True)
+
+
+@context.command()
+@click.argument("names", nargs=-1, metavar="[NAME...]", shell_complete=completion.contexts)
+def inspect(names: tuple[str, ...]) -> None:
+    """Show contexts as they are kept, without what is in their files; the current one unless they are named.
+
+    \b
+    stack context inspect prod
+    """
+    import msgspec
+
     known = contexts.load()
-    rows = [_Row(name, name == known.current, one.where) for name, one in sorted(known.contexts.items())]
-    columns: Columns = {
-        "NAME": lambda row: row.name,
-        "CURRENT": lambda row: "*" if row.current else "",
-        "WHERE": lambda row: row.where,
-    }
-    show(rows, columns, listing)
+    chosen = names or (_current(known),)
+    for name in chosen:
+        contexts.named(known, name)
+    click.echo(msgspec.json.format(msgspec.json.encode([row for row in _rows() if row.name in chosen]), indent=2))
+
+
+@context.command()
+def show() -> None:
+    """Print the name of the context that commands go to, or what STACK_HOST is.
+
+    \b
+    stack context show
+    """
+    click.echo(os.environ.get("STACK_HOST") or _current(contexts.load()))
 
 
 @context.command()
@@ -66,6 +105,30 @@ def use(name: str) -> None:
     """
     contexts.use(name)
     click.echo(f"now talking to {name}")
+    if before := next((one for one in ("STACK_HOST", "STACK_CONTEXT") if os.environ.get(one)), None):
+        click.echo(f"{before} is set here and goes before it: commands go to {os.environ[before]}", err=True)
+
+
+def _rows() -> list[_Row]:
+    known = contexts.load()
+    current = None if os.environ.get("STACK_HOST") else os.environ.get("STACK_CONTEXT") or known.current
+    return [
+        _Row(
+            name,
+            name == current,
+            one.where,
+            {kind: file for kind in contexts.CREDENTIALS if (file := getattr(one, kind))},
+        )
+        for name, one in sorted(known.contexts.items())
+    ]
+
+
+def _current(known: contexts.Contexts) -> str:
+    """Give the name of the context that commands go to. Raises UserError when there is none."""
+    named = click.get_current_context().find_root().obj or os.environ.get("STACK_CONTEXT") or known.current
+    if not named:
+        raise UserError("no context is the current one", hint="`stack context ls` lists them.")
+    return str(named)
 
 
 @context.command()
@@ -92,6 +155,8 @@ def add(
     """
     if (where is None) == (manager is None):
         raise UserError("a cluster is reached one way", hint="Give either --manager HOST or ssh://USER@HOST.")
+    if where is not None and where.startswith(("https://", "tcp://")):
+        raise UserError(f"{where} needs a token", hint=f"Give --manager {where}, and the token is asked for.")
     if manager is None:
         contexts.add(name, contexts.by_host(where or ""), use=chosen)
         click.echo(f"{name} is added")
@@ -116,8 +181,11 @@ def rm(name: str) -> None:
     known = contexts.load().contexts
     if name not in known:
         raise UserError(f"there is no context {name}", hint=did_you_mean(name, known, "`stack context ls` lists them."))
+    was_current = contexts.load().current == name
     enrol.forget(name)
     click.echo(f"{name} is forgotten")
+    if was_current and (left := contexts.load().contexts):
+        click.echo(f"no context is the current one now: `stack context use` one of {', '.join(sorted(left))}", err=True)
 
 
 def _token(file: str | None) -> str:

@@ -16,7 +16,9 @@ _EXIT_CODES = {
     "other": "`stack exec` and `stack run` end with the code of the command; 130 is after Ctrl-C.",
 }
 _ENVIRONMENT = {
-    "STACK_HOST": "The manager to talk to, in place of a context: unix:///PATH or ssh://USER@HOST.",
+    "STACK_HOST": "The manager to talk to, in place of a context: unix:///PATH, ssh://USER@HOST, or "
+    "https://HOST:PORT with STACK_CERT_PATH.",
+    "STACK_CERT_PATH": "A folder with ca.pem, and token or cert.pem and key.pem, for STACK_HOST.",
     "STACK_CONTEXT": "The context to talk to, in place of the current one.",
     "XDG_CONFIG_HOME": "Where the file of contexts is, if not in ~/.config.",
     "COMPOSE_FILE": "The Compose files, separated by colons or COMPOSE_PATH_SEPARATOR, where no -f is given.",

@@ -127,7 +127,7 @@ async def test_a_broken_file_of_contexts_is_named(person: Terminal) -> None:
     person.contexts.write_text('{"current": 1}')
     said = await person.stack("ls")
     assert said.code == 2
-    assert "contexts.json: Expected `str`, got `int`" in said.err
+    assert "contexts.json:1: Expected `str`, got `int`" in said.err
 
 
 async def test_nobody_there_is_exit_code_3(person: Terminal) -> None:
