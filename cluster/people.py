@@ -12,6 +12,11 @@ from cluster.model.user import UserRole
 _TOKEN = re.compile(r"SYUSR-1-(?P<digest>[0-9a-f]{64})-(?P<credential>[0-9a-f]{12})-(?P<secret>[0-9a-z]{32})")
 
 
+def root_of(host: str) -> str:
+    """Name the user that root of a manager's host is by the context that `stack init` writes there."""
+    return f"root-{host}"
+
+
 @dataclass(frozen=True, slots=True)
 class UserToken:
     """What a user's token says: the SHA-256 (hex) of the CA's certificate, the id of the credential, its secret."""

@@ -13,6 +13,7 @@ ssh://USER@HOST for the one of another host, or https://HOST:PORT with STACK_CER
 from __future__ import annotations
 
 import os
+import urllib.parse
 from pathlib import Path
 
 import msgspec
@@ -159,6 +160,21 @@ def use(name: str) -> None:
     if name not in old.contexts:
         raise NotFound(f"there is no context {name}", hint=_what_there_is(old, name))
     _save(Contexts(name, old.contexts))
+
+
+def forget_manager(name: str | None, address: str) -> list[str]:
+    """Have the chosen context ask no manager at this address any more, if it knows another one; gives its URLs."""
+    known = load()
+    name = name or ("" if os.environ.get("STACK_HOST") else os.environ.get("STACK_CONTEXT") or known.current)
+    if name not in known.contexts:
+        return []
+    old = known.contexts[name]
+    gone = [url for url in old.endpoints if urllib.parse.urlsplit(url).hostname == address]
+    if not gone or len(gone) == len(old.endpoints):
+        return []
+    left = tuple(url for url in old.endpoints if url not in gone)
+    _save(Contexts(known.current, known.contexts | {name: msgspec.structs.replace(old, endpoints=left)}))
+    return gone
 
 
 def chosen(name: str | None = None) -> Context:

@@ -275,7 +275,13 @@ def rm_(names: tuple[str, ...], force: bool) -> None:
     stack node rm n2
     stack node rm --force n2
     """
+    from cli.client.contexts import forget_manager
+
+    context = click.get_current_context().find_root().obj
     with connect() as client:
         for name in names:
+            address = next((node.address for node in client.nodes() if name in (node.name, node.id)), "")
             client.remove_node(name, force=force)
             click.echo(f"removed {name}")
+            for url in forget_manager(context, address):
+                click.echo(f"this context does not ask {url} any more")

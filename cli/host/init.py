@@ -17,6 +17,7 @@ from cli.host.member import Outcome, Say
 from cli.host.record import Home, Record
 from cluster.backup import PASSPHRASE
 from cluster.errors import Conflict, Failed, StackyardError, Unavailable
+from cluster.people import root_of
 
 if TYPE_CHECKING:
     from cluster.views import NodeView
@@ -144,7 +145,7 @@ def _trouble() -> str | None:
 
 
 def write_context(record: Record) -> bool:
-    return local.write_context(record.context, record.managers, SOCKETS, f"root-{record.name}")
+    return local.write_context(record.context, record.managers, SOCKETS, root_of(record.name))
 
 
 def _own(record: Record) -> NodeView | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import ssl
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,7 +46,10 @@ def managers(sockets: Sequence[Path], known: Sequence[str]) -> tuple[str, ...]:
 
 
 def write_context(name: str, endpoints: Sequence[str], sockets: Sequence[Path], client: str) -> bool:
-    """Make this the cluster that `stack` talks to, as the client of that name; False if it is one that fits already."""
+    """Make this the cluster that `stack` talks to, as the client of that name; False if it is one that fits already.
+
+    A new certificate takes the place of those that this client had before.
+    """
     import msgspec
 
     from cli.client import contexts
@@ -70,7 +74,21 @@ def write_context(name: str, endpoints: Sequence[str], sockets: Sequence[Path], 
     certificate.write_text(reply.certificate)
     ca.write_text(reply.ca)
     contexts.add(name, context)
+    _revoke_others(sockets, client, reply.certificate)
     return True
+
+
+def _revoke_others(sockets: Sequence[Path], client: str, certificate: str) -> None:
+    import msgspec
+
+    from cluster import pki
+    from cluster.people import UserView
+
+    kept = pki.identity(ssl.PEM_cert_to_DER_cert(certificate)).name
+    user = msgspec.json.decode(ask(sockets, "GET", f"/v1/users/{client}"), type=UserView)
+    for one in user.credentials:
+        if one.id != kept:
+            ask(sockets, "DELETE", f"/v1/users/{client}/credentials/{one.id}")
 
 
 def remove_context(name: str) -> None:

@@ -9,9 +9,10 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
-from cluster.codec import key_for
+from cluster.codec import key_for, key_of
 from cluster.errors import Conflict
 from cluster.model.node import Availability, Node, NodeStatus
+from cluster.people import root_of
 from cluster.views import NodeChange, NodeView
 from manager import audit, membership
 from manager.api import show
@@ -86,6 +87,8 @@ async def take_out(core: Core, ident: str) -> None:
         if taken is not None and taken.value.decode() == node.id:
             guards[name_key] = taken.mod_revision
             deletes.append(delete(name_key))
+        if (root := core.state.users.get(root_of(node.name))) is not None:
+            deletes.append(delete(key_of(root)))  # its certificate is on that host, and as good as root on all others
         if await core.write([], guards, deletes):
             return
     raise busy(f"the node {ident}")

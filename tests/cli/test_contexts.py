@@ -119,3 +119,19 @@ async def test_the_context_in_force_is_shown(person: Terminal) -> None:
     assert (said.code, "no context is the current one now: `stack context use` one of two" in said.err) == (0, True)
     said = await person.stack("ls")
     assert said.code == 2 and "no context is the current one" in said.err
+
+
+def test_a_context_forgets_the_address_of_a_manager_that_was_taken_out(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    urls = ["https://192.0.2.1:2377", "https://[2001:db8::1]:2377"]
+    file.write_text(TWO % msgspec.json.encode({"endpoints": urls, "ca": "/ca", "token": "/token"}).decode())
+    assert contexts.forget_manager(None, "192.0.2.9") == []
+    assert contexts.forget_manager("b", "192.0.2.1") == []
+    with monkeypatch.context() as patched:
+        patched.setenv("STACK_HOST", "unix:///h")
+        assert contexts.forget_manager(None, "192.0.2.1") == [], "the context was not the one that was asked"
+    assert contexts.forget_manager(None, "2001:db8::1") == urls[1:]
+    assert contexts.chosen().endpoints == ("https://192.0.2.1:2377",)
+    assert contexts.forget_manager(None, "192.0.2.1") == [], "there is no other"
+    assert contexts.chosen("b").socket == "/b"

@@ -111,3 +111,12 @@ async def test_a_node_is_ready_while_its_agent_is_there(manager: RunningManager,
         )
         (node,) = await root.get("/nodes")
         assert (node["status"], node["address"]) == ("ready", "127.0.0.1")
+
+
+async def test_with_a_node_goes_the_certificate_of_root_on_its_host(manager: RunningManager, root: Client) -> None:
+    await manager.join("n1")
+    on_host = await manager.client("root-n1")
+    assert (await on_host.get("/me"))["role"] == "admin"
+    assert (await root.ask("DELETE", "/nodes/n1?force=true")).status == 204
+    assert (await on_host.ask("GET", "/me")).status in (401, 403)
+    assert "root-n1" not in [user["name"] for user in await root.get("/users")]
