@@ -45,8 +45,9 @@ from manager.api import (
     audit as audit_routes,
 )
 from manager.api.audited import Audited
-from manager.api.bodies import add_schemas, answer
+from manager.api.bodies import answer
 from manager.api.core import Core
+from manager.api.document import complete
 from manager.api.roots_told import RootsTold
 from manager.api.rules import permitted
 
@@ -57,7 +58,7 @@ class _App(FastAPI):
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
             document = super().openapi()
-            add_schemas(document)
+            complete(document)
             self.openapi_schema = document
         return self.openapi_schema
 
@@ -67,7 +68,6 @@ def create_app(core: Core) -> FastAPI:
     app = _App(
         title="Stackyard",
         version="v1",
-        description="Runs Compose files on many hosts. A stream answers with one JSON object a line.",
         docs_url="/v1/docs",
         redoc_url=None,
         openapi_url="/v1/openapi.json",

@@ -23,6 +23,7 @@ router = APIRouter(prefix="/v1/networks", tags=["cluster"])
 
 @router.get("", response_model=list[NetworkView])
 async def list_networks(caller: Permitted, core: ReadyCore) -> Response:
+    """List networks."""
     return answer(networks(core.state, caller.sees))
 
 

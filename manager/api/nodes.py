@@ -30,12 +30,14 @@ DRAIN_DEADLINE = 600.0
 
 @router.get("/nodes", response_model=list[NodeView])
 async def nodes(caller: Permitted, core: ReadyCore) -> Response:
+    """List nodes."""
     etcd = core.upkeep.of_nodes(core.state)
     return await listed(core.state.nodes, lambda node: [show.node(core.state, node, caller.sees, etcd)])
 
 
 @router.get("/nodes/{name}", response_model=NodeView)
 async def one_node(caller: Permitted, core: ReadyCore, name: str) -> Response:
+    """Show a node, by its name or id."""
     etcd = core.upkeep.of_nodes(core.state)
     return answer(show.node(core.state, show.find_node(core.state, name), caller.sees, etcd))
 

@@ -32,21 +32,25 @@ _NAME = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9._-]{0,62}[a-zA-Z0-9])?")
 
 @router.get("/secrets", response_model=list[ExternalView])
 async def secrets(caller: Permitted, core: ReadyCore) -> Response:
+    """List the secrets of stacks, and those made apart from them, without their contents."""
     return answer(_views(core.state, "secret", caller))
 
 
 @router.get("/configs", response_model=list[ExternalView])
 async def configs(caller: Permitted, core: ReadyCore) -> Response:
+    """List the configs of stacks, and those made apart from them, without their contents."""
     return answer(_views(core.state, "config", caller))
 
 
 @router.get("/secrets/{name}", response_model=ExternalView)
 async def secret(caller: Permitted, core: ReadyCore, name: str) -> Response:
+    """Show a secret, without its content."""
     return answer(_one(core.state, "secret", name, caller))
 
 
 @router.get("/configs/{name}", response_model=ExternalView)
 async def config(caller: Permitted, core: ReadyCore, name: str) -> Response:
+    """Show a config, without its content."""
     return answer(_one(core.state, "config", name, caller))
 
 
@@ -68,11 +72,13 @@ async def create_config(
 
 @router.delete("/secrets/{name}", status_code=204)
 async def remove_secret(caller: Permitted, core: ReadyCore, name: str) -> Response:
+    """Remove a secret that no stack uses."""
     return await _remove(core, "secret", name, caller)
 
 
 @router.delete("/configs/{name}", status_code=204)
 async def remove_config(caller: Permitted, core: ReadyCore, name: str) -> Response:
+    """Remove a config that no stack uses."""
     return await _remove(core, "config", name, caller)
 
 

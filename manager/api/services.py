@@ -31,6 +31,7 @@ SLICE = 0.005
 
 @router.get("/services", response_model=list[ServiceView])
 async def services(caller: Permitted, core: ReadyCore, stack: str | None = None) -> Response:
+    """List services, with how many of their tasks run."""
     seen = {name: one for name, one in core.state.stacks.items() if caller.sees(name)}
     stacks = seen if stack is None else {stack: show.find_stack(core.state, stack, caller.sees)}
     return await listed(stacks, lambda one: show.services(core.state, one, core.clock()))

@@ -57,17 +57,20 @@ KEEP_ALIVE = 10.0
 
 @router.get("", response_model=list[StackView])
 async def list_stacks(caller: Permitted, core: ReadyCore) -> Response:
+    """List stacks."""
     seen = {name: one for name, one in core.state.stacks.items() if caller.sees(name)}
     return await listed(seen, lambda stack: [show.stack(core.state, stack, core.clock())])
 
 
 @router.get("/{name}", response_model=StackView)
 async def stack(caller: Permitted, core: ReadyCore, name: str) -> Response:
+    """Show a stack."""
     return answer(show.stack(core.state, show.find_stack(core.state, name), core.clock()))
 
 
 @router.get("/{name}/revisions", response_model=list[RevisionView])
 async def revisions(caller: Permitted, core: ReadyCore, name: str) -> Response:
+    """List the revisions of a stack that are kept, newest first."""
     return answer(show.revisions(core.state, show.find_stack(core.state, name)))
 
 

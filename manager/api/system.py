@@ -51,5 +51,6 @@ async def version_of_manager(caller: Permitted, core: AnyCore) -> Response:
 
 @router.get("/cluster", response_model=ClusterView)
 async def cluster(caller: Permitted, core: ReadyCore) -> Response:
+    """Show the cluster: its managers, and how much of everything there is."""
     leader = await core.etcd.leader(ELECTION)
     return answer(show.cluster(core.state, "" if leader is None else leader.decode()))

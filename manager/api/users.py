@@ -61,11 +61,13 @@ async def own_certificate(
 
 @router.get("/users", response_model=list[UserView])
 async def users(caller: Permitted, core: ReadyCore) -> Response:
+    """List users, with their credentials but for the secrets."""
     return answer([people.view(user, core.clock()) for _, user in sorted(core.state.users.items())])
 
 
 @router.get("/users/{name}", response_model=UserView)
 async def user(caller: Permitted, core: ReadyCore, name: str) -> Response:
+    """Show a user."""
     return answer(people.view(_found(core, name), core.clock()))
 
 

@@ -26,6 +26,7 @@ async def list_volumes(caller: Permitted, core: ReadyCore) -> Response:
 
 @router.get("/{name}", response_model=VolumeView)
 async def volume(caller: Permitted, core: ReadyCore, name: str) -> Response:
+    """Show a volume that is on one node."""
     for view in volumes(core.state, caller.sees):
         if view.name == name:
             return answer(view)
