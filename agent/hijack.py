@@ -64,7 +64,8 @@ async def hijacked(socket: Path, path: str, body: Json) -> AsyncIterator[Hijacke
             await _accepted(reader)
         yield Hijacked(reader, writer)
     finally:
-        writer.close()
+        # Not `close`: it would first wait for the engine to take what a program that has ended did not read.
+        writer.transport.abort()
         try:
             await writer.wait_closed()
         except OSError:

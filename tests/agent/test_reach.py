@@ -191,6 +191,15 @@ async def test_a_command_that_cannot_be_started(engine: Engine, container: str, 
         assert person.out() == b""
 
 
+async def test_a_command_may_end_before_its_input(engine: Engine, container: str) -> None:
+    async with reaching(engine, container, ExecRequest(("head", "-c", "2"), stdin=True)) as person:
+        typing = asyncio.create_task(person.types(b"y\n" * 10_000_000))
+        assert await person.end() == 0
+        assert person.out() == b"y\n"
+        typing.cancel()
+        await asyncio.gather(typing, return_exceptions=True)
+
+
 async def test_a_command_that_is_begun_goes_on_by_itself(engine: Engine, container: str) -> None:
     words = ("sh", "-c", "sleep 0.5; echo $A >/tmp/begun; pwd >>/tmp/begun")
     async with reaching(engine, container, BeginRequest(words, env=("A=b",), workdir="/tmp")) as person:
