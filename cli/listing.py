@@ -104,7 +104,8 @@ def filtered(rows: Sequence[Any], columns: Columns, listing: Listing) -> list[An
 def fitted(lines: Sequence[Sequence[str]], width: int | None, spare: Sequence[str] = ()) -> str:
     """Align a table whose first line are titles, in so many columns of a terminal (None: as wide as it is).
 
-    Where it is too wide, first the spare columns go, then the last one is wrapped, or put below its row.
+    Where it is too wide, first the spare columns go, then the last one is wrapped, or put below its row if it is words;
+    then the columns from the right.
     """
     if width is None:
         return table(lines)
@@ -123,6 +124,9 @@ def fitted(lines: Sequence[Sequence[str]], width: int | None, spare: Sequence[st
         if left >= enough:
             break
         left_out.append(title)
+    words = any(" " in line[-1] or len(line[-1]) >= _TEXT_AT_LEAST for line in lines[1:])
+    if left < enough and not words and len(lines[0]) > 2:
+        return fitted([line[:-1] for line in lines], width, spare)
     needed = enough if left >= enough else _BELOW
     for title in (*reversed(lines[0][1:-1]), ""):
         if left >= needed:

@@ -305,7 +305,7 @@ class Transport:
         for _, error in problems:
             if isinstance(error, errors.Unavailable):  # a manager answers, and knows better what is missing
                 return error
-        told = "; ".join(f"{endpoint}: {error}" for endpoint, error in problems)
+        told = "; ".join(f"{endpoint}: {_said(error)}" for endpoint, error in problems)
         if any(isinstance(error, ssl.SSLError) and not _may_pass(error) for _, error in problems):
             return errors.Forbidden(
                 f"the manager and this context do not trust one another ({told})",
@@ -346,6 +346,11 @@ def _hung_up(error: Exception) -> bool:
     return isinstance(error, ConnectionError | ssl.SSLError) and not isinstance(
         error, ConnectionRefusedError | ssl.SSLCertVerificationError
     )
+
+
+def _said(error: Exception) -> str:
+    """Give what the system says of an error, without its number."""
+    return (isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and error.strerror) or str(error)
 
 
 def _may_pass(error: Exception) -> bool:

@@ -85,7 +85,7 @@ def wanted(
 @click.option("--detach", "-d", is_flag=True, help="Do not wait until it runs.")
 @click.option("--reason", metavar="TEXT", default="", help="Why, for the history of the stack.")
 @click.option("--atomic", is_flag=True, help="All or nothing: if new tasks of one service fail, undo the whole deploy.")
-@click.option("--dry-run", is_flag=True, help="Only show what it would do, as `stack plan` does.")
+@click.option("--dry-run", is_flag=True, help="Only show what it would do, with the exit codes of `stack plan`.")
 @click.option("--yes", "-y", is_flag=True, help="Stop services that are not in the file any more without asking.")
 @timeout_option
 @settle_option
@@ -123,12 +123,16 @@ def deploy(
     stack deploy -f compose.yml -f production.yml --atomic --reason 'the new cart' shop
     stack deploy --if-revision 7 --timeout 300 shop
     """
-    spec, contents, force = wanted(files, project_name, profiles, env_files, name, forced)
+
+    def read() -> Wanted:
+        return wanted(files, project_name, profiles, env_files, name, forced)
+
     if dry_run:
         from cli.commands.plan import tell
 
-        tell(context, spec, contents, force, resolve_image, if_revision, "table")
+        tell(context, read, resolve_image, if_revision, "table")
         return
+    spec, contents, force = read()
     with connect() as client:
         base = if_revision
         if (asked_at := _agreed(client, spec, ask=not yes)) is not None and base is None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from cli.commands.session import connect
-from cli.output import Form, format_option, table
+from cli.listing import fitted
+from cli.output import Form, format_option, terminal_width
 from cluster.examination import Diagnosis
 
 
@@ -35,12 +36,13 @@ def doctor(form: Form) -> None:
 
         click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
     else:
-        click.echo(in_words(found))
+        click.echo(in_words(found, terminal_width()))
     if any(not finding.mended for finding in found.findings):
         raise SystemExit(1)
 
 
-def in_words(found: Diagnosis) -> str:
+def in_words(found: Diagnosis, columns: int) -> str:
+    """Tell it in so many columns (0: any number)."""
     nodes = "1 node" if found.nodes == 1 else f"{found.nodes} nodes"
     some = "" if found.ways >= found.nodes * (found.nodes - 1) else " of the"
     looked = f"{nodes}, {found.ways}{some} ways between them"
@@ -49,4 +51,5 @@ def in_words(found: Diagnosis) -> str:
     told = "nothing is wrong" if not wrong else "1 thing is wrong" if wrong == 1 else f"{wrong} things are wrong"
     rows = [["WHERE", "WHAT", "REMEDY"]]
     rows += [[one.about, one.what, "(done)" if one.mended else one.remedy] for one in found.findings]
-    return (table(rows) + "\n\n" if found.findings else "") + f"Examined {looked}: {told}."
+    listed = fitted(rows, columns or None) + "\n\n" if found.findings else ""
+    return listed + f"Examined {looked}: {told}."

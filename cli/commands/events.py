@@ -66,7 +66,7 @@ def events(
 
                 click.echo(msgspec.json.encode(event))
             elif event.type == "stream":
-                click.echo(f"({event.message})", err=True)
+                click.echo("\n".join(folded(f"({event.message})", width, "", " ")), err=True)
             elif form != "table":
                 click.echo(filled(form, event, _COLUMNS))
             else:

@@ -78,8 +78,8 @@ def follow(
                 time.sleep(settle)
     except KeyboardInterrupt:
         click.echo(
-            f"{verb} {stack} goes on without this terminal: `stack ps {stack}` shows how far it is, "
-            f"`stack wait {stack}` waits for it again.",
+            f"{verb} {stack} goes on without this terminal.\n"
+            f"`stack ps {stack}` shows how far it is, `stack wait {stack}` waits for it again.",
             err=True,
         )
         raise click.exceptions.Exit(130) from None
@@ -91,7 +91,7 @@ def follow(
     except TimeoutError:
         raise Failed(
             f"{verb} {stack} was not done within {timeout:g} s:{_troubles(last)}",
-            hint=f"It goes on; `stack ps {stack}` shows how far it is, `stack wait {stack}` waits for it again.",
+            hint=f"It goes on: `stack ps {stack}` shows how far, `stack wait {stack}` waits for it again.",
         ) from None
     if last is not None and last.failed:
         raise Failed(

@@ -23,7 +23,7 @@ _ENVIRONMENT = {
     "XDG_CONFIG_HOME": "Where the file of contexts is, if not in ~/.config.",
     "COMPOSE_FILE": "The Compose files, separated by colons or COMPOSE_PATH_SEPARATOR, where no -f is given.",
     "NO_COLOR": "If it is set, there are no colours.",
-    "STACK_DEBUG": "If it is set, a bug in this command is shown with its traceback.",
+    "STACK_DEBUG": "If it is set, a fault of this command is shown with where in its code it is.",
 }
 _FILES = {
     "$XDG_CONFIG_HOME/stackyard/contexts.json": "The clusters that this command can talk to; `stack context --help` "

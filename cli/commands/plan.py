@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli.commands import completion, names
-from cli.commands.deploy import stack_options, wanted
+from cli.commands.deploy import Wanted, stack_options, wanted
 from cli.commands.names import suggesting
 from cli.commands.session import connect
 from cli.output import Form, format_option, table, terminal_width
@@ -17,7 +17,6 @@ from cluster.errors import StackyardError, UserError
 from cluster.plans import FieldChange, ItemChange, PlanView
 
 if TYPE_CHECKING:
-    from cluster.model.stack import StackSpec
     from cluster.views import ResolveImage
 
 MOST_STEPS = 40
@@ -30,7 +29,18 @@ _CHANGES = 2
 _REFUSED = 1
 
 
-@click.command()
+class _Plan(click.Command):
+    """A wrong command line must not look as if something would change."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **kwargs)
+        except click.UsageError as error:
+            error.exit_code = _REFUSED  # type: ignore[misc]
+            raise
+
+
+@click.command(cls=_Plan)
 @stack_options
 @format_option
 @click.pass_context
@@ -58,30 +68,32 @@ def plan(
     stack plan -f compose.yml shop
     stack plan -f compose.yml --format json shop
     """
-    try:
-        spec, contents, force = wanted(files, project_name, profiles, env_files, name, forced)
-    except StackyardError as error:
-        _refuse(context, error, "", form)
-        return
-    tell(context, spec, contents, force, resolve_image, if_revision, form)
+    tell(
+        context,
+        lambda: wanted(files, project_name, profiles, env_files, name, forced),
+        resolve_image,
+        if_revision,
+        form,
+    )
 
 
 def tell(
     context: click.Context,
-    spec: StackSpec,
-    contents: dict[tuple[str, str], bytes],
-    force: tuple[str, ...],
+    read: Callable[[], Wanted],
     resolve_image: ResolveImage,
     if_revision: int | None,
     form: Form,
 ) -> None:
     """Print what a deploy would do, and end with the exit code that says whether it is anything."""
-    with connect() as client:
-        try:
+    stack = ""
+    try:
+        spec, contents, force = read()
+        stack = spec.name
+        with connect() as client:
             found = client.plan(spec, if_revision, contents, force=force, resolve_image=resolve_image)
-        except StackyardError as error:
-            _refuse(context, error, spec.name, form)
-            return
+    except StackyardError as error:
+        _refuse(context, error, stack, form)
+        return
     if form == "json":
         _print_json(found)
     else:

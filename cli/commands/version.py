@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version as installed
 from typing import Literal
 
@@ -13,6 +13,9 @@ from cli.client import Client
 from cli.commands.session import connect
 from cli.output import Form, format_option, table
 from cluster.errors import StackyardError
+from cluster.model.node import NodeStatus
+
+_OLDER = "the manager that answers is of an older release, which does not tell"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +86,21 @@ def versions(client: Client) -> Versions:
     """Ask for the version of each part; what cannot be had is said in `missing`. Raises when no manager answers."""
     found = Versions([_myself()])
     answering = client.version()
+    older = answering.protocol < _myself().protocol
     try:
         upgrade = client.upgrade()
     except StackyardError as error:
-        found.missing.append(f"the other managers, and the agents' protocol, are not known: {error.message}")
-        found.parts.append(Part("manager", "(answering)", answering.version, answering.protocol))
+        why = _OLDER if older else error.message
+        found.missing.append(f"the other managers, and the agents' protocol, are not known: {why}")
+        found.parts.append(Part("manager", "that answers", answering.version, answering.protocol))
     else:
-        found.parts.extend(Part(one.kind, one.name, one.release, one.version) for one in upgrade.programs)
+        for one in upgrade.programs:
+            found.parts.append(Part(one.kind, one.name, one.release, one.version if one.release else 0))
+        if behind := [f"{one.kind} {one.name}" for one in upgrade.programs if one.behind and not one.release]:
+            found.warnings.append(
+                f"warning: {_some(behind)} {_is_are(behind)} of an older release, which does not tell which it is; "
+                "`stack upgrade` shows who is behind"
+            )
         if upgrade.version < upgrade.newest:
             found.warnings.append(
                 f"warning: the cluster keeps to version {upgrade.version} of {upgrade.newest} until its upgrade is at "
@@ -103,9 +114,11 @@ def versions(client: Client) -> Versions:
         if not any(part.kind == "agent" for part in found.parts):
             found.parts.extend(Part("agent", node.name, node.agent_version) for node in nodes)
         found.parts.extend(Part("engine", node.name, node.engine_version) for node in nodes)
+        if down := [node.name for node in nodes if node.status is NodeStatus.DOWN]:
+            found.missing.append(f"{_some(down)} {_is_are(down)} down: what is shown is what was heard last")
     found.parts.extend(Part("etcd", member.endpoint, member.version) for member in answering.etcd)
     if not answering.etcd:
-        found.missing.append("no member of etcd answers the manager")
+        found.missing.append(f"etcd is not known: {_OLDER if older else 'no member of it answers the manager'}")
     found.warnings.extend(skew(found.parts))
     return found
 
@@ -117,8 +130,8 @@ def skew(parts: Iterable[Part]) -> list[str]:
     ours = [part for part in parts if part.kind in ("command", "manager", "agent")]
     if differ := _differing(ours):
         told.append(f"warning: not all parts are of one release: {differ}; `stack upgrade` shows who is behind")
-    elif len({part.protocol for part in ours if part.protocol}) > 1:
-        told.append("warning: not all parts speak the same protocol; `stack upgrade` shows who is behind")
+    elif differ := _differing([replace(part, release=str(part.protocol)) for part in ours if part.protocol]):
+        told.append(f"warning: not all parts speak one protocol: {differ}; `stack upgrade` shows who is behind")
     for kind, what in (("engine", "the nodes' engines"), ("etcd", "the members of etcd")):
         if differ := _differing([part for part in parts if part.kind == kind]):
             told.append(f"warning: {what} are not of one version: {differ}")
@@ -135,6 +148,10 @@ def _differing(parts: Iterable[Part]) -> str:
 
 def _some(names: list[str]) -> str:
     return ", ".join(names) if len(names) <= 3 else f"{', '.join(names[:2])} and {len(names) - 2} more"
+
+
+def _is_are(names: list[str]) -> str:
+    return "is" if len(names) == 1 else "are"
 
 
 def in_words(found: Versions) -> str:

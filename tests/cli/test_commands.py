@@ -98,7 +98,7 @@ async def test_later_files_are_laid_over_the_first(person: Terminal, manager: Ru
 async def test_without_a_node_it_waits_and_tells_why(person: Terminal, manager: RunningManager) -> None:
     said = await person.stack("deploy", "-f", "compose.yml", "--timeout", "1")
     assert said.code == 1
-    assert "error: deploying shop was not done within 1 s: " in said.err
+    assert "error: deploying shop was not done within 1 s:" in said.err
     assert "web 0 of 3: " in said.err
     assert "stack ps shop" in said.err
 

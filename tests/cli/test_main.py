@@ -134,7 +134,7 @@ async def test_nobody_there_is_exit_code_3(person: Terminal) -> None:
     said = await person.stack("ls", STACK_HOST="/nonexistent/manager.sock")
     assert said.code == 3
     assert said.err.splitlines()[:1] == [
-        "error: no manager answers (/nonexistent/manager.sock: [Errno 2] No such file or directory)"
+        "error: no manager answers (/nonexistent/manager.sock: No such file or directory)"
     ]
 
 

@@ -115,6 +115,20 @@ async def test_what_would_be_refused(
     assert told in (await person.stack("plan", "-f", "new.yml", "new", *arguments, "--format", "json")).json["refused"]
 
 
+async def test_what_is_wrong_never_looks_as_if_something_would_change(person: Terminal) -> None:
+    person.write("compose.yml", SHOP)
+    person.write("key.txt", "secret text")
+    for words in (
+        ("plan", "--colour"),
+        ("plan", "-f", "nowhere.yml"),
+        ("deploy", "--dry-run", "-f", "nowhere.yml"),
+        ("--context", "moon", "plan"),
+        ("--context", "moon", "deploy", "--dry-run"),
+    ):
+        said = await person.stack(*words)
+        assert (said.code, said.out) == (1, ""), words
+
+
 async def test_without_a_manager_a_plan_is_out_of_reach(person: Terminal) -> None:
     person.write("compose.yml", "services: {web: {image: x}}")
     person.know("c", c={"socket": str(person.folder / "nobody.sock")})

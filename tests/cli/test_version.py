@@ -30,7 +30,10 @@ def test_nothing_is_said_of_parts_that_are_alike() -> None:
     [
         (Part("manager", "n2", "0.1.0", 4), ["0.2.0 (command stack, manager n1, agent n1)", "0.1.0 (manager n2)"]),
         (Part("agent", "n2", "0.1.0", 3), ["0.1.0 (agent n2); `stack upgrade` shows"]),
-        (Part("agent", "n2", "0.2.0", 3), ["the same protocol; `stack upgrade` shows"]),
+        (
+            Part("agent", "n2", "0.2.0", 3),
+            ["4 (command stack, manager n1, agent n1), 3 (agent n2); `stack upgrade` shows"],
+        ),
         (Part("engine", "n2", "27.5.1"), ["the nodes' engines", "20.10.24 (engine n1), 27.5.1 (engine n2)"]),
         (Part("etcd", "http://127.0.0.2:2379", "3.5.16"), ["the members of etcd", "3.5.16 (etcd http://127.0.0.2"]),
     ],

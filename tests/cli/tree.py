@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import click
+from click.core import ParameterSource
 
 from cli.main import stack
 
@@ -23,13 +24,23 @@ def leaves(
         yield from leaves(one, click.Context(one, context, name), (*path, name))
 
 
-def parse(words: list[str]) -> click.Command:
+def taken(words: list[str]) -> click.Context:
     """Take a command line as the program does, up to the point where it would do something."""
     command: click.Command = stack
     context = click.Context(command, info_name=words.pop(0))
-    while isinstance(command, click.Group):
+    while isinstance(command, click.Group) and (words or command is stack):
         name, found, words = command.resolve_command(context, words)
         assert found is not None
         command, context = found, click.Context(found, info_name=name, parent=context)
-    command.make_context(command.name, words, parent=context.parent)
-    return command
+    return command.make_context(context.info_name, words, parent=context.parent)
+
+
+def parse(words: list[str]) -> click.Command:
+    return taken(words).command
+
+
+def shape(words: list[str]) -> tuple[str, frozenset[str]]:
+    """Give the command of a line, by its words, and which of its arguments and options the line gives."""
+    context = taken(words)
+    given = (name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE)
+    return context.command_path.removeprefix("stack "), frozenset(given)

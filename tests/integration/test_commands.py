@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.tree import leaves
+from tests.cli.test_readme import shown
+from tests.cli.tree import leaves, shape
 from tests.integration.conftest import Cluster
 from tests.integration.terminal import at_terminal, dead
 from tests.patience import PATIENCE
@@ -75,6 +76,7 @@ CASES = (
     Case("services {s}", "{s}_web", dead=WAITS),
     Case("service ls {s}", "{s}_web", dead=WAITS),
     Case("ps {s}", "{s}_db.1", dead=WAITS),
+    Case("ps --no-trunc {s}_db", "busybox:1@sha256:", dead=WAITS),
     Case("service ps {s}_db", "running", dead=WAITS),
     Case("top {s}", "{s}_one.1", dead="no figures of n3: it is down", leave=CTRL_C),
     Case("df", "build cache", dead="no figures of n3: it is down"),
@@ -84,11 +86,13 @@ CASES = (
     Case("doctor", "Examined 3 nodes", None, "it was not examined: it is down", 1),
     Case("history {s}", "first"),
     Case("diff {s}", "{s}: from nothing to 1"),
+    Case("diff {s} 1", "{s}: from"),
     Case("scale {s}_one=2", "scaled {s}_one=2"),
     Case("service scale {s}_one=1", "scaled {s}_one=1"),
     Case("service inspect {s}_one", '"kind": "service"'),
     Case("service rollback {s}_one", "{s}_one is back"),
     Case("rollback {s}_one", "{s}_one is back"),
+    Case("rollback --timeout {t} {s} 1", "{s} is back", 0, WAITS, 1),
     Case("update --force {s}_one", "{s}_one is up to date"),
     Case("restart {s}_one", "{s}_one was restarted"),
     Case("stop {s}_one", "{s}_one is stopped"),
@@ -178,6 +182,13 @@ what all of this runs on.
 """
 
 
+SHOWN_ELSEWHERE = {
+    "stack node rm --force n3": "tests/integration/test_nodes.py",
+    "stack context add far ssh://root@m1": "tests/cli/test_ssh.py",
+}
+"""What would take a node from the lab's cluster, or needs a host that is reached by ssh."""
+
+
 COMMANDS = sorted(name for name, _ in leaves() if not name.startswith("lab "))
 
 
@@ -190,6 +201,17 @@ def test_each_command_has_its_case(command: str) -> None:
 def test_what_is_tried_elsewhere_is_tried_there(command: str) -> None:
     text = (Path(__file__).parents[2] / ELSEWHERE[command]).read_text()
     assert all(word in text for word in command.split())
+
+
+@pytest.mark.parametrize("line", [line for row in shown() for line in row])
+def test_what_the_readme_shows_is_typed(line: str) -> None:
+    """Each command of the README's table of other programs' commands, with all that it gives there."""
+    command, given = shape(shlex.split(line))
+    lines = (case.line.format(s="s", lab="lab", t="1") for case in CASES)
+    shapes = [shape(["stack", *shlex.split(one)]) for one in lines]
+    assert (
+        line in SHOWN_ELSEWHERE or command in ELSEWHERE or any(command == case and given <= its for case, its in shapes)
+    )
 
 
 def typed(cluster: Cluster, case: Case, stack_name: str, folder: Path, *, broken: bool) -> str:

@@ -185,8 +185,16 @@ def test_one_by_one_to_this_release_and_back_under_load(founded: Cluster, older:
             all_goes_on()
             assert not failed()
 
+        def skew() -> str:
+            return "".join(line for line in cluster.stack("version").stderr.splitlines(True) if "warning" in line)
+
         all_goes_on()
+        told = f"one protocol: {VERSION} (command stack), {OLDER_VERSION} (manager that answers)"
+        assert told in skew()
         releases.run("n1", MANAGER, newer)
+        told = skew()
+        assert f"{VERSION} (command stack, manager n1), {OLDER_VERSION} (agent n1, agent n2, agent n3)" in told
+        assert "warning: manager n2, manager n3 are of an older release" in told
         works(4)
         works(3)
         before = task_ids(cluster, "load") | task_ids(cluster, "published")
@@ -199,4 +207,5 @@ def test_one_by_one_to_this_release_and_back_under_load(founded: Cluster, older:
         all_to(newer)
         assert set(versions().values()) == {VERSION}
         cluster.stack("upgrade", "--finish")
+        assert not skew()
         works(4)
