@@ -8,6 +8,7 @@ import click
 
 from cli.client import Client
 from cli.commands.session import connect
+from cli.groups import Group
 from cli.output import Form, format_option, local_time, table
 from cluster.errors import Failed, Unavailable
 from cluster.model.cluster import TrustPhase
@@ -17,7 +18,7 @@ _PAUSE = 0.3
 _SHOWN = 10
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Group, invoke_without_command=True)
 @format_option
 @click.pass_context
 def ca(context: click.Context, form: Form) -> None:

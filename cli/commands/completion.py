@@ -24,8 +24,8 @@ def completion(shell: str) -> None:
     """Print what makes a shell complete the commands and options of `stack`, and the names of what the cluster has.
 
     \b
-    bash:  eval "$(stack completion bash)"                              in ~/.bashrc
-    zsh:   eval "$(stack completion zsh)"                               in ~/.zshrc, after compinit
+    bash:  eval "$(stack completion bash)"       in ~/.bashrc
+    zsh:   eval "$(stack completion zsh)"        in ~/.zshrc, after compinit
     fish:  stack completion fish > ~/.config/fish/completions/stack.fish
     """
     from click.shell_completion import get_completion_class

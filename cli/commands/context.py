@@ -10,13 +10,14 @@ import click
 
 from cli.client import contexts
 from cli.commands import completion
+from cli.groups import Group
 from cli.listing import Columns, Listing, list_options
 from cli.listing import show as show_list
 from cluster.alike import did_you_mean
 from cluster.errors import UserError
 
 
-@click.group()
+@click.group(cls=Group)
 def context() -> None:
     """The clusters that this command can talk to.
 
@@ -28,7 +29,7 @@ def context() -> None:
     {"current": "prod",
      "contexts": {
        "prod": {"endpoints": ["https://m1:2377"], "ca": PATH, "token": PATH},
-       "mine": {"endpoints": ["https://m1:2377"], "ca": PATH, "cert": PATH, "key": PATH},
+       "mine": {"endpoints": [URL, ...], "ca": PATH, "cert": PATH, "key": PATH},
        "here": {"socket": "/run/stackyard/manager.sock"},
        "far":  {"ssh": "ssh://root@192.0.2.1"}}}
     """

@@ -120,7 +120,7 @@ def deploy(
 
     \b
     stack deploy -f compose.yml shop
-    stack deploy -f compose.yml -f production.yml --atomic --reason 'the new cart' shop
+    stack deploy -f compose.yml -f prod.yml --atomic --reason 'new cart' shop
     stack deploy --if-revision 7 --timeout 300 shop
     """
 

@@ -15,7 +15,6 @@ from cluster.examination import Diagnosis
 def doctor(form: Form) -> None:
     """Examine the network of all nodes, and say what is wrong with it and what mends it.
 
-    \b
     Every node probes the way to every other: UDP port 4789, the size of packets that pass uncut, checksums left to the
     network card, the clocks. It looks up names and virtual addresses where containers do, and looks for numbers and
     addresses that two have, and for namespaces and links that are left over. What can be put right without harm is put
@@ -27,7 +26,7 @@ def doctor(form: Form) -> None:
     Example:
       $ stack doctor
       WHERE     WHAT                                                    REMEDY
-      n1 -> n2  packets to UDP port 4789 of 10.0.0.2 are not answered   Nobody is answered by n2: let UDP port ...
+      n1 -> n2  packets to UDP port 4789 of 10.0.0.2 are not answered   Nobody ...
     """
     with connect() as client:
         found = client.doctor()

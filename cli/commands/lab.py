@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.groups import Group
 from cli.output import format_option, table
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def _lab(subnet: str | None = None) -> Lab:
     return Lab(subnet=subnet, say=lambda line: click.echo(line, err=True))
 
 
-@click.group()
+@click.group(cls=Group)
 def lab() -> None:
     """A cluster of several hosts on this machine, without virtual machines (root only).
 

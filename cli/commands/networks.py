@@ -7,6 +7,7 @@ import click
 from cli.commands import completion, names
 from cli.commands.names import suggesting
 from cli.commands.session import connect
+from cli.groups import Group
 from cli.listing import Listing, list_options, show
 from cli.output import Form, age, format_option, joined
 from cluster.alike import did_you_mean
@@ -51,7 +52,7 @@ _VOLUME = {
 }
 
 
-@click.group()
+@click.group(cls=Group)
 def network() -> None:
     """The networks between containers, over all nodes. They come and go with the stacks that define them."""
 
@@ -122,7 +123,7 @@ def attach(
     member when it is restarted, until it is removed or taken off.
 
     \b
-    Example: docker run -d --name debug --dns 127.0.0.11 alpine sleep 1d    (on any node)
+    Example: docker run -d --name debug --dns 127.0.0.11 alpine sleep 1d
              stack network attach shop_default debug --alias probe
     """
     with connect() as client, suggesting(client, network_name, names.networks):
@@ -187,7 +188,7 @@ def _seconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f} s"
 
 
-@click.group()
+@click.group(cls=Group)
 def volume() -> None:
     """The volumes whose data is on one node, where the tasks that use it run.
 

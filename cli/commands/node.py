@@ -10,6 +10,7 @@ from cli.client import Client
 from cli.commands import completion
 from cli.commands.inspect import inspect_format, tell
 from cli.commands.session import connect
+from cli.groups import Group
 from cli.listing import Listing, list_options, show
 from cli.output import joined
 from cluster.errors import Failed, UserError
@@ -21,7 +22,7 @@ _PAUSE = 0.3
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
-@click.group()
+@click.group(cls=Group)
 def node() -> None:
     """The nodes of the cluster."""
 

@@ -10,6 +10,7 @@ import click
 from cli.commands import completion, names
 from cli.commands.names import suggesting
 from cli.commands.session import connect
+from cli.groups import Group
 from cli.listing import Listing, list_options, show
 from cli.output import Form, age, format_option, joined
 from cluster.errors import Failed, UserError
@@ -19,7 +20,7 @@ from cluster.model.secret import FileKind
 def _group(kind: FileKind, command: str, about: str) -> click.Group:
     known = completion.secrets if kind == "secret" else completion.configs
 
-    @click.group(help=about)
+    @click.group(cls=Group, help=about)
     def group() -> None: ...
 
     def told(what: str, example: str) -> str:
@@ -64,7 +65,7 @@ def _group(kind: FileKind, command: str, about: str) -> click.Group:
         stacks = {"FOR DEPLOYERS OF": lambda one: joined(one.stacks)}
         show(found, _COLUMNS | more | labels | stacks, Listing(form))
 
-    @group.command(help=told(f"Remove {kind}s that were made apart from stacks, and that none uses.", "rm key"))
+    @group.command(help=told(f"Remove {kind}s that were made apart from stacks and are used by none.", "rm key"))
     @click.argument("wanted", nargs=-1, required=True, metavar="NAME...", shell_complete=known)
     def rm(wanted: tuple[str, ...]) -> None:
         with connect() as client:

@@ -13,6 +13,7 @@ from cli.commands.inspect import inspect
 from cli.commands.logs import logs
 from cli.commands.revisions import rollback
 from cli.commands.session import connect, find_service
+from cli.groups import Group
 from cli.listing import Listing, list_options, show
 from cli.output import age, image_name, joined
 from cluster.errors import UserError
@@ -148,7 +149,7 @@ def scale(wishes: tuple[str, ...], detach: bool, timeout: float) -> None:
             click.echo(f"scaled {wish}" if not detach else f"scaling {wish}")
 
 
-@click.group()
+@click.group(cls=Group)
 def service() -> None:
     """The commands on services, by Docker's longer names."""
 

@@ -31,7 +31,6 @@ _PATIENCE = 1.0  # seconds for each part: what is out of reach is left out, and 
 def support_bundle(file: str | None) -> None:
     """Pack what a maintainer needs to see what is wrong with a cluster into a file (tar.gz), without secrets.
 
-    \b
     In it are versions, nodes, stacks and their revisions, specs, services, tasks (ended ones too), networks, volumes,
     events, the report of `stack doctor`, how fast changes are in force, metrics, and explanations of all services
     that do not run as they should.
@@ -42,7 +41,7 @@ def support_bundle(file: str | None) -> None:
 
     \b
     Example:
-      stack support-bundle                  stackyard-support-20260102-030405.tar.gz, in this folder
+      stack support-bundle    (stackyard-support-20260102-030405.tar.gz, here)
       stack support-bundle /tmp/ours.tar.gz
     """
     file = file or time.strftime(f"{_FOLDER}-%Y%m%d-%H%M%S.tar.gz")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from cli.commands.session import connect_as_root, lifetime
+from cli.groups import Group
 from cli.listing import Listing, list_options, show
 from cli.output import age, local_time
 from cluster.membership import TokenView
@@ -13,7 +14,7 @@ from cluster.model.node import Role
 _ROLES = click.Choice(["worker", "manager"])
 
 
-@click.group()
+@click.group(cls=Group)
 def token() -> None:
     """With what hosts may join the cluster (root on a manager's host)."""
 

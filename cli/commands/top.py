@@ -68,9 +68,9 @@ def top(what: str | None, node: str | None, by: str | None, no_stream: bool, lis
     \b
     Example:
       $ stack top shop --no-stream
-      NAME        NODE  CPU   MEMORY  LIMIT   NET IN   NET OUT  READ  WRITTEN  PIDS
-      shop_db.1   n2    0.4%  21.3M   512.0M  1.2K/s   8.9K/s   0B/s  12.0K/s  7
-      shop_web.1  n1    3.1%  9.8M    1.9G    14.0K/s  92.1K/s  0B/s  0B/s     3
+      NAME        NODE  CPU   MEMORY  LIMIT   NET IN   NET OUT  READ  WRITTEN
+      shop_db.1   n2    0.4%  21.3M   512.0M  1.2K/s   8.9K/s   0B/s  12.0K/s
+      shop_web.1  n1    3.1%  9.8M    1.9G    14.0K/s  92.1K/s  0B/s  0B/s
     """
     columns, spare = (_COLUMNS if by is None else _SUMS), _SPARE
     with connect() as client:

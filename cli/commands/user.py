@@ -7,6 +7,7 @@ import click
 from cli.commands import completion, names
 from cli.commands.names import suggesting
 from cli.commands.session import connect, lifetime
+from cli.groups import Group
 from cli.listing import Listing, list_options, show
 from cli.output import Form, age, format_option, joined, local_time
 from cluster.model.user import UserRole
@@ -16,19 +17,20 @@ _ROLES = click.Choice(["viewer", "deployer", "operator", "admin"])
 _STACK_HELP = "A stack that a viewer or deployer is kept to, such as shop or 'team-*'; may be repeated."
 
 
-@click.group()
+@click.group(cls=Group)
 def user() -> None:
     """People and programs: who may do what, and with what they prove it.
 
     \b
     viewer    sees stacks, services, tasks and nodes (all, or those of --stack)
-    deployer  deploys, scales and removes the stacks of --stack, and enters their tasks;
-              nothing in them may lead out of a container into its host, but with --privileged
+    deployer  deploys, scales and removes the stacks of --stack, and enters their
+              tasks; nothing in them may lead out of a container into its host,
+              but with --privileged
     operator  does so with all stacks; nodes, external secrets and configs
     admin     makes users besides
 
     \b
-    stack user create ann --role deployer --stack shop --stack 'team-*' --expires 90d
+    stack user create ann --role deployer --stack shop --stack 'team-*'
     stack user create ci --role deployer --stack shop > ci.token
     stack user revoke ann
     """

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cluster.errors import Failed, StackyardError, Unavailable
+from cluster.errors import Failed, NotFound, StackyardError, Unavailable
 
 if TYPE_CHECKING:
     from cluster.membership import JoinTokens
@@ -85,7 +85,10 @@ def _revoke_others(sockets: Sequence[Path], client: str, certificate: str) -> No
     from cluster.people import UserView
 
     kept = pki.identity(ssl.PEM_cert_to_DER_cert(certificate)).name
-    user = msgspec.json.decode(ask(sockets, "GET", f"/v1/users/{client}"), type=UserView)
+    try:
+        user = msgspec.json.decode(ask(sockets, "GET", f"/v1/users/{client}"), type=UserView)
+    except NotFound:  # the manager is of a release that had no users yet
+        return
     for one in user.credentials:
         if one.id != kept:
             ask(sockets, "DELETE", f"/v1/users/{client}/credentials/{one.id}")

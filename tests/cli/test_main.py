@@ -16,7 +16,7 @@ import pytest
 from cli.client.contexts import DEFAULT_SOCKET
 from cli.main import COMMANDS
 from tests.cli.terminal import Terminal
-from tests.cli.tree import leaves, parse
+from tests.cli.tree import everything, leaves, parse
 
 HELLO = "services:\n  web:\n    image: busybox:1\n"
 
@@ -42,6 +42,14 @@ async def test_each_command_has_help(person: Terminal, name: str) -> None:
     said = await person.stack(name, "--help")
     assert (said.code, said.err) == (0, "")
     assert COMMANDS[name][2].rstrip(".").split()[0] in said.out
+
+
+@pytest.mark.parametrize("name", ["", *sorted(everything())])
+def test_help_fits_a_terminal_of_80_columns(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    context = everything()[name]
+    wide = [line for line in context.command.get_help(context).splitlines() if len(line) > 80]
+    assert not wide and "..." not in context.command.get_help(context).partition("Commands:")[2]
 
 
 EXAMPLE = re.compile(r"(?m)(?:^ *(?:ssh \S+ )?|[|:$(] *)(stack (?:(?! [|>] |\)).)+)")

@@ -24,6 +24,20 @@ def leaves(
         yield from leaves(one, click.Context(one, context, name), (*path, name))
 
 
+def everything() -> dict[str, click.Context]:
+    """Each command and group, by its words."""
+
+    def below(context: click.Context, path: tuple[str, ...]) -> Iterator[tuple[str, click.Context]]:
+        yield " ".join(path), context
+        if isinstance(context.command, click.Group):
+            for name in context.command.list_commands(context):
+                one = context.command.get_command(context, name)
+                assert one is not None
+                yield from below(click.Context(one, context, name), (*path, name))
+
+    return dict(below(click.Context(stack, info_name="stack"), ()))
+
+
 def taken(words: list[str]) -> click.Context:
     """Take a command line as the program does, up to the point where it would do something."""
     command: click.Command = stack
