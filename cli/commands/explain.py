@@ -4,37 +4,52 @@ from __future__ import annotations
 
 import click
 
-from cli.commands import completion
+from cli.commands import completion, names
 from cli.commands.session import connect
 from cli.listing import fitted
 from cli.output import Form, format_option, terminal_width
 from cli.text import folded
-from cluster.views import Explanation
+from cluster.errors import NotFound
+from cluster.views import Explanation, ServiceView
 
 _MOST_NAMES = 3
 
 
 @click.command()
-@click.argument("what", metavar="SERVICE|TASK", shell_complete=completion.services_and_tasks)
+@click.argument("what", metavar="STACK|SERVICE|TASK", shell_complete=completion.stacks_services_and_tasks)
 @format_option
 def explain(what: str, form: Form) -> None:
-    """Tell why a service or a task is not as it should be, and what would mend it.
+    """Tell why a service or a task is not as it should be, and what would mend it; of a stack, for each such service.
 
-    WHAT is a service (app_web), a task's name (app_web.2) or the beginning of its id. Each node is listed with why one
-    more task of the service would not fit it.
+    A service is app_web, or web if only one stack has it; a task web.2, or the beginning of its id. Each node is listed
+    with why one more task of the service would not fit it.
 
     \b
     stack explain shop_web
     stack explain web.2
+    stack explain shop
     """
+    found: Explanation | list[Explanation]
     with connect() as client:
-        found = client.explain(what)
+        try:
+            found = client.explain(what)
+        except NotFound:
+            if what not in names.stacks(client):
+                raise
+            found = [client.explain(one.name) for one in client.services(what) if _is_wrong(one)]
     if form == "json":
         import msgspec
 
         click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
+    elif found:
+        several = found if isinstance(found, list) else [found]
+        click.echo("\n\n".join(in_words(one, terminal_width()) for one in several))
     else:
-        click.echo(in_words(found, terminal_width()))
+        click.echo(f"{what}: nothing is wrong with it")
+
+
+def _is_wrong(service: ServiceView) -> bool:
+    return bool(service.problem) or service.running + service.completed < service.wanted
 
 
 def in_words(found: Explanation, columns: int) -> str:

@@ -43,6 +43,7 @@ async def test_a_pending_task_is_explained_and_the_change_that_is_told_mends_it(
         told = (await person.stack("explain", "shop_web.2", "--format", "json")).json
         assert told["what"] == "shop_web.2" and not told["nodes"][0]["fits"]
 
+        assert (await person.stack("explain", "shop")).out.startswith("shop_web: 0 of 2 tasks run\n")
         said = await person.stack("node", "update", "--label-add", "disk=ssd", "--resource", "gpu=2", "n1")
         assert (said.code, said.out) == (0, "updated n1\n")
         assert (await person.stack("deploy", "-f", "compose.yml")).code == 0
