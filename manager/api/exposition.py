@@ -35,6 +35,7 @@ HELP = {
     "stackyard_service_tasks_running": "Tasks of any version that run, and are healthy.",
     "stackyard_service_tasks_completed": "Tasks of a job that have done their work.",
     "stackyard_service_tasks_failed": "Tasks that ended in failure and are not tried again.",
+    "stackyard_service_updating": "Whether a service's update is at work.",
     "stackyard_service_update_paused": "Whether a service's update waits for a person.",
     "stackyard_service_tasks": "Tasks that are to run, by state.",
     "stackyard_convergence_reachable_seconds": "Until names and ports of all nodes lead to a task that is ready.",
@@ -74,6 +75,8 @@ _LATENCIES: dict[Work, str] = {
 }
 _PARTS_OF_HISTOGRAM = ("_bucket", "_sum", "_count")
 
+_NAME_ENDS = re.compile(r"[{ ]")
+_AT_ONCE = 1000
 _FIRST = re.compile(r"[^a-zA-Z0-9_]")
 
 
@@ -90,16 +93,17 @@ def metric_of(name: str) -> str:
     return base if base in _LATENCIES.values() else name
 
 
-def text(samples: Iterator[str] | list[str]) -> str:
-    """Put samples together, those of one metric below its help."""
+def parts(samples: Iterable[str]) -> Iterator[str]:
+    """Put samples together, those of one metric below its help; of the parts many are empty, for others' turns."""
     by_name: dict[str, list[str]] = {}
     for one in samples:
-        by_name.setdefault(metric_of(re.split(r"[{ ]", one, maxsplit=1)[0]), []).append(one)
-    lines: list[str] = []
+        by_name.setdefault(metric_of(_NAME_ENDS.split(one, maxsplit=1)[0]), []).append(one)
+        yield ""
     for name, some in by_name.items():
         kind = "counter" if name.endswith("_total") else "histogram" if name in _LATENCIES.values() else "gauge"
-        lines += [f"# HELP {name} {HELP[name]}", f"# TYPE {name} {kind}", *some]
-    return "\n".join(lines) + "\n"
+        yield f"# HELP {name} {HELP[name]}\n# TYPE {name} {kind}\n"
+        for begin in range(0, len(some), _AT_ONCE):
+            yield "\n".join((*some[begin : begin + _AT_ONCE], ""))
 
 
 def of_manager(*, ready: bool, leads: bool, events: int) -> Iterator[str]:
@@ -141,8 +145,9 @@ def of_stack(state: ClusterState, stack: Stack, now: float) -> Iterator[str]:
         if spec.mode.is_job:
             yield sample("stackyard_service_tasks_completed", count.completed, **where)
         service = state.services.get(version.uid)
-        paused = service is not None and service.update is not None and service.update.state.paused
-        yield sample("stackyard_service_update_paused", paused, **where)
+        update = None if service is None else service.update
+        yield sample("stackyard_service_updating", update is not None and update.state.at_work, **where)
+        yield sample("stackyard_service_update_paused", update is not None and update.state.paused, **where)
         tasks = (state.tasks[ident] for ident in state.tasks_of.get(version.uid, ()))
         states = Counter(str(state.state_of(task)) for task in tasks if state.is_live(task))
         for told, number in sorted(states.items()):

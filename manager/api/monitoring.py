@@ -6,14 +6,17 @@ They ask with the token of a viewer, who is told of the stacks of its own only; 
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator
 
 from fastapi import APIRouter
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from manager.api import exposition, show
 from manager.api import traefik as routes
-from manager.api.bodies import answer
-from manager.api.core import AnyCore, ReadyCore
+from manager.api.bodies import SLICE, answer
+from manager.api.callers import Caller
+from manager.api.core import AnyCore, Core, ReadyCore
 from manager.api.rules import Permitted
 
 router = APIRouter(prefix="/v1", tags=["monitoring"])
@@ -25,20 +28,22 @@ async def metrics(caller: Permitted, core: AnyCore) -> Response:
 
     A manager that does not reach etcd tells of itself alone.
     """
+    return _told(_samples(core, caller))
+
+
+def _samples(core: Core, caller: Caller) -> Iterator[str]:
     ready = core.presence.held.is_set()
-    samples = [*exposition.of_manager(ready=ready, leads=core.presence.leading, events=core.events.end)]
-    samples += exposition.of_latencies(core.sessions.latencies.view())
+    yield from exposition.of_manager(ready=ready, leads=core.presence.leading, events=core.events.end)
+    yield from exposition.of_latencies(core.sessions.latencies.view())
     if not ready:
-        return _told(samples)
-    samples += exposition.of_cluster(core.state)
+        return
+    yield from exposition.of_cluster(core.state)
     here = core.state.sessions_at.get(core.presence.manager.id, set())
     nodes = [core.state.nodes[node].name for node in here if node in core.state.nodes]
-    samples += exposition.of_convergence(core.sessions.generations.view(), nodes)
+    yield from exposition.of_convergence(core.sessions.generations.view(), nodes)
     for name in sorted(core.state.stacks):
         if name in core.state.stacks and caller.sees(name):
-            samples += exposition.of_stack(core.state, core.state.stacks[name], core.clock())
-            await asyncio.sleep(0)
-    return _told(samples)
+            yield from exposition.of_stack(core.state, core.state.stacks[name], core.clock())
 
 
 @router.get("/metrics/tasks", response_class=PlainTextResponse)
@@ -53,17 +58,29 @@ async def task_metrics(caller: Permitted, core: ReadyCore) -> Response:
             if task.node is not None and core.state.is_ready(task) and core.sessions.holds(task.node):
                 asked.setdefault(task.node, []).append(task.id)
         await asyncio.sleep(0)  # of many services, others have their turn
-    samples: list[str] = []
-    for told in (await core.sessions.measure(asked, traffic=True)).values():
-        for passed in told.traffic:
-            if passed.task in core.state.tasks:
-                samples += exposition.of_traffic(core.state, core.state.tasks[passed.task], passed)
-        await asyncio.sleep(0)
-    return _told(samples)
+    measured = await core.sessions.measure(asked, traffic=True)
+    return _told(
+        sample
+        for told in measured.values()
+        for passed in told.traffic
+        if passed.task in core.state.tasks
+        for sample in exposition.of_traffic(core.state, core.state.tasks[passed.task], passed)
+    )
 
 
-def _told(samples: list[str]) -> Response:
-    return Response(exposition.text(samples), media_type="text/plain; version=0.0.4; charset=utf-8")
+def _told(samples: Iterable[str]) -> Response:
+    return StreamingResponse(_in_turns(samples), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+async def _in_turns(samples: Iterable[str]) -> AsyncIterator[bytes]:
+    """Write samples, of which there may be many; others have their turn in between."""
+    began = time.thread_time()
+    for part in exposition.parts(samples):
+        if part:
+            yield part.encode()
+        if time.thread_time() - began > SLICE:
+            await asyncio.sleep(0)
+            began = time.thread_time()
 
 
 @router.get("/discovery/prometheus", response_model=list[dict[str, object]])

@@ -40,7 +40,7 @@ def test_metrics_are_written_as_prometheus_would_have_them() -> None:
     samples += exposition.of_latencies(Latencies().view())
     for stack in lab.state.stacks.values():
         samples += exposition.of_stack(lab.state, stack, lab.now)
-    promtool("check", "metrics", text=exposition.text(samples))
+    promtool("check", "metrics", text="".join(exposition.parts(samples)))
 
 
 def test_each_alert_is_tried() -> None:

@@ -49,6 +49,7 @@ def test_nodes_and_services_are_told() -> None:
     assert before[f"stackyard_service_tasks_wanted{{{where}}}"] == 2
     assert before[f"stackyard_service_tasks_ready{{{where}}}"] == 2
     assert before[f"stackyard_service_tasks_running{{{where}}}"] == 2
+    assert before[f"stackyard_service_updating{{{where}}}"] == 0
     assert before[f'stackyard_service_tasks{{{where},state="running"}}'] == 2
     assert before['stackyard_nodes{status="ready",availability="active"}'] == 2
     assert before['stackyard_node_ready{node="n1"}'] == 1 and before["stackyard_manager_leads"] == 1
@@ -62,7 +63,7 @@ def test_nodes_and_services_are_told() -> None:
 def test_the_text_has_each_metric_once_with_its_kind() -> None:
     lab = running(labelled())
     samples = [*exposition.of_manager(ready=True, leads=False, events=7), *exposition.of_cluster(lab.state)]
-    text = exposition.text(samples)
+    text = "".join(exposition.parts(samples))
     kinds = re.findall(r"# TYPE (\S+) (\S+)\n\1", text)
     assert dict(kinds)["stackyard_manager_events_total"] == "counter" and dict(kinds)["stackyard_nodes"] == "gauge"
     assert len(kinds) == len(dict(kinds)) and text.endswith("\n")
@@ -73,7 +74,7 @@ def test_latencies_are_told_as_histograms() -> None:
     for seconds in (0.001, 0.0011, 7.0, 1e6, -0.5):
         seen.observe("commit", seconds)
     seen.add({"pull": Latency((0,) * 3 + (2,) + (0,) * (len(BOUNDS) - 3), 0.015)})
-    lines = exposition.text(exposition.of_latencies(seen.view())).splitlines()
+    lines = "".join(exposition.parts(exposition.of_latencies(seen.view()))).splitlines()
     assert "# TYPE stackyard_commit_seconds histogram" in lines
     assert "stackyard_decide_seconds_count 0" in lines, "also what has not happened yet, or its first time has no rate"
     told = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
