@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import posixpath
 
 import aiohttp
 import msgspec
 
 from agent.channel import Channel, while_listening
+from agent.container import Json
 from agent.engine import Engine, EngineDown, EngineRefused
 from cluster.channel import ArchiveStat, Kind, ReadArchive, StatArchive, WriteArchive
 from cluster.errors import NotFound, UserError
@@ -17,6 +19,9 @@ _CHUNK = 2**15
 _STAT = "X-Docker-Container-Path-Stat"
 _FOLDER, _LINK = 1 << 31, 1 << 27
 """Bits of the engine's modes, which are those of Go."""
+
+_IN_MEMORY = ("/proc", "/sys", "/dev")
+"""What each container has mounted there."""
 
 ArchiveRequest = ReadArchive | StatArchive | WriteArchive
 
@@ -29,6 +34,7 @@ async def pass_archive(engine: Engine, container: str, channel: Channel, request
 
 async def _pass(engine: Engine, container: str, channel: Channel, request: ArchiveRequest) -> None:
     path = f"containers/{container}/archive"
+    _check(request.path, await engine.ask("inspect a container", "GET", f"containers/{container}/json"))
     try:
         match request:
             case StatArchive():
@@ -56,6 +62,27 @@ async def _pass(engine: Engine, container: str, channel: Channel, request: Archi
     except (aiohttp.ClientError, OSError) as error:
         raise EngineDown(f"lost the engine while it copied: {error}") from error
     await channel.end()
+
+
+def _check(path: str, inspected: Json) -> None:
+    """Raise UserError for what a running container has in memory: the engine copies to and from what lies below it."""
+    if not inspected["State"].get("Running"):
+        return
+    mounts = {mount["Destination"] for mount in inspected.get("Mounts") or () if mount["Type"] == "tmpfs"}
+    mounts |= {mount["Target"] for mount in inspected["HostConfig"].get("Mounts") or () if mount["Type"] == "tmpfs"}
+    mounts |= {*(inspected["HostConfig"].get("Tmpfs") or ()), *_IN_MEMORY}
+    stored = {mount["Destination"] for mount in inspected.get("Mounts") or ()} - mounts
+    place = posixpath.normpath("/" + path.lstrip("/"))
+    *_, nearest = sorted(mount for mount in mounts | stored | {"/"} if _holds(mount, place))
+    if nearest in mounts:
+        raise UserError(
+            f"{path} is in its container's memory (on {nearest}), where the engine copies nothing",
+            hint="A command does it: `stack exec TASK cat FILE`, or `stack exec -i TASK sh -c 'cat > FILE'` and input.",
+        )
+
+
+def _holds(mount: str, place: str) -> bool:
+    return place == mount or place.startswith(mount.rstrip("/") + "/")
 
 
 def _stat(answer: aiohttp.ClientResponse) -> bytes:

@@ -26,6 +26,10 @@ Open = Callable[[], Channel]
 _LINKS = 16
 
 
+class _NoPath(NotFound):
+    """There is nothing at a path of a container."""
+
+
 def read_tar(opening: Open, path: str, sink: int, *, follow: bool) -> None:
     """Write what is at a path of the container to a descriptor, as tar."""
     _run(opening, ReadArchive(_followed(opening, path) if follow else path), None, {Kind.OUTPUT: sink})
@@ -86,7 +90,7 @@ def copy_in(opening: Open, source: str, path: str, *, follow: bool, own: bool) -
     try:
         resolved = _followed(opening, path)
         stat: ArchiveStat | None = _stat(opening, resolved)
-    except NotFound:
+    except _NoPath:
         resolved, stat = path, None
     if stat is not None and stat.folder:
         folder, new = resolved, "." if contents else name
@@ -126,7 +130,8 @@ def _run(opening: Open, request: Request, source: int | None, sinks: dict[Kind, 
         try:
             Pump(channel, source, sinks, started=started).run()
         except StackyardError as error:
-            raise type(error)(f"{channel.task} on {channel.node}: {error.message}", hint=error.hint) from error
+            kind = _NoPath if isinstance(error, NotFound) else type(error)
+            raise kind(f"{channel.task} on {channel.node}: {error.message}", hint=error.hint) from error
     return told
 
 

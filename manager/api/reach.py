@@ -137,10 +137,12 @@ def find_task(state: ClusterState, name: str, purpose: Purpose, sees: Sees = eve
     if not found:
         raise NotFound(f"{name} has no tasks", hint="`stack ps` lists the tasks.")
     task = found[0]
-    status = state.statuses.get(task.id)
-    has_container = task.node is not None and status is not None and bool(status.container)
-    if _runs(state, task) or (purpose == "archive" and has_container):
+    if _runs(state, task):
         return task
+    if purpose == "archive":
+        for one in found:
+            if one.slot == task.slot and one.node is not None and _has_container(state, one):
+                return one
     shown, _ = names(state, task)
     for one in found:
         if one.slot == task.slot and not state.has_ended(one) and (away := lost(state, one)) is not None:
@@ -148,6 +150,11 @@ def find_task(state: ClusterState, name: str, purpose: Purpose, sees: Sees = eve
     raise Unavailable(
         f"{shown} is not running: it is {state.state_of(task)}", hint=f"`stack explain {shown}` tells why."
     )
+
+
+def _has_container(state: ClusterState, task: Task) -> bool:
+    status = state.statuses.get(task.id)
+    return status is not None and bool(status.container)
 
 
 def _runs(state: ClusterState, task: Task) -> bool:

@@ -297,6 +297,29 @@ async def test_files_in_and_out(engine: Engine, container: str) -> None:
             await person.end()
 
 
+async def test_what_is_in_memory_is_refused_while_it_is_there(engine: Engine) -> None:
+    body = {
+        "Image": BOX, "Cmd": ["sleep", "1000"], "NetworkDisabled": True,
+        "Labels": {"com.stackyard.cluster": "reach-test", "com.stackyard.task": TASK},
+        "HostConfig": {
+            "Tmpfs": {"/memory": ""},
+            "Mounts": [{"Type": "tmpfs", "Target": "/small"}, {"Type": "volume", "Target": "/memory/kept"}],
+        },
+    }  # fmt: skip
+    container = await engine.create("", body)
+    await engine.start(container)
+    for request in (
+        WriteArchive("/memory"), WriteArchive("small/"), ReadArchive("/x/../memory/file"), StatArchive("/proc/version"),
+        StatArchive("/dev/shm/x"),
+    ):  # fmt: skip
+        async with reaching(engine, container, request) as person:
+            with pytest.raises(UserError, match="in its container's memory"):
+                await person.end()
+    for path in ("/memory/kept", "/", "/etc/hosts"):
+        async with reaching(engine, container, StatArchive(path)) as person:
+            assert await person.end() == 0
+
+
 async def test_a_connection_has_two_ends_of_its_own(engine: Engine, container: str) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         data = await reader.read(-1)

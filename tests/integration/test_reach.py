@@ -211,6 +211,7 @@ def test_files_out_and_in(cluster: Cluster, web: str, tmp_path: Path) -> None:
             assert process.wait(PATIENCE) == 0
     assert cluster.stack("exec", f"{web}.3", "ls", "/tmp/tree").stdout.split() == ["below", "link", "script"]
     assert "there is no /none" in cluster.stack("cp", f"{task}:/none", str(tmp_path), code=2).stderr
+    assert f"{web} has no task 9" in cluster.stack("cp", str(tree / "script"), f"{web}.9:/", code=2).stderr
 
 
 # One-off tasks

@@ -129,3 +129,18 @@ async def test_a_manager_that_stops_closes_its_channels(servers: Servers, tmp_pa
         await socket.receive_bytes()
         manager.core.stopping.set()
         assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
+
+
+async def test_files_are_those_of_the_task_before_while_the_next_one_waits(
+    manager: RunningManager, root: Client
+) -> None:
+    async with obedient(manager, outcome=lambda task: TaskState.FAILED):
+        spec = StackSpec("shop", {"web": ServiceSpec("web", ContainerSpec("app:1"))})
+        assert (await root.ask("PUT", "/stacks/shop", {"spec": spec, "operation": "op"})).status == 200
+        state = manager.core.state
+        await until(lambda: any(task.not_before for task in state.tasks.values() if not state.has_ended(task)))
+        async with dialled(root, "web.1", "archive") as socket:
+            said = await socket.receive_bytes()
+        dead = said.decode().removesuffix(" archive")
+        assert state.has_ended(state.tasks[dead])
+        assert await refused(root, "web.1") == 503
