@@ -9,9 +9,10 @@ import click
 
 from cli.client import Client
 from cli.commands import completion
-from cli.commands.session import connect, lifetime
+from cli.commands.session import connect
 from cli.listing import Listing, list_options, show
 from cli.output import joined, local_time
+from cli.times import instant
 from cluster.people import AuditEntry
 
 _LOOK = 2.0  # seconds
@@ -19,7 +20,7 @@ _MOST = 5000
 
 
 @click.command()
-@click.option("--since", metavar="TIME", help="Only what is not older, such as 30m, 12h, 7d.")
+@click.option("--since", metavar="10m|DATE", help="Only what is not older.")
 @click.option(
     "--user",
     metavar="NAME",
@@ -40,7 +41,7 @@ def audit(since: str | None, user: str | None, stack: str | None, limit: int, fo
     stack audit --user ann --stack shop --format json
     stack audit -f
     """
-    begin = 0.0 if since is None else time.time() - lifetime(since, "--since")
+    begin = 0.0 if since is None else instant(since)
     with connect() as client:
         found = client.audit(since=begin, user=user, stack=stack, limit=limit)
         show(found, _COLUMNS, listing, spare=("FROM",))

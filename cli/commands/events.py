@@ -6,11 +6,11 @@ import time
 
 import click
 
-from cli.commands.logs import instant
 from cli.commands.session import connect
 from cli.listing import Columns, Form, filled
 from cli.output import joined, local_time, terminal_width
 from cli.text import columns_of, folded
+from cli.times import instant
 from cluster.events import ClusterEvent
 
 _TAIL = 100

@@ -12,6 +12,7 @@ import click
 from cli.client import Client
 from cli.output import joined, table
 from cli.text import folded
+from cli.times import Seconds
 from cluster.errors import Failed, Unavailable
 
 if TYPE_CHECKING:
@@ -26,19 +27,19 @@ _BELOW = " " * 4
 
 timeout_option = click.option(
     "--timeout",
-    type=click.FloatRange(min=0),
+    type=Seconds(),
     default=600,
-    metavar="SECONDS",
-    help="Wait at most so long (600; 0: ever).",
+    metavar="TIME",
+    help="Wait at most so long: 90, 5m, 1h (10m; 0: for ever).",
 )
 
 
 settle_option = click.option(
     "--settle",
-    type=click.FloatRange(min=0),
+    type=Seconds(),
     default=1,
-    metavar="SECONDS",
-    help="Then see whether all still run after so long (1).",
+    metavar="TIME",
+    help="Then see whether all still run after so long (1s).",
 )
 
 

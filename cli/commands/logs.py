@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import groupby
@@ -14,6 +13,7 @@ import click
 
 from cli.commands import completion
 from cli.commands.session import connect
+from cli.times import instant
 from cluster.errors import Unavailable, UserError
 
 if TYPE_CHECKING:
@@ -21,25 +21,6 @@ if TYPE_CHECKING:
 
 _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "bright_cyan", "bright_yellow", "bright_magenta")
 """By which the lines of tasks are told apart on a terminal."""
-
-_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_PART = r"(\d+(?:\.\d+)?)(ms|[smhd])"
-
-
-def instant(text: str) -> float:
-    """Read 10m or 1h30m (ago), an ISO date, or seconds since the epoch."""
-    from datetime import datetime
-
-    if re.fullmatch(f"({_PART})+", text):
-        return time.time() - sum(float(number) * _UNITS[unit] for number, unit in re.findall(_PART, text))
-    try:
-        return float(text)
-    except ValueError:
-        pass
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except ValueError:
-        raise UserError(f"{text!r} is no instant", hint="Write 10m, 1h30m, 2026-01-31T12:00, or seconds.") from None
 
 
 class Tail(click.IntRange):

@@ -13,13 +13,13 @@ from cli.commands.session import connect
 from cli.groups import Group
 from cli.listing import Listing, list_options, show
 from cli.output import joined
+from cli.times import duration
 from cluster.errors import Failed, UserError
 from cluster.model.node import Availability, NodeStatus
 from cluster.model.task import Desired
 from cluster.views import NodeChange, NodeView, TaskView
 
 _PAUSE = 0.3
-_UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 @click.group(cls=Group)
@@ -124,6 +124,8 @@ def update(
             raise UserError(f"{resource!r} does not say how many", hint="Write NAME=N, such as gpu=2.")
         counts[key] = int(value)
     change = NodeChange(Availability(availability) if availability else None, labels or None, counts or None)
+    if change == NodeChange():
+        raise UserError(f"there is nothing to change of {name}", hint="Give --label-add, --resource or --availability.")
     with connect() as client:
         client.update_node(name, change)
     click.echo(f"updated {name}")
@@ -228,10 +230,7 @@ def _deadline(text: str) -> float | None:
     """Read 30s, 10m, 2h, or never."""
     if text == "never":
         return None
-    number, unit = text[:-1], text[-1:]
-    if unit not in _UNITS or not number.isdecimal():
-        raise UserError(f"--deadline: {text!r} is no time", hint="Give one such as 30s, 10m, 2h, or never.")
-    return float(number) * _UNITS[unit]
+    return duration(text, "--deadline", "30s, 10m, 2h, or never", zero=True)
 
 
 @node.command()

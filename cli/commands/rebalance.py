@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from typing import Literal
 
@@ -11,10 +10,9 @@ import click
 from cli.commands.session import connect
 from cli.listing import Listing, show
 from cli.output import Form, format_option
-from cluster.errors import UserError
+from cli.times import duration
 
 _PAUSE = 0.3
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 @click.command()
@@ -74,6 +72,4 @@ def _tasks(count: int) -> str:
 def _cool_down(text: str) -> float | Literal["off"]:
     if text == "off":
         return "off"
-    if match := re.fullmatch(r"(\d+)([smh])", text):
-        return float(match[1]) * _UNITS[match[2]]
-    raise UserError(f"--automatic: {text!r} is no time", hint="Give one such as 5m, or off.")
+    return duration(text, "--automatic", "5m, or off")

@@ -53,17 +53,6 @@ def _waiting(why: str, seconds: float) -> None:
         click.echo(f"{why}; asking again for {seconds:.0f} s", err=True)
 
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def lifetime(text: str, option: str = "--expires") -> float:
-    """Read a time as people give it, in seconds."""
-    number, unit = text[:-1], text[-1:]
-    if unit not in _UNITS or not number.isascii() or not number.isdigit() or int(number) == 0:
-        raise UserError(f"{option}: {text!r} is no time", hint="Give one such as 30m, 12h, 7d.")
-    return float(int(number) * _UNITS[unit])
-
-
 def find_service(client: Client, name: str, kind: str = "service") -> ServiceView:
     """Give the service that is meant: `stack_service`, or `service` where only one stack has it.
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
-from cli.commands.session import connect_as_root, lifetime
+from cli.commands.session import connect_as_root
 from cli.groups import Group
 from cli.listing import Listing, list_options, show
 from cli.output import age, local_time
+from cli.times import lifetime
 from cluster.membership import TokenView
 from cluster.model.node import Role
 
@@ -78,7 +79,7 @@ def create(role: Role, expires: str | None, once: bool) -> None:
     stack token create --once --expires 1h
     stack token create --role manager
     """
-    seconds = None if expires is None else lifetime(expires)
+    seconds = lifetime(expires)
     with connect_as_root() as client:
         click.echo(client.create_token(role, expires_in=seconds, once=once).token)
 

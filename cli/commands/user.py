@@ -6,10 +6,11 @@ import click
 
 from cli.commands import completion, names
 from cli.commands.names import suggesting
-from cli.commands.session import connect, lifetime
+from cli.commands.session import connect
 from cli.groups import Group
 from cli.listing import Listing, list_options, show
 from cli.output import Form, age, format_option, joined, local_time
+from cli.times import lifetime
 from cluster.model.user import UserRole
 from cluster.people import CredentialView, NewUser, UserChange, UserView
 
@@ -49,7 +50,7 @@ def create(name: str, role: UserRole, stacks: tuple[str, ...], privileged: bool,
     stack user create ann --role deployer --stack shop
     stack user create auditor --role viewer
     """
-    request = NewUser(name, role, stacks, privileged, None if expires is None else lifetime(expires))
+    request = NewUser(name, role, stacks, privileged, lifetime(expires))
     with connect() as client:
         made = client.create_user(request)
     click.echo(made.token)
@@ -66,7 +67,7 @@ def token(name: str, expires: str | None) -> None:
     stack user token ann --expires 90d > ann.token
     """
     with connect() as client:
-        made = client.create_user_token(name, None if expires is None else lifetime(expires))
+        made = client.create_user_token(name, lifetime(expires))
     click.echo(made.token)
     _say_what_for(name)
 

@@ -74,6 +74,8 @@ async def test_a_node_is_drained_activated_paused_and_removed(person: Terminal, 
         assert (await person.stack("scale", "web=6")).code == 0
         assert len((await person.stack("node", "ps", "n2")).out.splitlines()) == 3
 
+        said = await person.stack("node", "update", "n1")
+        assert (said.code, said.err.splitlines()[0]) == (2, "error: there is nothing to change of n1")
         said = await person.stack("node", "drain", "n1", "--deadline", "soon")
         assert (said.code, "is no time" in said.err) == (2, True)
         said = await person.stack("node", "rm", "n2")

@@ -32,7 +32,7 @@ async def test_tokens_are_shown_made_listed_rotated_and_revoked(person: Terminal
     assert again.code == 2 and "there is no join token" in again.err
 
 
-@pytest.mark.parametrize("time", ["", "soon", "5", "0h", "-1h", "1.5h", "1w"])
+@pytest.mark.parametrize("time", ["", "soon", "5", "0h", "-1h", "1w"])
 async def test_times_that_are_none(person: Terminal, time: str) -> None:
     said = await person.stack("token", "create", "--expires", time, STACK_HOST="/nowhere")
     assert said.code == 2 and "is no time" in said.err and "30m" in said.err
