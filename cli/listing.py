@@ -109,7 +109,8 @@ def fitted(lines: Sequence[Sequence[str]], width: int | None, spare: Sequence[st
     """
     if width is None:
         return table(lines)
-    enough = min(max(columns_of(line[-1]) for line in lines), _TEXT_AT_LEAST)
+    longest_word = max(columns_of(word) for line in lines for word in (line[-1].split() or [""]))
+    enough = min(max(columns_of(line[-1]) for line in lines), max(_TEXT_AT_LEAST, longest_word))
 
     def without(titles: Sequence[str]) -> tuple[list[str], int]:
         kept = [index for index, name in enumerate(lines[0][:-1]) if name not in titles]

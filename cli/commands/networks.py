@@ -37,7 +37,7 @@ _ATTACHMENT = {
 
 _MEMBER = {
     "ADDRESSES": lambda m: joined(m.addresses),
-    "OF": lambda m: "virtual address" if m.kind == "service" else m.kind,
+    "OF": lambda m: m.kind,
     "NODE": lambda m: m.node or "-",
     "NAME": lambda m: m.name,
 }

@@ -166,3 +166,23 @@ def test_no_word_of_the_last_column_is_lost(rows: list[tuple[str, ...]], width: 
     assert "".join(row[2] for row in rows).count("a") <= shown.count("a")
     wide = fitted([["A", "B", "C"], *rows], 500, sorted(spare))
     assert len(wide.split("\n")) == 1 + len(rows)
+
+
+LONG_NAME = "the-storefront-of-the-european-shop-eu01"
+
+
+@pytest.mark.parametrize(
+    ("last", "lines"),
+    [
+        pytest.param(f"web: {LONG_NAME}", ["n1    running", f"    web: {LONG_NAME}"], id="no word is cut: below"),
+        pytest.param("is drained", ["n1    running  is drained"], id="beside"),
+    ],
+)
+def test_the_last_column_is_put_where_its_words_stay_whole(last: str, lines: list[str]) -> None:
+    table = [["NAME", "STATE", "MESSAGE"], ["n1", "running", last]]
+    assert fitted(table, 50).splitlines()[1:] == lines
+
+
+def test_short_figures_are_left_out_rather_than_put_below() -> None:
+    table = [["NAME", "CPU", "NET IN"], [LONG_NAME, "0.1%", "0B/s"]]
+    assert fitted(table, 48).splitlines()[1] == f"{LONG_NAME}  0.1%"
