@@ -7,6 +7,7 @@ import gc
 gc.set_threshold(50_000, 20, 100)  # before what follows is loaded: the collector would look through it again and again
 
 import importlib  # noqa: E402
+import io  # noqa: E402
 import os  # noqa: E402
 import sys  # noqa: E402
 from typing import NoReturn  # noqa: E402
@@ -171,6 +172,9 @@ def main() -> NoReturn:
 def run() -> int:
     """Run the command line and give the code of what happened."""
     code: object
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what the locale has no letters for is shown as \u65e5
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = stack.main(prog_name="stack", complete_var="_STACK_COMPLETE", standalone_mode=False)
         sys.stdout.flush()

@@ -44,6 +44,12 @@ async def test_each_command_has_help(person: Terminal, name: str) -> None:
     assert COMMANDS[name][2].rstrip(".").split()[0] in said.out
 
 
+async def test_letters_that_the_locale_has_not_are_told_by_their_numbers(person: Terminal) -> None:
+    person.write("compose.yml", "services: {web: {image: x, labels: {what: 日本}}}")
+    said = await person.stack("config", "-f", "compose.yml", PYTHONIOENCODING="latin-1")
+    assert (said.code, said.err) == (0, "") and r"what: \u65e5\u672c" in said.out
+
+
 @pytest.mark.parametrize("name", ["", *sorted(everything())])
 def test_help_fits_a_terminal_of_80_columns(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
