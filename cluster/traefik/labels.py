@@ -59,8 +59,11 @@ def enabled(labels: Mapping[str, str]) -> bool:
     return _FLAGS.get(next((value for name, value in labels.items() if name.lower() == ENABLE), ""), False)
 
 
-def read(labels: Mapping[str, str]) -> tuple[Parts, tuple[Fault, ...]]:
-    """Read all labels that are Traefik's. What one label spoils is not in the parts."""
+def read(labels: Mapping[str, str], *, unknown: bool = False) -> tuple[Parts, tuple[Fault, ...]]:
+    """Read all labels that are Traefik's. What one label spoils is not in the parts.
+
+    Options that are `unknown` here, as those of a newer Traefik, are such a fault, or else taken for text.
+    """
     parts: Parts = {}
     faults: list[Fault] = []
     off: list[tuple[dict[str, object], str]] = []
@@ -75,7 +78,7 @@ def read(labels: Mapping[str, str]) -> tuple[Parts, tuple[Fault, ...]]:
                     raise _Wrong(f"{value[:40]!r} is neither true nor false")
                 continue
             element = _element(label, words)
-            _put(parts.setdefault(element, {}), PROTOCOLS[element[0]][element[1]], words[3:], value, off)
+            _put(parts.setdefault(element, {}), PROTOCOLS[element[0]][element[1]], words[3:], value, off, unknown)
         except _Wrong as wrong:
             faults.append(Fault(label, wrong.why, wrong.hint, element))
     for place, word in off:
@@ -108,7 +111,12 @@ def _element(label: str, words: list[str]) -> Element:
 
 
 def _put(
-    place: dict[str, object], kind: Options, words: list[str], value: str, off: list[tuple[dict[str, object], str]]
+    place: dict[str, object],
+    kind: Options,
+    words: list[str],
+    value: str,
+    off: list[tuple[dict[str, object], str]],
+    unknown: bool,
 ) -> None:
     """Put a value to where the words lead. What is to be taken `off` in the end was switched off as a whole."""
     at: Kind = kind
@@ -116,8 +124,8 @@ def _put(
         last = n == len(words) - 1
         match at:
             case Options(known):
-                at = _option(word, known)
-                if isinstance(at, Many) != (_COUNTED.fullmatch(word) is not None):
+                at = _option(word, known, unknown)
+                if not isinstance(at, Anything) and isinstance(at, Many) != (_COUNTED.fullmatch(word) is not None):
                     raise _Wrong(f"{word[:40]} is {'' if isinstance(at, Many) else 'not '}counted: {word[:40]}[0]")
                 if isinstance(at, Many):
                     at = at.each
@@ -131,7 +139,7 @@ def _put(
             case _:
                 raise _Wrong(f"{words[n - 1][:40]} takes a value, and no options below it")
         if last:
-            _end(place, word, at, value, off, first=n == 0)
+            _end(place, word, at, value, off, alone=n == 0 and word == "plugin")
             return
         inner = place.setdefault(word, {})
         if not isinstance(inner, dict):  # of a plugin, `a=x` beside `a.b=y`
@@ -139,9 +147,11 @@ def _put(
         place = inner
 
 
-def _option(word: str, known: Mapping[str, Kind]) -> Kind:
+def _option(word: str, known: Mapping[str, Kind], unknown: bool) -> Kind:
     base = match[1] if (match := _COUNTED.fullmatch(word)) else word
     found = next((kind for name, kind in known.items() if name.lower() == base), None)
+    if found is None and unknown:
+        return Anything()
     if found is None:
         near = did_you_mean(base, (name.lower() for name in known), f"There are {', '.join(known)}.")
         raise _Wrong(f"Traefik has no option {word[:40]!r} there", near)
@@ -155,7 +165,7 @@ def _end(
     value: str,
     off: list[tuple[dict[str, object], str]],
     *,
-    first: bool,
+    alone: bool,
 ) -> None:
     if isinstance(kind, Options) and kind.empty:
         if value not in _FLAGS:
@@ -163,7 +173,7 @@ def _end(
         place.setdefault(word, {})
         if not _FLAGS[value]:
             off.append((place, word))
-    elif isinstance(kind, Options | Named) or (isinstance(kind, Anything) and first):
+    elif isinstance(kind, Options | Named) or (isinstance(kind, Anything) and alone):
         raise _Wrong(f"{word[:40]} has options below it, and takes no value itself")
     elif isinstance(kind, Anything):
         if not isinstance(place.get(word), dict):

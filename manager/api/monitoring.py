@@ -93,11 +93,13 @@ async def prometheus(caller: Permitted, core: ReadyCore, network: str = "") -> R
 
 
 @router.get("/discovery/traefik", response_model=dict[str, object])
-async def traefik(caller: Permitted, core: ReadyCore, network: str = "") -> Response:
+async def traefik(caller: Permitted, core: ReadyCore, network: str = "", unknown: bool = False) -> Response:
     """The dynamic configuration of Traefik, for its HTTP provider: from the labels that its Docker providers read.
 
     Routers, services and middlewares with a label that Traefik would not take are left out, as it would refuse all of
-    the others with them; `GET /v1/explain/{name}` tells why.
+    the others with them; `GET /v1/explain/{name}` tells why. With `unknown`, options that are not known here are
+    passed on, as a newer Traefik may have them.
     """
     reached = exposition.reachable(core.state, caller.sees, network)
-    return answer(routes.configuration((stack, spec, address) for _, spec, stack, address in reached))
+    running = ((stack, spec, address) for _, spec, stack, address in reached)
+    return answer(routes.configuration(running, unknown=unknown))

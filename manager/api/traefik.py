@@ -41,8 +41,12 @@ class _Stack:
             held["loadBalancer"][SERVERS] += options["loadBalancer"][SERVERS]
 
 
-def configuration(running: Iterable[tuple[str, ServiceSpec, str]]) -> dict[str, dict[str, dict[str, object]]]:
+def configuration(
+    running: Iterable[tuple[str, ServiceSpec, str]], *, unknown: bool = False
+) -> dict[str, dict[str, dict[str, object]]]:
     """Give what Traefik reads: of each task that is ready its stack's name, its service and its address.
+
+    With `unknown`, options that Traefik is not known to have are in it, too.
 
     Only services with `traefik.enable=true` count. The servers of a service of Traefik's are our ready tasks, at the
     port of its `loadbalancer.server.port`; a router without a `service` leads to the only one.
@@ -53,7 +57,7 @@ def configuration(running: Iterable[tuple[str, ServiceSpec, str]]) -> dict[str, 
             found.setdefault((stack, spec.name), (spec, []))[1].append(address)
     stacks: dict[str, _Stack] = {}
     for (stack, _), (spec, addresses) in found.items():
-        _tell(stacks.setdefault(stack, _Stack()), stack, spec, addresses)
+        _tell(stacks.setdefault(stack, _Stack()), stack, spec, addresses, unknown)
     counts = Counter(element for stack in stacks.values() for element in stack.parts)
     told: dict[str, dict[str, dict[str, object]]] = {}
     for name, stack_parts in stacks.items():
@@ -77,7 +81,7 @@ def troubles(state: ClusterState, stack: str, spec: ServiceSpec) -> Iterator[Tro
     head = state.head(uid)
     for other in sorted((head.spec.services if head else {}).values(), key=lambda one: one.name):
         if enabled(other.labels):
-            _tell(together, stack, other, [])
+            _tell(together, stack, other, [], unknown=False)
     for (protocol, part, name), service in together.twice:
         if service == spec.name:
             first = together.by[protocol, part, name]
@@ -85,8 +89,8 @@ def troubles(state: ClusterState, stack: str, spec: ServiceSpec) -> Iterator[Tro
             yield Trouble(f"label traefik.{protocol}.{part}.{name}", why, "give it another name, or the same options")
 
 
-def _tell(stack: _Stack, name: str, spec: ServiceSpec, addresses: Iterable[str]) -> None:
-    parts, faults = read(spec.labels)
+def _tell(stack: _Stack, name: str, spec: ServiceSpec, addresses: Iterable[str], unknown: bool) -> None:
+    parts, faults = read(spec.labels, unknown=unknown)
     given = {(protocol, part) for protocol, part, _ in (*parts, *(fault.element for fault in faults if fault.element))}
     for protocol in ("http", "tcp", "udp"):
         kind = (protocol, "services")

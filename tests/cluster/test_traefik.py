@@ -94,6 +94,14 @@ def test_what_is_wrong_is_told(label: str, value: str, why: str) -> None:
     assert ("http", "routers", "good") in parts
 
 
+def test_what_a_newer_traefik_may_have_is_passed_on_if_that_is_asked_for() -> None:
+    labels = {f"traefik.http.routers.r.{key}": "5" for key in ("newer", "tls.newer.still", "list[0].a", "priority")}
+    router = {"newer": "5", "tls": {"newer": {"still": "5"}}, "list": [{"a": "5"}], "priority": 5}
+    assert read(labels, unknown=True) == ({("http", "routers", "r"): router}, ())
+    assert len(read(labels)[1]) == 3
+    assert read({"traefik.http.routers.r.priority": "high"}, unknown=True)[1]
+
+
 def test_what_is_switched_off_is_as_if_it_was_not_said() -> None:
     off = {"traefik.http.routers.r.tls": "false", "traefik.http.routers.r.tls.certresolver": "le"}
     assert read(off | {"traefik.http.routers.r.rule": "x"}) == ({("http", "routers", "r"): {"rule": "x"}}, ())
