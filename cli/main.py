@@ -14,6 +14,7 @@ from typing import NoReturn  # noqa: E402
 
 import click  # noqa: E402
 
+from cli.interrupts import at_once  # noqa: E402
 from cluster.errors import Inconsistent, StackyardError  # noqa: E402
 
 # Command -> (module, attribute, short help): the help of the whole program needs no module.
@@ -99,7 +100,8 @@ class _Commands(click.Group):
         if name not in COMMANDS:
             return None
         module, attribute, _ = COMMANDS[name]
-        command = getattr(importlib.import_module(module), attribute)
+        with at_once():
+            command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command)
         return command
 

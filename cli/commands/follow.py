@@ -16,7 +16,7 @@ from cli.times import Seconds
 from cluster.errors import Failed, Unavailable
 
 if TYPE_CHECKING:
-    from cluster.views import Progress, ServiceProgress
+    from cluster.views import Progress, RevisionReply, ServiceProgress
 
 GIVE_UP_AFTER = 30.0
 """Seconds without any service getting further, while tasks keep failing, after which waiting is of no use."""
@@ -52,14 +52,17 @@ def follow(
     removing: bool = False,
     timeout: float = 0,
     settle: float = 0,
+    doing: str = "deploying",
 ) -> None:
     """Wait until the revision is reached, or the stack gone. Raises Failed with the reason, also after `timeout`.
 
     Where `services` are named, nobody waits for others, which may wait for a node that is down.
 
+    `doing` is what this is called.
+
     A revision is reached when, `settle` seconds after all tasks ran, they still do and none has failed meanwhile.
     """
-    verb = "removing" if removing else "deploying"
+    verb = "removing" if removing else doing
     end = time.monotonic() + timeout if timeout else None
     view = _Live(transient=removing) if sys.stderr.isatty() else _Lines()
     hopes = _Hopes()
@@ -99,6 +102,27 @@ def follow(
             f"{stack}: {last.failed}{_last_words(last.services)}",
             hint=f"`stack ps {stack}` shows the tasks, `stack logs` their output.",
         )
+
+
+def finish(
+    client: Client,
+    reply: RevisionReply,
+    services: Sequence[str],
+    *,
+    doing: str,
+    done: str,
+    detach: bool,
+    timeout: float,
+    settle: float,
+) -> None:
+    """Follow a change to its end and say that it is `done`, unless nobody is to wait. Raises as `follow` does."""
+    if not reply.changed:
+        click.echo(f"{reply.stack} is like that already (revision {reply.revision})", err=True)
+    if detach:
+        click.echo(f"{reply.stack} goes to revision {reply.revision}")
+        return
+    follow(client, reply.stack, reply.revision, services, timeout=timeout, settle=settle, doing=doing)
+    click.echo(f"{done}, revision {reply.revision}")
 
 
 def _same(one: Progress, other: Progress) -> bool:

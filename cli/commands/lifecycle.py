@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from contextlib import closing
 
 import click
@@ -12,12 +11,12 @@ from cli.client import Client
 from cli.client.channel import open_channel
 from cli.client.pump import Pump
 from cli.commands import completion
-from cli.commands.follow import follow, settle_option, timeout_option
+from cli.commands.follow import finish, settle_option, timeout_option
 from cli.commands.revisions import detach_option, meant
 from cli.commands.session import connect, transport
 from cluster.channel import SignalRequest
 from cluster.errors import Failed, NotFound
-from cluster.views import RevisionReply, TaskView
+from cluster.views import TaskView
 
 _LOOK = 0.5  # seconds
 
@@ -81,8 +80,10 @@ def restart(what: tuple[str, ...], detach: bool, timeout: float, settle: float) 
                 _restart_task(client, name, detach=detach, timeout=timeout)
                 continue
             reply = client.update(stack, services, proceed=False, force=True, reason=f"restart {name}")
-            done = f"{name} was restarted"
-            _finish(client, reply, services, done, detach=detach, timeout=timeout, settle=settle)
+            finish(
+                client, reply, services,
+                doing="restarting", done=f"{name} was restarted", detach=detach, timeout=timeout, settle=settle,
+            )  # fmt: skip
 
 
 @click.command()
@@ -107,25 +108,11 @@ def _switch(what: tuple[str, ...], *, running: bool, detach: bool, timeout: floa
         chosen_ones = [(name, *meant(client, name, also_gone=False)) for name in what]
         replies = [client.switch(stack, services, running=running) for _, stack, services in chosen_ones]
         for (name, _, services), reply in zip(chosen_ones, replies, strict=True):
-            done = f"{name} {'runs' if running else 'is stopped'}"
-            _finish(client, reply, services, done, detach=detach, timeout=timeout, settle=settle)
-
-
-def _finish(
-    client: Client,
-    reply: RevisionReply,
-    services: Sequence[str],
-    done: str,
-    *,
-    detach: bool,
-    timeout: float,
-    settle: float,
-) -> None:
-    if detach:
-        click.echo(f"{reply.stack} goes to revision {reply.revision}")
-        return
-    follow(client, reply.stack, reply.revision, services, timeout=timeout, settle=settle)
-    click.echo(f"{done}, revision {reply.revision}")
+            doing, done = ("starting", "runs") if running else ("stopping", "is stopped")
+            finish(
+                client, reply, services,
+                doing=doing, done=f"{name} {done}", detach=detach, timeout=timeout, settle=settle,
+            )  # fmt: skip
 
 
 def _signal(task: str, signal: str) -> str:

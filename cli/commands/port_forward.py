@@ -12,6 +12,7 @@ from cli.client.channel import open_channel
 from cli.client.forward import forward, listen
 from cli.commands import completion
 from cli.commands.session import context, transport
+from cli.interrupts import at_once
 from cluster.errors import UserError
 
 _PORTS = re.compile(r"(?:(?P<address>\[[0-9a-fA-F:]+\]|[^:]+):)?(?:(?P<local>\d*):)?(?P<remote>\d+)")
@@ -40,7 +41,8 @@ def port_forward(task: str, ports: tuple[str, ...]) -> None:
             listener = stack.enter_context(listen(address, local))
             listeners[listener] = remote
             click.echo(f"{address}:{listener.getsockname()[1]} leads to port {remote} of {shown}")
-        forward(chosen, task, listeners, partial(click.echo, err=True))
+        with at_once():
+            forward(chosen, task, listeners, partial(click.echo, err=True))
 
 
 def _parse(text: str) -> tuple[str, int, int]:

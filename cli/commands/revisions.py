@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import click
 
 from cli.client import Client
 from cli.commands import completion, names
-from cli.commands.follow import follow, settle_option, timeout_option
+from cli.commands.follow import finish, settle_option, timeout_option
 from cli.commands.names import suggesting
 from cli.commands.session import connect, find_service
 from cli.listing import Listing, list_options, show
 from cli.output import age, joined
 from cluster.errors import NotFound, UserError
-from cluster.views import RevisionReply
 
 detach_option = click.option("--detach", "-d", is_flag=True, help="Do not wait until it is done.")
 
@@ -70,7 +67,10 @@ def rollback(what: str, revision: int | None, reason: str, detach: bool, timeout
     with connect() as client:
         stack, services = meant(client, what)
         reply = client.roll_back(stack, revision, services, reason)
-        _finish(client, reply, services, detach, timeout, settle, f"{what} is back")
+        finish(
+            client, reply, services,
+            doing="rolling back", done=f"{what} is back", detach=detach, timeout=timeout, settle=settle,
+        )  # fmt: skip
 
 
 @click.command()
@@ -93,7 +93,10 @@ def update(what: str, proceed: bool, force: bool, reason: str, detach: bool, tim
     with connect() as client:
         stack, services = meant(client, what)
         reply = client.update(stack, services, proceed=proceed, force=force, reason=reason)
-        _finish(client, reply, services, detach, timeout, settle, f"{what} is up to date")
+        finish(
+            client, reply, services,
+            doing="updating", done=f"{what} is up to date", detach=detach, timeout=timeout, settle=settle,
+        )  # fmt: skip
 
 
 def meant(client: Client, what: str, *, also_gone: bool = True) -> tuple[str, tuple[str, ...]]:
@@ -111,21 +114,3 @@ def meant(client: Client, what: str, *, also_gone: bool = True) -> tuple[str, tu
             return stack, (name,)
         raise
     return service.stack, (service.service,)
-
-
-def _finish(
-    client: Client,
-    reply: RevisionReply,
-    services: Sequence[str],
-    detach: bool,
-    timeout: float,
-    settle: float,
-    done: str,
-) -> None:
-    if not reply.changed:
-        click.echo(f"{reply.stack} is like that already (revision {reply.revision})", err=True)
-    if detach:
-        click.echo(f"{reply.stack} goes to revision {reply.revision}")
-        return
-    follow(client, reply.stack, reply.revision, services, timeout=timeout, settle=settle)
-    click.echo(f"{done}, revision {reply.revision}")

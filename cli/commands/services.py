@@ -144,7 +144,8 @@ def scale(wishes: tuple[str, ...], detach: bool, timeout: float) -> None:
         replies = [client.scale(stack, wanted, "scale " + " ".join(wishes)) for stack, wanted in replicas.items()]
         if not detach:
             for reply in replies:
-                follow(client, reply.stack, reply.revision, [*replicas[reply.stack]], timeout=timeout)
+                of = [*replicas[reply.stack]]
+                follow(client, reply.stack, reply.revision, of, timeout=timeout, doing="scaling")
         for wish in wishes:
             click.echo(f"scaled {wish}" if not detach else f"scaling {wish}")
 
