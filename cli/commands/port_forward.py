@@ -46,7 +46,9 @@ def port_forward(task: str, ports: tuple[str, ...]) -> None:
 
 
 def _parse(text: str) -> tuple[str, int, int]:
-    match = _PORTS.fullmatch(text)
+    if text.lower().endswith("/udp"):
+        raise UserError(f"{text}: UDP is not forwarded, only TCP", hint="`stack exec` runs a client in a container.")
+    match = _PORTS.fullmatch(text.removesuffix("/tcp"))
     if match is None:
         raise UserError(f"{text!r} names no ports", hint="Write PORT, LOCAL:PORT or ADDRESS:LOCAL:PORT.")
     address, local, remote = match["address"], match["local"], int(match["remote"])

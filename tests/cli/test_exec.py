@@ -1,4 +1,4 @@
-"""What `stack exec` and `stack attach` take from whoever types them, before anything is sent."""
+"""What `stack exec`, `attach` and `port-forward` take from whoever types them, before anything is sent."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from cli.commands.attach import Left, _keys, _Watch, attach
 from cli.commands.exec import variables
+from cli.commands.port_forward import _parse
 from cluster.errors import UserError
 
 
@@ -59,3 +60,11 @@ def test_what_may_begin_the_keys_that_leave_is_held_back_until_it_does_not() -> 
 def test_signals_are_said_to_be_passed_on_in_dockers_words(word: str, passed: bool) -> None:
     context = attach.make_context("attach", [word, "web.1"])
     assert context.params["sig_proxy"] is passed
+
+
+def test_ports_are_read_and_udp_is_refused_as_such() -> None:
+    assert [_parse(text) for text in ("80", "8080:80/tcp", ":80", "[::1]:1:2")] == [
+        ("127.0.0.1", 80, 80), ("127.0.0.1", 8080, 80), ("127.0.0.1", 0, 80), ("::1", 1, 2),
+    ]  # fmt: skip
+    with pytest.raises(UserError, match="UDP is not forwarded"):
+        _parse("53:53/udp")
