@@ -93,7 +93,8 @@ def logs(
             ) from error
     if missing and not had and not following:
         raise Unavailable(
-            f"no line of the log of {', '.join(names)} could be had", hint="`stack node ls` tells which nodes are down."
+            f"a part of the log of {', '.join(names)} could not be had, and the rest has no lines",
+            hint="`stack node ls` tells which nodes are down.",
         )
 
 

@@ -69,7 +69,7 @@ async def test_instants_notes_and_what_is_no_instant(person: Terminal, manager: 
         said = await person.stack("logs", "web", "-f", "--until", "5m")
         assert (said.code, said.out) == (2, "") and "do not go together" in said.err
     said = await person.stack("logs", "web")
-    assert (said.code, said.out) == (3, "") and "no line of the log of web could be had" in said.err
+    assert (said.code, said.out) == (3, "") and "a part of the log of web could not be had" in said.err
     assert "@n1 | no log of shop_web.1 on n1: " in said.err
 
 
