@@ -46,11 +46,14 @@ def _client(chosen: Context, patience: float) -> Client:
 
 
 def _waiting(why: str, seconds: float) -> None:
-    """Tell a person why nothing comes, and whoever reads a stream why it paused."""
+    """Tell a person why nothing comes, and whoever reads a stream why it paused: above a view, where one is drawn.
+
+    The view takes what is written to `sys.stderr`; click would write past it, into its last line.
+    """
     if not seconds:
-        click.echo(why, err=True)
+        sys.stderr.write(f"{why}\n")
     elif sys.stderr.isatty():
-        click.echo(f"{why}; asking again for {seconds:.0f} s", err=True)
+        sys.stderr.write(f"{why}; asking again for {seconds:.0f} s\n")
 
 
 def find_service(client: Client, name: str, kind: str = "service") -> ServiceView:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections import deque
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -25,7 +26,8 @@ router = APIRouter(prefix="/v1", tags=["cluster"])
 
 AT_ONCE = 500
 KEEP_ALIVE = 10.0
-"""Seconds after which a line tells that nothing came; a client that has gone is noticed by it."""
+"""Seconds without a line after which one tells that nothing came that is wanted; a client that has gone is noticed by
+it."""
 
 _OF_ALL = ("node", "manager")
 
@@ -88,6 +90,7 @@ async def _stream(core: Core, caller: Caller, wanted: Wanted) -> AsyncGenerator[
             place, before = kept.end, _before(core, caller, wanted)
             while before:
                 yield b"".join(line(before.popleft()) for _ in range(min(AT_ONCE, len(before))))
+            silent_since = time.monotonic()
             while wanted.follow and not end.is_set():
                 news.clear()
                 if place < kept.begin:
@@ -97,11 +100,14 @@ async def _stream(core: Core, caller: Caller, wanted: Wanted) -> AsyncGenerator[
                     place += len(some)
                     if told := b"".join(line(one) for one in some if _is_for(caller, one, wanted)):
                         yield told
+                        silent_since = time.monotonic()
                     continue
                 if core.clock() >= wanted.until:
                     break
-                if not await _came(news, min(KEEP_ALIVE, wanted.until - core.clock())):
+                left = silent_since + KEEP_ALIVE - time.monotonic()
+                if left <= 0 or not await _came(news, min(left, wanted.until - core.clock())):
                     yield line(ClusterEvent(core.state.revision, core.clock(), "stream", "at"))
+                    silent_since = time.monotonic()
             if not end.is_set():
                 yield line(ClusterEvent(core.state.revision, core.clock(), "stream", "end"))
         finally:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Collection
+import time
+from collections.abc import AsyncGenerator, Callable, Collection
 from dataclasses import replace
 from typing import Annotated
 
@@ -52,7 +53,8 @@ NOTHING_ASKED = ImagesResolved("")
 
 DEBOUNCE = 0.05
 KEEP_ALIVE = 10.0
-"""Seconds after which an empty line tells that nothing has changed; a client that has gone is noticed by it."""
+"""Seconds without a line after which an empty one comes, whatever happened that changes nothing of what was told; a
+client that has gone is noticed by it."""
 
 
 @router.get("", response_model=list[StackView])
@@ -201,7 +203,9 @@ async def follow_progress(
     return StreamingResponse(_progress(core, caller, found, n, service or ()), media_type="application/x-ndjson")
 
 
-async def _progress(core: Core, caller: Caller, stack: Stack, n: int, only: Collection[str]) -> AsyncIterator[bytes]:
+async def _progress(
+    core: Core, caller: Caller, stack: Stack, n: int, only: Collection[str]
+) -> AsyncGenerator[bytes, None]:
     news = asyncio.Event()
 
     def note(changes: list[Change]) -> None:
@@ -209,18 +213,19 @@ async def _progress(core: Core, caller: Caller, stack: Stack, n: int, only: Coll
             news.set()
 
     told: Progress | None = None
+    silent_since = time.monotonic()
     with core.follower.listening(note), lasting(core, caller) as end:
         while not end.is_set():
             news.clear()
             now = progress(core.state, stack.name, stack.uid, n, core.clock(), only)
-            if now != told:
-                yield line(now)
-                told = now
+            left = silent_since + KEEP_ALIVE - time.monotonic()
+            if now != told or left <= 0:
+                yield b"\n" if now == told else line(now)
+                told, silent_since, left = now, time.monotonic(), KEEP_ALIVE
             if now.done or now.failed:
                 return
             await asyncio.sleep(DEBOUNCE)
-            if not await _first(news, end, KEEP_ALIVE):
-                yield b"\n"
+            await _first(news, end, left)
 
 
 def _concerns(state: ClusterState, change: Change, stack: Stack) -> bool:
@@ -235,12 +240,11 @@ def _concerns(state: ClusterState, change: Change, stack: Stack) -> bool:
             return False
 
 
-async def _first(news: asyncio.Event, end: asyncio.Event, timeout: float) -> bool:
-    """Wait for either; tells whether one of them came in time."""
+async def _first(news: asyncio.Event, end: asyncio.Event, timeout: float) -> None:
+    """Wait for either, or until the time is over."""
     waiting = [asyncio.create_task(event.wait()) for event in (news, end)]
     try:
-        done, _ = await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        return bool(done)
+        await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for task in waiting:
             task.cancel()

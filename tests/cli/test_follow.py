@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import pytest
 
-from cli.commands.follow import GIVE_UP_AFTER, _Hopes, drawn
+from cli.commands import session
+from cli.commands.follow import GIVE_UP_AFTER, _Hopes, _Live, drawn
 from cluster.errors import Failed
 from cluster.views import Progress, ServiceProgress
 
@@ -69,3 +73,18 @@ def test_on_a_low_screen_those_that_are_done_are_counted() -> None:
     done = [ServiceProgress(f"web{n}", 1, 1, {"running": 1}) for n in range(20)]
     lines = drawn(Progress("shop", 2, removing=False, services=(*done, FAILING)), 80, 20)
     assert len(lines) < 10 and lines[1].startswith(STOREFRONT) and lines[-1] == "and 20 more, which are done"
+
+
+def test_what_is_told_meanwhile_stands_above_the_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen, terminal = os.openpty()
+    monkeypatch.setenv("TERM", "xterm")
+    with os.fdopen(terminal, "w", buffering=1) as said:
+        monkeypatch.setattr(sys, "stderr", said)
+        with _Live(transient=False) as view:
+            view.update(Progress("shop", 1, removing=False, services=(ServiceProgress("web", 3, 0, {"pending": 3}),)))
+            view._live.refresh()
+            session._waiting("the manager is silent", 0)
+        shown = os.read(screen, 65536).decode()
+    os.close(screen)
+    before, _, after = shown.partition("the manager is silent\r\n")
+    assert before.endswith("\x1b[2K") and after.startswith("SERVICE"), shown
