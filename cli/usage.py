@@ -18,7 +18,6 @@ _INSTEAD = {
     "stack service rm": "Take the service out of the stack's file and deploy it; `stack stop SERVICE` only stops it.",
     "stack service create": "Write the service into a file and deploy that: `stack deploy -f FILE`.",
     "stack service update": "Change the stack's file and deploy it; `stack update --force SERVICE` makes new tasks.",
-    "stack volume rm": "`stack rm --volumes STACK` removes a stack and them; of one that is gone, deploy it before.",
     "stack volume create": _STACKS_OWN.format("Volumes"),
     "stack network create": _STACKS_OWN.format("Networks"),
     "stack network rm": _STACKS_OWN.format("Networks"),

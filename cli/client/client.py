@@ -177,6 +177,10 @@ class Client:
     def volume(self, name: str) -> views.VolumeView:
         return self._get(views.VolumeView, f"/volumes/{name}")
 
+    def remove_volume(self, name: str) -> views.VolumeRemoval:
+        """Remove a volume that nothing uses, with its data. Raises Conflict with who uses it."""
+        return self._ask(views.VolumeRemoval, "DELETE", f"/volumes/{_quoted(name)}")
+
     def nodes(self) -> list[views.NodeView]:
         return self._get(list[views.NodeView], "/nodes")
 

@@ -11,7 +11,8 @@ from cli.groups import Group
 from cli.listing import Listing, list_options, show
 from cli.output import Form, age, format_option, joined
 from cluster.alike import did_you_mean
-from cluster.errors import NotFound
+from cluster.errors import Failed, NotFound
+from cluster.views.volumes import NODE_DOWN
 
 _NETWORK = {
     "NAME": lambda n: n.name,
@@ -192,7 +193,8 @@ def _seconds(value: float | None) -> str:
 def volume() -> None:
     """The volumes whose data is on one node, where the tasks that use it run.
 
-    They outlive their stack, and are found again by a later one of the same name; `stack rm --volumes` removes them.
+    They outlive their stack, and are found again by a later one of the same name, until `stack volume rm` removes them,
+    or `stack rm --volumes` with their stack.
     """
 
 
@@ -224,3 +226,28 @@ def inspect_volumes(wanted: tuple[str, ...], form: Form) -> None:
             with suggesting(client, name, names.volumes):
                 found.append(client.volume(name))
     show(found, _VOLUME, Listing(form))
+
+
+@volume.command("rm")
+@click.argument("wanted", nargs=-1, required=True, metavar="NAME...", shell_complete=completion.volumes)
+def remove_volumes(wanted: tuple[str, ...]) -> None:
+    """Remove volumes that nothing uses, with their data, by their whole names; those of stacks that are gone too.
+
+    One whose node is away is removed once that is back; until then no task gets it.
+
+    \b
+    stack volume rm shop_data
+    """
+    with connect() as client:
+        for name in wanted:
+            with suggesting(client, name, names.volumes):
+                done = client.remove_volume(name)
+            if done.gone:
+                click.echo(f"removed {name}")
+            elif done.problem == NODE_DOWN:
+                click.echo(f"{name} is removed once node {done.node} is back, which is down")
+            else:
+                raise Failed(
+                    f"volume {name} on node {done.node} is not gone yet: {done.problem}",
+                    hint="It goes as soon as that is over; `stack volume ls` tells.",
+                )

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from cluster.views.tasks import TaskView as TaskView
     from cluster.views.upgrade import ProgramView as ProgramView
     from cluster.views.upgrade import UpgradeView as UpgradeView
+    from cluster.views.volumes import VolumeRemoval as VolumeRemoval
     from cluster.views.volumes import VolumeView as VolumeView
 
 API_VERSION = "v1"
@@ -95,7 +96,7 @@ _NOUNS = {
         "DelayView",
         "ConvergenceView",
     ),
-    "volumes": ("VolumeView",),
+    "volumes": ("VolumeRemoval", "VolumeView"),
     "oneoffs": ("RunRequest", "OneOffView"),
     "progress": ("ServiceProgress", "Progress"),
     "logs": ("LogLine",),

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+NODE_DOWN = "its node is down"
+"""The problem of a volume whose node is away, for now."""
+
 
 @dataclass(frozen=True, slots=True)
 class VolumeView:
@@ -18,4 +21,14 @@ class VolumeView:
     used_by: tuple[str, ...]
     created_at: float
     removing: bool = False
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeRemoval:
+    """What came of having a volume removed: it is `gone`, or will be; `problem` tells what keeps it there meanwhile."""
+
+    name: str
+    node: str
+    gone: bool
     problem: str = ""

@@ -99,6 +99,7 @@ RULES: dict[tuple[str, str], Rule] = {
     ("DELETE", "/v1/stacks/{name}"): Rule(Least.DEPLOYER, STACK, "remove"),
     ("GET", "/v1/volumes"): _OWN,
     ("GET", "/v1/volumes/{name}"): _OWN,
+    ("DELETE", "/v1/volumes/{name}"): Rule(Least.DEPLOYER, OWN, "volume rm"),
     ("GET", "/v1/services"): _OWN,
     ("GET", "/v1/tasks"): _OWN,
     ("GET", "/v1/explain/{name}"): _OWN,

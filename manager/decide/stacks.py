@@ -11,13 +11,12 @@ from cluster.codec import key_for, key_of, sealed_key
 from cluster.model.network import INGRESS, Network, network_id
 from cluster.model.node import Node, NodeStatus
 from cluster.model.secret import Content, stack_owner
-from cluster.model.service import ServiceSpec, ServiceState
+from cluster.model.service import ServiceState
 from cluster.model.stack import Stack, StackRevision
 from cluster.model.volume import Volume
-from cluster.templates import is_template
 from manager.decide.allocator import NetworkAllocator, NoRoom, as_asked
 from manager.decide.plan import Draft, Plan
-from manager.decide.volumes import may_be_called, volumes_of
+from manager.decide.volumes import may_be_called, volumes_named
 from manager.picture import ClusterState
 
 REVISIONS_KEPT = 25
@@ -129,7 +128,7 @@ def _volumes_of(state: ClusterState, stack: Stack, own: set[str]) -> list[Volume
         for n in {other.head, *state.versions_used.get(other.uid, ())}
         if (revision := state.revisions.get(other.uid, {}).get(n)) is not None
         for service in revision.spec.services.values()
-        for name in _volumes_named(state, revision, service)
+        for name in volumes_named(state, revision, service)
     }
     return [
         volume
@@ -138,14 +137,6 @@ def _volumes_of(state: ClusterState, stack: Stack, own: set[str]) -> list[Volume
         or (volume.stack_uid not in state.stack_names and any(may_be_called(one, name) for one in own))
         if volume.removing or name not in elsewhere
     ]
-
-
-def _volumes_named(state: ClusterState, revision: StackRevision, service: ServiceSpec) -> set[str]:
-    """Give the volumes that a service means, those by templates as far as its tasks have them."""
-    names = set(service.volume_names)
-    if any(map(is_template, names)):
-        names.update(*(volumes_of(state, task) for task in state.all_of(revision.services[service.name].uid)))
-    return names
 
 
 def _prune(state: ClusterState, draft: Draft, stack: Stack, head: StackRevision) -> None:

@@ -83,6 +83,14 @@ def volumes_of(state: ClusterState, task: Task) -> tuple[str, ...]:
     return names_of(state, revision, spec, task.version).of_task(state, task, node)
 
 
+def volumes_named(state: ClusterState, revision: StackRevision, service: ServiceSpec) -> set[str]:
+    """Give the volumes that a service means, those by templates as far as its tasks have them."""
+    names = set(service.volume_names)
+    if any(map(is_template, names)):
+        names.update(*(volumes_of(state, task) for task in state.all_of(revision.services[service.name].uid)))
+    return names
+
+
 def local_volumes(stack: StackSpec, spec: ServiceSpec) -> tuple[str, ...]:
     """Give the full names, as written, of the volumes of a service that lie on one node's disk.
 

@@ -11,7 +11,7 @@ from datetime import datetime
 
 import aiohttp
 
-from cluster.assignments import ServiceItem, TaskItem
+from cluster.assignments import ServiceItem, TaskItem, VolumeItem
 from cluster.channel import OpenChannel
 from cluster.examination import NodeReport, Probed
 from cluster.model.task import Desired, Task, TaskState, TaskStatus
@@ -30,6 +30,7 @@ from cluster.protocol import (
     Page,
     ResolveImages,
     Statuses,
+    VolumesRemoved,
     Welcome,
     decode_to_agent,
 )
@@ -111,6 +112,8 @@ class ObedientAgent(ToyAgent):
         if news:
             self._sequence += 1
             await self.say(Statuses(self._sequence, tuple(news)))
+        if going := tuple(item.name for item in self.items.values() if isinstance(item, VolumeItem)):
+            await self.say(VolumesRemoved(going))
         coming = {item.name: "" for item in self.items.values() if isinstance(item, ServiceItem) and item.coming}
         if coming.keys() - self._fetched.keys():
             await self.say(Fetched(coming))
