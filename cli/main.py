@@ -216,6 +216,11 @@ def run() -> int:
 
 
 def _say(text: str, hint: str = "") -> None:
-    click.echo(text, err=True)
-    if hint:
-        click.echo(hint, err=True)
+    """Tell it on standard error, on a terminal folded between words."""
+    from cli.output import terminal_width
+    from cli.text import folded
+
+    columns = terminal_width(sys.stderr) if sys.stderr.isatty() else 0
+    for line in (*text.split("\n"), *(hint.split("\n") if hint else ())):
+        said = line.lstrip(" ")
+        click.echo("\n".join(folded(said, columns, line.removesuffix(said))), err=True)

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Literal, TextIO
 
 import click
 
@@ -42,9 +42,12 @@ def size(number: int) -> str:
     return f"{number}B" if units[0] == "B" else f"{value:.1f}{units[0]}"
 
 
-def terminal_width() -> int:
-    """Give the columns that there are for a line: those of the terminal, or COLUMNS; 0 where neither sets a bound."""
-    if not sys.stdout.isatty() and not os.environ.get("COLUMNS"):
+def terminal_width(stream: TextIO | None = None) -> int:
+    """Give the columns that there are for a line: those of the terminal, or COLUMNS; 0 where neither sets a bound.
+
+    The line is for `stream`, else for standard output.
+    """
+    if not (stream or sys.stdout).isatty() and not os.environ.get("COLUMNS"):
         return 0
     import shutil
 

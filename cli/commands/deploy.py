@@ -10,7 +10,7 @@ import click
 
 from cli.client import Client
 from cli.commands import completion
-from cli.commands.follow import follow, settle_option, timeout_option
+from cli.commands.follow import follow, settle_option, tell_changes, tell_ports, timeout_option
 from cli.commands.project import load, project_options
 from cli.commands.session import connect
 from cluster.errors import Failed, UserError
@@ -142,11 +142,13 @@ def deploy(
             click.echo(f"note: {note}", err=True)
         if not reply.changed:
             click.echo(f"{reply.stack} is like that already (revision {reply.revision})", err=True)
+        tell_changes(reply)
         if detach:
             click.echo(f"deploying {reply.stack}, revision {reply.revision}")
             return
         follow(client, reply.stack, reply.revision, timeout=timeout, settle=settle)
-    click.echo(f"{reply.stack} runs, revision {reply.revision}")
+        click.echo(f"{reply.stack} runs, revision {reply.revision}")
+        tell_ports(client, spec)
 
 
 def _agreed(client: Client, spec: StackSpec, *, ask: bool) -> int | None:

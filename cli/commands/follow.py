@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
 
 from cli.client import Client
-from cli.output import joined, table
+from cli.output import joined, table, terminal_width
 from cli.text import folded
 from cli.times import Seconds
-from cluster.errors import Failed, Unavailable
+from cluster.errors import Failed, StackyardError, Unavailable
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
+    from cluster.model.stack import StackSpec
     from cluster.views import Progress, RevisionReply, ServiceProgress
 
 GIVE_UP_AFTER = 30.0
@@ -23,7 +28,12 @@ GIVE_UP_AFTER = 30.0
 
 FAILURES_TO_GIVE_UP = 3
 
+HELP_AFTER = 5.0
+"""Seconds without any service getting further after which a view says what more there is to type."""
+
 _BELOW = " " * 4
+
+_TURN = re.compile(r"waits [0-9.]+ s before restart [0-9]+: ")
 
 timeout_option = click.option(
     "--timeout",
@@ -99,9 +109,17 @@ def follow(
         ) from None
     if last is not None and last.failed:
         raise Failed(
-            f"{stack}: {last.failed}{_last_words(last.services)}",
-            hint=f"`stack ps {stack}` shows the tasks, `stack logs` their output.",
+            f"{stack}: {_cause(last.failed, last.services)}{_last_words(last.services)}",
+            hint="\n".join((*last.remedies, f"`stack ps {stack}` shows the tasks, `stack logs` their output.")),
         )
+
+
+def tell_changes(reply: RevisionReply) -> None:
+    """Say what a new revision of a stack makes different, before that is waited for."""
+    if reply.changes:
+        click.echo(f"{reply.stack} goes from revision {reply.revision - 1} to {reply.revision}:", err=True)
+    for change in reply.changes:
+        click.echo("\n".join(folded(change, terminal_width(sys.stderr), "  ", "    ")), err=True)
 
 
 def finish(
@@ -115,14 +133,37 @@ def finish(
     timeout: float,
     settle: float,
 ) -> None:
-    """Follow a change to its end and say that it is `done`, unless nobody is to wait. Raises as `follow` does."""
+    """Follow a change to its end and say `done`, unless nobody is to wait. Raises as `follow` does."""
     if not reply.changed:
         click.echo(f"{reply.stack} is like that already (revision {reply.revision})", err=True)
     if detach:
         click.echo(f"{reply.stack} goes to revision {reply.revision}")
         return
     follow(client, reply.stack, reply.revision, services, timeout=timeout, settle=settle, doing=doing)
-    click.echo(f"{done}, revision {reply.revision}")
+    click.echo(done)
+
+
+def tell_ports(client: Client, spec: StackSpec) -> None:
+    """Say where a stack answers, on standard error: of each service the TCP ports that the file publishes by number."""
+    published = {
+        name: [port for port in service.ports if port.published and port.protocol == "tcp" and not port.host_ip]
+        for name, service in spec.services.items()
+        if not service.stopped and service.replicas and not service.mode.is_job
+    }
+    if not any(published.values()):
+        return
+    address = ""
+    with suppress(StackyardError):  # the deploy is done, whoever may not see nodes or cannot any more
+        address = next((node.address for node in client.nodes() if node.status == "ready"), "")
+    for name, ports in published.items():
+        everywhere = [port.published for port in ports if port.mode == "ingress"]
+        own = [port.published for port in ports if port.mode != "ingress"]
+        host = f"[{address}]" if ":" in address else address
+        example = f", such as http://{host}:{everywhere[0]}" if everywhere and address else ""
+        for numbers, where in ((everywhere, f"of every node{example}"), (own, "of the nodes where its tasks run")):
+            if numbers:
+                what = f"port{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
+                click.echo(f"{name} answers at {what} {where}", err=True)
 
 
 def _same(one: Progress, other: Progress) -> bool:
@@ -152,12 +193,27 @@ class _Hopes:
             if one.failures >= FAILURES_TO_GIVE_UP and (flapping or one.done < one.wanted)
         ]
         if failing and now - self._since > GIVE_UP_AFTER:
-            told = "; ".join(f"{one.service} failed {one.failures} times ({one.message})" for one in failing)
+            told = [
+                f"{one.service} failed {one.failures} times: {_TURN.sub('', _cause(one.message, [one]))}"
+                + _last_words([one])
+                for one in failing
+            ]
+            lines = f" {told[0]}" if len(told) == 1 else "".join(f"\n{_BELOW}{one}" for one in told)
             raise Failed(
-                f"{progress.stack}: {told}{_last_words(failing)}",
-                hint=f"The cluster keeps trying; `stack ps --all {progress.stack}` shows the tasks, `stack logs` their "
-                "output. Mend the file and deploy again.",
+                f"{progress.stack}:{lines}",
+                hint="Mend the file and deploy again; the cluster keeps trying.\n"
+                f"`stack ps --all {progress.stack}` shows the tasks, `stack logs` their output.",
             )
+
+
+def _cause(text: str, services: Iterable[ServiceProgress]) -> str:
+    """Give what is said of services without the last lines of their tasks, which are quoted below it."""
+    from cluster.model.task import IT_SAID
+
+    for one in services:
+        if one.log:
+            text = text.replace(f", {IT_SAID}{one.log[-1]}", "")
+    return text
 
 
 def _last_words(services: Iterable[ServiceProgress]) -> str:
@@ -183,7 +239,9 @@ def _troubles(progress: Progress | None) -> str:
 
 def _cells(service: ServiceProgress) -> list[str]:
     states = joined(f"{count} {state}" for state, count in sorted(service.states.items()))
-    ending = f"{service.leaving} yet to end" if service.leaving else ""
+    ending = joined(f"{count} {what}" for what, count in sorted(service.others.items()))
+    if not ending and service.leaving:
+        ending = f"{service.leaving} yet to end"
     count = f"{service.done}/{service.wanted}" + (" completed" if service.mode.is_job else "")
     return [service.service, count, joined((states, ending)), service.message]
 
@@ -218,12 +276,20 @@ class _Live:
 
     def __init__(self, *, transient: bool) -> None:
         self._transient = transient
+        self._progress: Progress | None = None
+        self._since = 0.0
 
     def __enter__(self) -> _Live:
         from rich.console import Console
         from rich.live import Live
 
-        self._live = Live(console=Console(stderr=True), refresh_per_second=10, transient=self._transient)
+        self._console = Console(stderr=True)
+        self._live = Live(
+            console=self._console,
+            refresh_per_second=10,
+            transient=self._transient,
+            get_renderable=self._drawn,
+        )
         self._live.start()
         return self
 
@@ -231,25 +297,41 @@ class _Live:
         self._live.stop()
 
     def update(self, progress: Progress) -> None:
+        done = [one.done for one in progress.services]
+        if self._progress is None or done != [one.done for one in self._progress.services]:
+            self._since = time.monotonic()
+        self._progress = progress
+
+    def _drawn(self) -> Text:
         from rich.text import Text
 
-        size = self._live.console.size
-        lines = drawn(progress, size.width, size.height)
-        if lines:
-            self._live.update(Text("\n".join(lines), no_wrap=True, overflow="ellipsis"))
+        size = self._console.size
+        waited = time.monotonic() - self._since
+        lines = drawn(self._progress, size.width, size.height, waited) if self._progress is not None else []
+        return Text("\n".join(lines), no_wrap=True, overflow="ellipsis")
 
 
-def drawn(progress: Progress, columns: int, rows: int) -> list[str]:
+def drawn(progress: Progress, columns: int, rows: int, waited: float = 0) -> list[str]:
     """Give what a terminal of that size shows: a line for each service, below it why it comes no further.
 
-    Where there are too few rows, services that are done are only counted.
+    Where there are too few rows, services that are done are only counted. `waited` are the seconds for which no service
+    got further.
     """
     lines = _services(progress.services, columns)
     done = [one for one in progress.services if one.done >= one.wanted and not one.leaving]
     if len(lines) + len(progress.waits) >= rows and done:
         lines = _services([one for one in progress.services if one not in done], columns)
         lines.append(f"and {len(done)} more, which {'is' if len(done) == 1 else 'are'} done")
-    return [*lines, *progress.waits]
+    return [*lines, *progress.waits, *(_help(progress, columns) if waited >= HELP_AFTER else ())]
+
+
+def _help(progress: Progress, columns: int) -> list[str]:
+    """Say what to type about what comes no further: on the screen, while that is so."""
+    stuck = [one.service for one in progress.services if one.message and one.done < one.wanted]
+    if progress.removing or progress.failed or not stuck:
+        return []
+    told = f"`stack explain {progress.stack}_{stuck[0]}` tells more; Ctrl-C ends this view, the deploy goes on."
+    return folded(told, columns)
 
 
 def _services(services: Sequence[ServiceProgress], columns: int) -> list[str]:
@@ -258,6 +340,6 @@ def _services(services: Sequence[ServiceProgress], columns: int) -> list[str]:
     head, *bodies = table([["SERVICE", "DONE", "TASKS"], *(_cells(one)[:3] for one in services)]).splitlines()
     lines = [head]
     for one, body in zip(services, bodies, strict=True):
-        lines += [body, *folded(one.message, columns, _BELOW)] if one.message else [body]
+        lines += [body, *folded(_cause(one.message, [one]), columns, _BELOW)] if one.message else [body]
         lines += [f"{_BELOW}| {line}" for line in one.log]
     return lines

@@ -82,7 +82,8 @@ def restart(what: tuple[str, ...], detach: bool, timeout: float, settle: float) 
             reply = client.update(stack, services, proceed=False, force=True, reason=f"restart {name}")
             finish(
                 client, reply, services,
-                doing="restarting", done=f"{name} was restarted", detach=detach, timeout=timeout, settle=settle,
+                doing="restarting", done=f"{name} was restarted, revision {reply.revision}",
+                detach=detach, timeout=timeout, settle=settle,
             )  # fmt: skip
 
 
@@ -111,7 +112,8 @@ def _switch(what: tuple[str, ...], *, running: bool, detach: bool, timeout: floa
             doing, done = ("starting", "runs") if running else ("stopping", "is stopped")
             finish(
                 client, reply, services,
-                doing=doing, done=f"{name} {done}", detach=detach, timeout=timeout, settle=settle,
+                doing=doing, done=f"{name} {done}, revision {reply.revision}",
+                detach=detach, timeout=timeout, settle=settle,
             )  # fmt: skip
 
 

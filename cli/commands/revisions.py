@@ -6,7 +6,7 @@ import click
 
 from cli.client import Client
 from cli.commands import completion, names
-from cli.commands.follow import finish, settle_option, timeout_option
+from cli.commands.follow import finish, settle_option, tell_changes, timeout_option
 from cli.commands.names import suggesting
 from cli.commands.session import connect, find_service
 from cli.listing import Listing, list_options, show
@@ -67,9 +67,13 @@ def rollback(what: str, revision: int | None, reason: str, detach: bool, timeout
     with connect() as client:
         stack, services = meant(client, what)
         reply = client.roll_back(stack, revision, services, reason)
+        tell_changes(reply)
+        source = reply.source or revision
+        back = f"{what} is back at revision {source}, as" if source else f"{what} is back,"
         finish(
             client, reply, services,
-            doing="rolling back", done=f"{what} is back", detach=detach, timeout=timeout, settle=settle,
+            doing="rolling back", done=f"{back} revision {reply.revision}",
+            detach=detach, timeout=timeout, settle=settle,
         )  # fmt: skip
 
 
@@ -95,7 +99,8 @@ def update(what: str, proceed: bool, force: bool, reason: str, detach: bool, tim
         reply = client.update(stack, services, proceed=proceed, force=force, reason=reason)
         finish(
             client, reply, services,
-            doing="updating", done=f"{what} is up to date", detach=detach, timeout=timeout, settle=settle,
+            doing="updating", done=f"{what} is up to date, revision {reply.revision}",
+            detach=detach, timeout=timeout, settle=settle,
         )  # fmt: skip
 
 

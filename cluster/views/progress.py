@@ -13,7 +13,8 @@ class ServiceProgress:
 
     `states` counts the tasks that are to stay. `failures` counts tasks of this version that failed; `message` is the
     newest trouble, and `log` the last lines of the task that failed last. `leaving` counts tasks that have yet to end:
-    of an older version, too many, or of a removed service.
+    of an older version, too many, or of a removed service; `others` counts the same by what they are, in a few words
+    (`old running`, `ending`), where that is known.
     """
 
     service: str
@@ -25,6 +26,7 @@ class ServiceProgress:
     leaving: int = 0
     mode: ServiceMode = ServiceMode.REPLICATED
     log: tuple[str, ...] = ()
+    others: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,8 @@ class Progress:
 
     A stream that ends without either was cut (the manager stopped): ask again. `failed` tells why the revision cannot
     be reached any more (replaced by a newer one, removed, or all restarts used up). `waits` tells, a sentence each,
-    what a removal waits for when all tasks are gone.
+    what a removal waits for when all tasks are gone. `remedies` are what one can type now that it `failed`, a sentence
+    each.
     """
 
     stack: str
@@ -43,3 +46,4 @@ class Progress:
     done: bool = False
     failed: str = ""
     waits: tuple[str, ...] = ()
+    remedies: tuple[str, ...] = ()

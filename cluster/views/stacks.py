@@ -56,7 +56,8 @@ class SwitchRequest:
 class RevisionReply:
     """The answer to whatever makes a revision; `changed` is false when the stack was like that already.
 
-    `notes` are for whoever asked: nothing is wrong, but worth knowing.
+    `notes` are for whoever asked: nothing is wrong, but worth knowing. `changes` is as in RevisionView. `source` is the
+    revision that a rollback goes back to (0: unknown, or no rollback).
     """
 
     stack: str
@@ -64,6 +65,8 @@ class RevisionReply:
     revision: int
     changed: bool
     notes: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
+    source: int = 0
 
 
 @dataclass(frozen=True, slots=True)

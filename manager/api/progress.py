@@ -36,6 +36,7 @@ def progress(state: ClusterState, name: str, uid: str, n: int, now: float, only:
         return Progress(name, n, False, failed=f"revision {n} was replaced by revision {stack.head}{why}")
     head = state.revisions[uid][stack.head]
     services, stuck = [], []
+    remedies: list[str] = []
     waits = False
     for service, spec in head.spec.services.items():
         if only and service not in only:
@@ -44,6 +45,7 @@ def progress(state: ClusterState, name: str, uid: str, n: int, now: float, only:
         services.append(one)
         if why:
             stuck.append(f"{service}: {why}")
+            remedies += _remedies(state, one, f"{name}_{service}", head.services[service])
         else:
             waits |= one.done != one.wanted or one.leaving > 0 or _may_go_back(state, head, spec)
     wanted = {version.uid for version in head.services.values()}
@@ -55,7 +57,16 @@ def progress(state: ClusterState, name: str, uid: str, n: int, now: float, only:
         services=tuple(sorted([*services, *leaving], key=lambda one: one.service)),
         done=not (stuck or waits or any(one.leaving for one in leaving)),
         failed="" if waits else "; ".join(stuck),
+        remedies=() if waits else tuple(remedies),
     )
+
+
+def _remedies(state: ClusterState, one: ServiceProgress, name: str, version: ServiceVersion) -> tuple[str, ...]:
+    """Tell what to type about a service that comes no further."""
+    update = _update(state, version)
+    if update is None or not update.state.paused or one.done >= one.wanted:
+        return ()
+    return (f"`stack update {name} --continue` goes on with the update.", f"`stack rollback {name}` goes back.")
 
 
 def _service(
@@ -65,6 +76,7 @@ def _service(
     tasks = state.all_of(version.uid)
     count = tally(state, head, spec, version, now)
     counted = {task.id for task in count.current}
+    others = [t for t in tasks if t.id not in counted and not _stays(state, spec, t) and _lingers(state, t)]
     whole = count.done >= count.wanted
     occupants = [slot.occupant for slot in slots_of(tasks) if slot.occupant is not None]
     one = ServiceProgress(
@@ -74,17 +86,16 @@ def _service(
         states=dict(Counter(str(state.state_of(t)) for t in occupants if t.id in counted or _stays(state, spec, t))),
         failures=sum(task.version == version.version and _failed(state, task) for task in tasks),
         message="" if whole else problem(state, version.uid),
-        leaving=sum(_lingers(state, t) for t in tasks if t.id not in counted and not _stays(state, spec, t)),
+        leaving=len(others),
         mode=spec.mode,
         log=() if whole else last_words(state, version.uid),
+        others=dict(Counter(_other(state, task, version) for task in others)),
     )
     if count.failed and count.done + len(count.failed) >= count.wanted:
         return one, count.failed[0]
     update = _update(state, version)
     if update is not None and update.state.paused and not whole:
-        full = f"{head.spec.name}_{spec.name}"
-        ways = f"`stack update {full} --continue` goes on with it, `stack rollback {full}` goes back"
-        return one, f"its update is paused: {update.message}; {ways}"
+        return one, f"its update is paused: {update.message}"
     wait = None if whole else dependencies.wait_of(state, head, spec, version, now)
     return one, wait.reason if wait is not None and wait.in_vain else ""
 
@@ -143,6 +154,13 @@ def _lingers(state: ClusterState, task: Task) -> bool:
         return False
     verdict = state.node_states.get(task.node or "")
     return verdict is None or verdict.status is not NodeStatus.DOWN
+
+
+def _other(state: ClusterState, task: Task, version: ServiceVersion) -> str:
+    """Tell in a word or two what a task is that has yet to end."""
+    ends = task.desired is not Desired.RUNNING or task.leaving_at is not None
+    word = "ending" if ends else str(state.state_of(task))
+    return f"old {word}" if task.version != version.version else word
 
 
 def _failed(state: ClusterState, task: Task) -> bool:

@@ -19,6 +19,7 @@ from cluster.model.secret import Content, stack_owner
 from cluster.model.service import CLUSTER_PORTS, PortSpec, ServiceSpec
 from cluster.model.stack import ServiceVersion, Stack, StackRevision, StackSpec
 from cluster.views import DeployRequest, RevisionReply, RollbackRequest, ScaleRequest, SwitchRequest, UpdateRequest
+from manager.api.changes import changes
 from manager.api.images import services_to_resolve
 from manager.decide.allocator import NetworkAllocator
 from manager.decide.dependencies import circle
@@ -253,10 +254,17 @@ def _existing(state: ClusterState, name: str) -> Stack:
 
 def _done_already(state: ClusterState, stack: Stack, operation: str) -> RevisionReply | None:
     """Recognise a request that was carried out before, whose answer the caller has not got."""
-    for revision in state.revisions.get(stack.uid, {}).values():
+    known = state.revisions.get(stack.uid, {})
+    for revision in known.values():
         if revision.operation == operation:
-            return RevisionReply(stack.name, stack.uid, revision.n, changed=True)
+            return _reply(revision, known.get(revision.n - 1))
     return None
+
+
+def _reply(made: StackRevision, before: StackRevision | None, source: StackRevision | None = None) -> RevisionReply:
+    told = () if before is None else changes(before, made)
+    n = 0 if source is None else source.n
+    return RevisionReply(made.spec.name, made.stack_uid, made.n, changed=True, changes=told, source=n)
 
 
 def _revise(
@@ -284,7 +292,7 @@ def _revise(
         head, known, spec, uid, n, lambda _: by.new_uid(), forced=forced, back=back, source=source, resolved=resolved
     )
     if stack is not None and head is not None and _same_as(head, new) and not (forced or proceed):
-        return RevisionReply(spec.name, stack.uid, stack.head, changed=False)
+        return RevisionReply(spec.name, stack.uid, stack.head, changed=False, source=0 if source is None else source.n)
     before = {} if head is None else head.spec.networks
     check_services(state, spec.services.values())
     check_networks(state, (network for key, network in spec.networks.items() if network != before.get(key)))
@@ -306,7 +314,7 @@ def _revise(
     stack_key = key_for(Stack, spec.name)
     guards = {stack_key: state.revision_of(stack_key), key_of(revision): 0}
     guards |= networks | {key_of(claim): 0 for claim in claims}
-    return Write((revision, pointer, *claims), guards, RevisionReply(spec.name, uid, n, changed=True))
+    return Write((revision, pointer, *claims), guards, _reply(revision, head, source))
 
 
 def _contents(state: ClusterState, spec: StackSpec, head: StackRevision | None) -> Iterator[tuple[str, int]]:

@@ -42,7 +42,11 @@ async def test_a_stack_is_deployed_shown_scaled_and_removed(person: Terminal, ma
     async with obedient(manager):
         said = await person.stack("deploy", "-f", "compose.yml", "--reason", "first")
         assert (said.code, said.out) == (0, "shop runs, revision 1\n")
-        assert "web  3/3" in said.err
+        assert "web  3/3" in said.err and "goes from revision" not in said.err
+        (node,) = (await person.stack("node", "ls", "--format", "json")).json
+        address = node["address"]
+        example = f", such as http://{address}:8080" if address else ""
+        assert said.err.endswith(f"\nweb answers at port 8080 of every node{example}\n")
 
         said = await person.stack("ls")
         assert said.out.splitlines()[1].split()[:5] == ["shop", "2", "4/4", "running", "1"]
@@ -63,11 +67,13 @@ async def test_a_stack_is_deployed_shown_scaled_and_removed(person: Terminal, ma
 
         said = await person.stack("deploy", "-f", "compose.yml")
         assert (said.code, said.out) == (0, "shop runs, revision 1\n")
-        assert "shop is like that already" in said.err
+        assert "shop is like that already" in said.err and "goes from revision" not in said.err
 
         said = await person.stack("scale", "web=5", "shop_db=0")
         assert (said.code, said.out) == (0, "scaled web=5\nscaled shop_db=0\n")
-        said = await person.stack("service", "scale", "web=1")
+        said = await person.stack("deploy", "-f", "compose.yml", "--detach", "--resolve-image", "never")
+        assert said.err == ("shop goes from revision 2 to 3:\n  db: replicas 0 -> 1\n  web: replicas 5 -> 3\n")
+        said = await person.stack("service", "scale", "web=1", "db=0")
         assert said.code == 0
         said = await person.stack("ps", "--format", "json")
         assert [task["name"] for task in said.json if task["desired"] == "running"] == ["shop_web.1"]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 
 import pytest
 
 from cli.commands import session
-from cli.commands.follow import GIVE_UP_AFTER, _Hopes, _Live, drawn
+from cli.commands.follow import GIVE_UP_AFTER, HELP_AFTER, _Hopes, _Live, drawn
 from cluster.errors import Failed
 from cluster.views import Progress, ServiceProgress
 
@@ -22,7 +23,7 @@ def test_tasks_that_only_fail_end_the_wait_with_the_reason() -> None:
     hopes = _Hopes()
     hopes.check(progress(0, 0), 0)
     hopes.check(progress(0, 4), GIVE_UP_AFTER)
-    with pytest.raises(Failed, match=r"shop: web failed 5 times \(exit code 1\)") as caught:
+    with pytest.raises(Failed, match=r"shop: web failed 5 times: exit code 1") as caught:
         hopes.check(progress(0, 5), GIVE_UP_AFTER + 1)
     assert "stack ps --all shop" in caught.value.hint
 
@@ -61,8 +62,7 @@ def test_what_fails_is_shown_with_its_reason_and_last_words_however_narrow() -> 
     assert drawn(Progress("shop", 2, removing=False, services=(FAILING, running)), 80, 40) == [
         "SERVICE                                   DONE  TASKS",
         "the-storefront-of-the-european-shop-eu01  0/3   1 pending, 2 yet to end",
-        "    waits 9.6 s before restart 5: exited with code 3, it said: FATAL: no",
-        "    database",
+        "    waits 9.6 s before restart 5: exited with code 3",
         "    | begun",
         "    | FATAL: no database",
         "web                                       3/3   3 running",
@@ -88,3 +88,44 @@ def test_what_is_told_meanwhile_stands_above_the_view(monkeypatch: pytest.Monkey
     os.close(screen)
     before, _, after = shown.partition("the manager is silent\r\n")
     assert before.endswith("\x1b[2K") and after.startswith("SERVICE"), shown
+
+
+def test_tasks_of_before_are_told_from_new_ones() -> None:
+    web = ServiceProgress("web", 3, 0, {"assigned": 1}, leaving=3, others={"old running": 2, "ending": 1})
+    assert drawn(Progress("shop", 2, removing=False, services=(web,)), 80, 40)[1:] == [
+        "web      0/3   1 assigned, 1 ending, 2 old running"
+    ]
+
+
+WAITING = Progress("shop", 2, removing=False, services=(ServiceProgress("web", 3, 2, {"pending": 1}, message="no"),))
+DONE = Progress("shop", 2, removing=False, services=(ServiceProgress("web", 3, 3, {"running": 3}),))
+
+
+@pytest.mark.parametrize(
+    ("last", "waited", "helped"),
+    [
+        pytest.param(WAITING, HELP_AFTER, True, id="comes no further"),
+        pytest.param(WAITING, 0, False, id="got further just now"),
+        pytest.param(DONE, HELP_AFTER, False, id="is done"),
+    ],
+)
+def test_what_to_type_is_said_once_it_comes_no_further(last: Progress, waited: float, helped: bool) -> None:
+    lines = drawn(last, 80, 40, waited)
+    assert ("`stack explain shop_web` tells more; Ctrl-C ends this view" in "\n".join(lines)) is helped
+    assert all(len(line) <= 80 for line in lines)
+
+
+def test_of_several_that_fail_each_is_told_in_lines_of_its_own_and_nothing_twice() -> None:
+    hopes = _Hopes()
+    failing = (replace(FAILING, service="app"), replace(FAILING, service="db", message="out of memory", log=()))
+    for now in (0, GIVE_UP_AFTER):
+        hopes.check(Progress("shop", 2, removing=False, services=failing), now)
+    with pytest.raises(Failed) as caught:
+        hopes.check(Progress("shop", 2, removing=False, services=failing), GIVE_UP_AFTER + 1)
+    assert caught.value.message.splitlines() == [
+        "shop:",
+        "    app failed 4 times: exited with code 3",
+        "    app | begun",
+        "    app | FATAL: no database",
+        "    db failed 4 times: out of memory",
+    ]

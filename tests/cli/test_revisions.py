@@ -63,7 +63,8 @@ async def test_a_stack_goes_back_to_what_it_was(person: Terminal, manager: Runni
         for tag in ("1", "2"):
             await deployed(person, tag)
         said = await person.stack("rollback", "shop")
-        assert (said.code, said.out) == (0, "shop is back, revision 3\n"), said
+        assert (said.code, said.out) == (0, "shop is back at revision 1, as revision 3\n"), said
+        assert said.err.startswith("shop goes from revision 2 to 3:\n  web: image nginx:2 -> nginx:1\n")
         assert images(manager)["web"] == "nginx:1"
         said = await person.stack("rollback", "shop", "2", "--detach", "--reason", "after all")
         assert (said.code, said.out) == (0, "shop goes to revision 4\n")
@@ -139,7 +140,11 @@ async def test_a_paused_update_is_told_and_goes_on(person: Terminal, manager: Ru
         await until(lambda: len(manager.core.state.statuses) == 3)
         said = await person.stack("deploy", "--resolve-image", "never", TAG="2")
         assert said.code == 1 and "web: its update is paused: " in said.err, said
-        assert "`stack update shop_web --continue` goes on with it, `stack rollback shop_web` goes back" in said.err
+        _, remedies = said.err.split("error: ")
+        assert remedies.splitlines()[1:3] == [
+            "`stack update shop_web --continue` goes on with the update.",
+            "`stack rollback shop_web` goes back.",
+        ]
         agent.outcome = lambda task: TaskState.RUNNING
         said = await person.stack("update", "web", "--continue", "--detach")
         assert (said.code, said.out) == (0, "shop goes to revision 3\n"), said

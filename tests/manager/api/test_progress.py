@@ -89,3 +89,16 @@ def test_only_some_services_may_count() -> None:
     assert told() == (False, ["db", "web"])
     assert told("web") == (True, ["web"])
     assert told("db") == (False, ["db"])
+
+
+def test_tasks_of_an_older_version_are_told_apart() -> None:
+    lab = Lab("n1", "n2", "n3")
+    lab.deploy(a_stack("app", a_service("web", image="web:1", replicas=3)))
+    lab.run_all()
+    lab.deploy(a_stack("app", a_service("web", image="web:2", replicas=3)))
+    lab.settle()
+    stack = lab.state.stacks["app"]
+    (told,) = progress(lab.state, "app", stack.uid, stack.head, lab.now).services
+    assert (told.done, told.wanted, told.leaving) == (0, 3, 3)
+    assert set(told.others) == {"old running", "old ending"}
+    assert sum(told.others.values()) == 3
