@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,7 +15,9 @@ from cli.commands.session import connect
 from cluster.alike import did_you_mean
 from cluster.errors import NotFound, UserError
 from cluster.model.secret import FileKind
-from cluster.views import ServiceView
+
+if TYPE_CHECKING:
+    from cluster.views import ServiceView
 
 _LISTED: dict[str, names.Names] = {
     "stack": names.stacks,

@@ -60,11 +60,13 @@ def rm(stacks: tuple[str, ...], volumes: bool, detach: bool, timeout: float) -> 
             _remove_run(client, name)
         going = [client.remove(stack, volumes=volumes) for stack in stacks if stack in known]
         for reply in going:
+            left = ", ".join(f"{name} on {node}" for name, node in reply.volumes_left.items())
+            stays = f"; its volumes stay: {left} (`stack volume rm` removes them)" if left else ""
             if detach:
-                click.echo(f"removing {reply.stack}")
+                click.echo(f"removing {reply.stack}{stays}")
             else:
                 follow(client, reply.stack, reply.revision, removing=True, timeout=timeout)
-                click.echo(f"removed {reply.stack}")
+                click.echo(f"removed {reply.stack}{stays}")
 
 
 @click.command()

@@ -71,11 +71,15 @@ class RevisionReply:
 
 @dataclass(frozen=True, slots=True)
 class RemoveReply:
-    """The answer to DELETE: the stack is going; its uid tells it from a later stack of the same name."""
+    """The answer to DELETE: the stack is going; its uid tells it from a later stack of the same name.
+
+    `volumes_left` are those that stay, with the node that each is on.
+    """
 
     stack: str
     uid: str
     revision: int
+    volumes_left: dict[str, str] = field(default_factory=dict)
 
 
 StackPhase = Literal["running", "converging", "removing"]

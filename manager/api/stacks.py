@@ -42,6 +42,7 @@ from manager.api.images import images_to_resolve, resolved, unresolved
 from manager.api.lasting import lasting
 from manager.api.progress import progress
 from manager.api.rules import Permitted
+from manager.decide.stacks import volumes_of_stack
 from manager.picture import Change, ClusterState
 
 router = APIRouter(prefix="/v1/stacks", tags=["stacks"])
@@ -141,8 +142,25 @@ async def switch(
 @router.delete("/{name}", response_model=RemoveReply)
 async def remove(caller: Permitted, core: ReadyCore, name: str, volumes: bool = False) -> Response:
     """Have a stack removed; its named volumes only if asked for."""
-    reply = await _write(core, caller, name, lambda state: revise.remove(state, name, volumes=volumes))
-    return answer(RemoveReply(reply.stack, reply.uid, reply.revision))
+    left: dict[str, str] = {}
+
+    def decide(state: ClusterState) -> revise.Write | RevisionReply:
+        nonlocal left
+        outcome = revise.remove(state, name, volumes=volumes)
+        left = {} if volumes else _volumes_left(state, name)  # now, as the stack may be gone with the next change
+        return outcome
+
+    reply = await _write(core, caller, name, decide)
+    return answer(RemoveReply(reply.stack, reply.uid, reply.revision, left))
+
+
+def _volumes_left(state: ClusterState, name: str) -> dict[str, str]:
+    """Give the volumes that the removal of a stack leaves behind, with their nodes."""
+    stack = state.stacks.get(name)
+    if stack is None or stack.remove_volumes:
+        return {}
+    nodes = ((volume, state.nodes.get(volume.node)) for volume in volumes_of_stack(state, stack) if not volume.removing)
+    return {volume.name: volume.node if node is None else node.name for volume, node in nodes}
 
 
 async def _change(caller: Caller, core: Core, name: str, request: revise.Change) -> Response:

@@ -102,11 +102,9 @@ def _remove_volumes(state: ClusterState, draft: Draft, stack: Stack) -> bool:
     A node that is down removes them when it is back, perhaps long after the stack is gone. External volumes are only
     forgotten, and one that another stack uses stays.
     """
-    revisions = sorted(state.revisions.get(stack.uid, {}).items())
-    specs = {spec.name: spec for _, revision in revisions for spec in revision.spec.volumes.values()}
-    external = {name for name, spec in specs.items() if spec.external}
+    own, external = _volumes_defined(state, stack)
     waits = False
-    for volume in _volumes_of(state, stack, set(specs) - external):
+    for volume in _volumes_of(state, stack, own):
         verdict = state.node_states.get(volume.node)
         going = dataclasses.replace(volume, removing=True, stack_uid=stack.uid)
         if volume.node not in state.nodes or any(may_be_called(name, volume.name) for name in external):
@@ -117,6 +115,21 @@ def _remove_volumes(state: ClusterState, draft: Draft, stack: Stack) -> bool:
             draft.step(f"remove volume {volume.name} from {volume.node}", puts=[going], guards=guards)
         waits |= verdict is None or verdict.status is not NodeStatus.DOWN
     return waits
+
+
+def volumes_of_stack(state: ClusterState, stack: Stack) -> list[Volume]:
+    """Give the volumes whose data goes with a stack if that is asked for."""
+    own, external = _volumes_defined(state, stack)
+    found = _volumes_of(state, stack, own)
+    return [volume for volume in found if not any(may_be_called(name, volume.name) for name in external)]
+
+
+def _volumes_defined(state: ClusterState, stack: Stack) -> tuple[set[str], set[str]]:
+    """Give the names, as written, of the volumes of a stack's revisions: its own, and external ones."""
+    revisions = sorted(state.revisions.get(stack.uid, {}).items())
+    specs = {spec.name: spec for _, revision in revisions for spec in revision.spec.volumes.values()}
+    external = {name for name, spec in specs.items() if spec.external}
+    return set(specs) - external, external
 
 
 def _volumes_of(state: ClusterState, stack: Stack, own: set[str]) -> list[Volume]:

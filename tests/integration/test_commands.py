@@ -167,7 +167,7 @@ CASES = (
     Case("man", ".TH STACK"),
     Case("completion bash", "complete"),
     Case("volume rm {s}_data", "is used by service {s}_db", 2),
-    Case("rm --timeout 60 {s}", "removed {s}"),
+    Case("rm --timeout 60 {s}", "removed {s}; its volumes stay: {s}_data on n3"),
     Case("volume rm {s}_data", "removed {s}_data", dead="{s}_data is removed once node n3 is back"),
     Case("deploy --detach -f app.yml {s}", "{s}"),
     Case("rm --volumes --timeout 60 {s}", "removed {s}"),
