@@ -85,6 +85,15 @@ COMMANDS = {
     "version": ("cli.commands.version", "version", "Show the versions of all parts of the cluster, and which differ."),
 }
 
+SECTIONS = {
+    "deploy": "Stacks and their tasks",
+    "secret": "What stacks use",
+    "node": "Nodes and managers",
+    "user": "People, and the cluster as a whole",
+    "context": "This program",
+}
+"""With which command the help begins what is called so."""
+
 ALIASES = {"secrets": "secret", "stats": "top"}
 
 _EXTERNAL = ("ls", "inspect", "create", "rm")
@@ -119,8 +128,15 @@ class _Commands(click.Group):
         return super().resolve_command(context, args)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, short) for name, (_, _, short) in COMMANDS.items()])
+        width = max(map(len, COMMANDS))
+        sections: dict[str, list[tuple[str, str]]] = {}
+        title = ""
+        for name, (_, _, short) in COMMANDS.items():
+            title = SECTIONS.get(name, title)
+            sections.setdefault(title, []).append((name.ljust(width), short))
+        for title, lines in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(lines)
 
 
 def _contexts(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:

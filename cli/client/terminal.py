@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import termios
+import time
 import tty
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 
@@ -17,6 +19,29 @@ def raw(descriptor: int) -> Iterator[None]:
     try:
         tty.setraw(descriptor, termios.TCSANOW)
         yield
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+
+
+@contextmanager
+def keys(descriptor: int) -> Iterator[Callable[[float], bytes]]:
+    """Give what waits so many seconds for keys, and gives those that came; without a terminal none do."""
+
+    def typed(seconds: float) -> bytes:
+        ready, _, _ = select.select([descriptor], [], [], seconds)
+        return os.read(descriptor, 64) if ready else b""
+
+    def nothing(seconds: float) -> bytes:
+        time.sleep(seconds)
+        return b""
+
+    if not os.isatty(descriptor):
+        yield nothing
+        return
+    before = termios.tcgetattr(descriptor)
+    try:
+        tty.setcbreak(descriptor, termios.TCSANOW)
+        yield typed
     finally:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
 

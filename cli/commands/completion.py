@@ -61,6 +61,7 @@ users = _completing(names.users)
 stacks_and_services = _completing(names.stacks, names.services)
 services_and_tasks = _completing(names.services, names.tasks)
 stacks_services_and_tasks = _completing(names.stacks, names.services, names.tasks)
+sources = _completing(names.stacks, names.services, names.tasks, names.nodes)
 everything = _completing(names.stacks, names.services, names.tasks, names.nodes, names.networks, names.volumes)
 
 

@@ -6,7 +6,9 @@ import time
 
 import click
 
-from cli.commands.session import connect
+from cli.client import Client
+from cli.commands import completion, names
+from cli.commands.session import connect, find_service
 from cli.listing import Columns, Form, filled
 from cli.output import joined, local_time, terminal_width
 from cli.text import columns_of, folded
@@ -19,6 +21,7 @@ _COLUMNS: Columns = {"TIME": lambda event: local_time(event.at)}
 
 
 @click.command()
+@click.argument("name", required=False, metavar="[STACK|SERVICE|TASK|NODE]", shell_complete=completion.sources)
 @click.option("--follow", "-f", "following", is_flag=True, help="Go on with what happens from now on, until Ctrl-C.")
 @click.option("--since", metavar="10m|DATE", help="What happened since then, as far as managers remember.")
 @click.option("--until", metavar="10m|DATE", help="Nothing after that.")
@@ -37,6 +40,7 @@ _COLUMNS: Columns = {"TIME": lambda event: local_time(event.at)}
     help="json is one a line; a template is a line for each, too: '{{.Time}} {{.Name}} {{.Action}}'.",
 )
 def events(
+    name: str | None,
     following: bool,
     since: str | None,
     until: str | None,
@@ -52,6 +56,7 @@ def events(
 
     \b
     stack events -f
+    stack events shop
     stack events --since 10m --filter stack=shop --filter event=failed
     stack events -f --filter type=node --format json
     """
@@ -60,6 +65,8 @@ def events(
         tail = 0 if following else _TAIL
     width = 0 if whole else terminal_width()
     with connect() as client:
+        if name is not None:
+            filters += (_about(client, name),)
         for event in client.events(follow=following, since=begin, until=end, tail=tail, filters=filters):
             if form == "json":
                 import msgspec
@@ -71,6 +78,14 @@ def events(
                 click.echo(filled(form, event, _COLUMNS))
             else:
                 click.echo(line(event, width))
+
+
+def _about(client: Client, name: str) -> str:
+    """Give the filter for what has this name now."""
+    for kind, known in (("stack", names.stacks), ("task", names.tasks), ("node", names.nodes)):
+        if name in known(client):
+            return f"{kind}={name}"
+    return f"service={find_service(client, name, 'stack, service, task or node').name}"
 
 
 def line(event: ClusterEvent, width: int) -> str:

@@ -135,19 +135,23 @@ def scale(wishes: tuple[str, ...], detach: bool, timeout: float) -> None:
     """
     with connect() as client:
         replicas: dict[str, dict[str, int]] = {}
+        stacks: dict[str, str] = {}
         for wish in wishes:
             name, separator, number = wish.partition("=")
             if not separator or not re.fullmatch(r"\d+", number):
                 raise UserError(f"{wish} does not say how many", hint="Write SERVICE=N, such as web=5.")
             service = find_service(client, name)
             replicas.setdefault(service.stack, {})[service.service] = int(number)
+            stacks[wish] = service.stack
         replies = [client.scale(stack, wanted, "scale " + " ".join(wishes)) for stack, wanted in replicas.items()]
         if not detach:
             for reply in replies:
                 of = [*replicas[reply.stack]]
                 follow(client, reply.stack, reply.revision, of, timeout=timeout, doing="scaling")
+        changed = {reply.stack for reply in replies if reply.changed}
+        done = "scaling" if detach else "scaled"
         for wish in wishes:
-            click.echo(f"scaled {wish}" if not detach else f"scaling {wish}")
+            click.echo(f"{done} {wish}" if stacks[wish] in changed else f"{wish} is so already")
 
 
 @click.group(cls=Group)

@@ -11,14 +11,16 @@ from cli.commands.session import connect
 from cli.listing import Listing, list_options, show
 from cli.output import age
 from cluster.alike import did_you_mean
-from cluster.errors import NotFound
+from cluster.errors import NotFound, UserError
 from cluster.views import StackView
 
 
 @click.command()
 @list_options
 def ls(listing: Listing) -> None:
-    """List the stacks.
+    """List the stacks: how many tasks run, of whatever version, and how many there are to be.
+
+    A stack is converging while not all tasks are of the newest version, or healthy.
 
     \b
     stack ls
@@ -31,13 +33,21 @@ def ls(listing: Listing) -> None:
         {
             "NAME": lambda s: s.name,
             "SERVICES": lambda s: str(s.services),
-            "TASKS": lambda s: f"{s.running}/{s.wanted}",
-            "STATE": lambda s: s.phase,
+            "TASKS": lambda s: f"{s.running if s.up is None else s.up}/{s.wanted}",
+            "STATE": _state,
             "REVISION": lambda s: str(s.revision),
             "UPDATED": lambda s: age(s.updated_at) + " ago",
         },
         listing,
     )
+
+
+def _state(stack: StackView) -> str:
+    if stack.paused and stack.phase == "converging":
+        return "update paused"
+    if stack.stopped and stack.phase == "running":
+        return "stopped" if stack.stopped == stack.services else f"running, {stack.stopped} stopped"
+    return stack.phase
 
 
 @click.command()
@@ -94,9 +104,15 @@ def _remove_run(client: Client, name: str) -> None:
     try:
         client.remove_run(name)
     except NotFound as error:
+        if name in names.tasks(client) or name in names.services(client):
+            raise UserError(
+                f"{name} is part of a stack, which is removed as a whole",
+                hint="`stack stop` and `stack scale` end tasks of a service; to remove it, take it out of the file.",
+            ) from error
+        runs = [task.name for task in client.tasks() if "-run-" in task.name]
         raise NotFound(
-            f"there is no stack {name}, and no one-off task",
-            hint=did_you_mean(name, names.stacks(client) + names.tasks(client), "`stack ls` and `stack ps` list them."),
+            f"there is no stack {name}, and no task of `stack run`",
+            hint=did_you_mean(name, names.stacks(client) + runs, "`stack ls` and `stack ps` list them."),
         ) from error
     click.echo(f"removed {name}")
 

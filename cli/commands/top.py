@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli import rates
+from cli.client.terminal import keys
 from cli.commands import completion
 from cli.commands.session import connect, find_service
 from cli.listing import Columns, Listing, filtered, fitted, list_options, show
@@ -62,8 +63,8 @@ def _rate(number: float | None) -> str:
 def top(what: str | None, node: str | None, by: str | None, no_stream: bool, listing: Listing) -> None:
     """Show what running tasks use: of a stack, of a service, on a node, or all.
 
-    CPU is in percent of one core, network and disk by the second. On a terminal it goes on until Ctrl-C. Of tasks with
-    the host's network nobody knows what part of it is theirs. JSON has bytes.
+    CPU is in percent of one core, network and disk by the second. On a terminal it goes on until q or Ctrl-C. Of tasks
+    with the host's network nobody knows what part of it is theirs. JSON has bytes.
 
     \b
     Example:
@@ -105,16 +106,18 @@ class _Source:
 
 
 def _go_on(of: _Source, columns: Columns, listing: Listing, spare: Sequence[str]) -> None:
-    """Fill the terminal anew with every look, until Ctrl-C; what was there before comes back."""
+    """Fill the terminal anew with every look, until q or Ctrl-C; what was there before comes back."""
     found, notes = of.look()
     filtered(found, columns, listing)  # what is wrong with a filter is told on the screen that stays
     _draw(_OTHER_SCREEN)
     try:
-        while True:
-            terminal = shutil.get_terminal_size()
-            _draw(screen(filtered(found, columns, listing), columns, notes, spare, terminal.columns, terminal.lines))
-            time.sleep(INTERVAL)
-            found, notes = of.look()
+        with keys(0) as typed:
+            while True:
+                at = shutil.get_terminal_size()
+                _draw(screen(filtered(found, columns, listing), columns, notes, spare, at.columns, at.lines))
+                if b"q" in typed(INTERVAL):
+                    break
+                found, notes = of.look()
     except KeyboardInterrupt:
         pass
     finally:

@@ -132,6 +132,14 @@ class Reservations:
     memory: int = 0
     generic: dict[str, int] = field(default_factory=dict)
 
+    def exceed(self, other: Reservations) -> bool:
+        """Tell whether something of these is more than it is of others."""
+        return (
+            self.nano_cpus > other.nano_cpus
+            or self.memory > other.memory
+            or any(count > other.generic.get(name, 0) for name, count in self.generic.items())
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class OnDisconnect:
@@ -205,12 +213,14 @@ class ServiceSpec:
         """Tell whether tasks made for `other` must be replaced to run this spec.
 
         Replicas, the published side of ingress ports, and service labels, but for that by which managers are reached,
-        apply to running tasks as they are; so does placement, by which those tasks move whose nodes fit no longer.
+        apply to running tasks as they are; so does placement, by which those tasks move whose nodes fit no longer, and
+        so do smaller reservations: for larger ones there has to be room first.
         """
         return (
             self.container != other.container
             or self.networks != other.networks
             or self.resources != other.resources
+            or self.reservations.exceed(other.reservations)
             or self.has_ingress != other.has_ingress
             or self.labels.get(MANAGERS) != other.labels.get(MANAGERS)
             or [p for p in self.ports if p.mode == "host"] != [p for p in other.ports if p.mode == "host"]

@@ -87,7 +87,11 @@ StackPhase = Literal["running", "converging", "removing"]
 
 @dataclass(frozen=True, slots=True)
 class StackView:
-    """`running` counts the tasks of `wanted` that run at the newest version, and those of jobs that have completed."""
+    """`running` counts the tasks of `wanted` that run at the newest version, and those of jobs that have completed.
+
+    `up` counts those of any version (None: the manager is too old to tell); `paused` the services whose update waits
+    for a person, `stopped` those that were stopped.
+    """
 
     name: str
     uid: str
@@ -100,6 +104,9 @@ class StackView:
     updated_at: float
     author: str = ""
     reason: str = ""
+    up: int | None = None
+    paused: int = 0
+    stopped: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,7 +133,12 @@ def find_task(state: ClusterState, name: str, purpose: Purpose, sees: Sees = eve
 
     Raises NotFound, UserError, and Unavailable when the task is not in a state for that purpose.
     """
-    found = sorted(meant(state, name, sees).tasks(state), key=lambda task: (not _runs(state, task), task.slot, -task.n))
+
+    def unlikely(task: Task) -> tuple[bool, bool, int, int]:
+        away = task.node is not None and state.is_lost(task.node)
+        return not _runs(state, task), away, task.slot, -task.n
+
+    found = sorted(meant(state, name, sees).tasks(state), key=unlikely)
     if not found:
         raise NotFound(f"{name} has no tasks", hint="`stack ps` lists the tasks.")
     task = found[0]

@@ -164,6 +164,9 @@ def stack(state: ClusterState, stack: Stack, now: float) -> StackView:
     head = state.revisions[stack.uid][stack.head]
     first = min(state.revisions[stack.uid].values(), key=lambda revision: revision.n)
     tallies = [tally(state, head, spec, head.services[name], now) for name, spec in head.spec.services.items()]
+    uids = [version.uid for version in head.services.values()]
+    updates = [state.services[uid].update for uid in uids if uid in state.services]
+    ready = sum(state.is_ready(task) for uid in uids for task in state.all_of(uid))
     wanted = sum(count.wanted for count in tallies)
     running = sum(count.done for count in tallies)
     return StackView(
@@ -178,6 +181,9 @@ def stack(state: ClusterState, stack: Stack, now: float) -> StackView:
         updated_at=head.created_at,
         author=head.author,
         reason=head.reason,
+        up=ready + sum(count.completed for count in tallies),
+        paused=sum(update is not None and update.state.paused for update in updates),
+        stopped=sum(spec.stopped for spec in head.spec.services.values()),
     )
 
 

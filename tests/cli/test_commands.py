@@ -75,6 +75,9 @@ async def test_a_stack_is_deployed_shown_scaled_and_removed(person: Terminal, ma
         assert said.err == ("shop goes from revision 2 to 3:\n  db: replicas 0 -> 1\n  web: replicas 5 -> 3\n")
         said = await person.stack("service", "scale", "web=1", "db=0")
         assert said.code == 0
+        assert (await person.stack("scale", "web=1")).out == "web=1 is so already\n"
+        refused = await person.stack("rm", "shop_web.1")
+        assert refused.code == 2 and "shop_web.1 is part of a stack, which is removed as a whole" in refused.err
         said = await person.stack("ps", "--format", "json")
         assert [task["name"] for task in said.json if task["desired"] == "running"] == ["shop_web.1"]
 

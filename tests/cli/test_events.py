@@ -71,6 +71,13 @@ async def test_a_deploy_is_followed_and_found_again(person: Terminal, manager: R
             assert (await person.stack("deploy", "-f", "compose.yml")).code == 0
             assert (await next_event(following, "deploy")).message.startswith("revision 1 by ann")
             assert (await next_event(following, "running")).node == "n1"
+            for name in ("shop", "web", "shop_web", "shop_web.1", "n1"):
+                said = await person.stack("events", name)
+                assert said.code == 0 and "shop_web.1@n1" in said.out and ("deploy" in said.out) == (name == "shop"), (
+                    said
+                )
+            said = await person.stack("events", "shpo")
+            assert said.code == 2 and "Did you mean shop?" in said.err
             assert (await person.stack("rm", "shop")).code == 0
             assert (await next_event(following, "removing")).name == "shop"
         finally:

@@ -78,8 +78,9 @@ async def test_what_tasks_use_is_shown_once_where_there_is_no_terminal(
 
 @pytest.mark.etcd
 @pytest.mark.parametrize("environment", [{"TERM": "xterm"}, {"TERM": "xterm", "NO_COLOR": "1"}])
-async def test_on_a_terminal_it_goes_on_until_ctrl_c(
-    person: Terminal, manager: RunningManager, environment: dict[str, str]
+@pytest.mark.parametrize("key", [b"", b"q"], ids=["Ctrl-C", "q"])
+async def test_on_a_terminal_it_goes_on_until_ctrl_c_or_q(
+    person: Terminal, manager: RunningManager, environment: dict[str, str], key: bytes
 ) -> None:
     person.write("compose.yml", APP)
     async with obedient(manager):
@@ -87,12 +88,15 @@ async def test_on_a_terminal_it_goes_on_until_ctrl_c(
         view, terminal = os.openpty()
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         try:
-            process = await person.start("top", "shop", environment=environment, stdout=terminal)
+            process = await person.start("top", "shop", environment=environment, stdin=terminal, stdout=terminal)
             shown = b""
             async with asyncio.timeout(PATIENCE):
                 while shown.count(b"shop_web.2") < 3:
                     shown += await asyncio.to_thread(os.read, view, 4096)
-            process.send_signal(signal.SIGINT)
+            if key:
+                os.write(view, key)
+            else:
+                process.send_signal(signal.SIGINT)
             said = await person.end(process)
             async with asyncio.timeout(PATIENCE):
                 while not shown.endswith(b"\x1b[?1049l"):

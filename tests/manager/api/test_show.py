@@ -8,6 +8,7 @@ from cluster.model.node import NodeState, NodeStatus
 from cluster.model.task import TaskState
 from cluster.protocol import EXAMINES
 from manager.api import show
+from manager.api.reach import find_task
 from tests.manager.decide.builders import NOW, Lab, a_service, a_stack
 
 
@@ -51,6 +52,36 @@ def test_what_failed_of_an_older_version_is_no_trouble_of_the_newest() -> None:
     lab.deploy(a_stack("app", a_service(image="good")))
     lab.run_all()
     assert (show.problem(lab.state, service), show.last_words(lab.state, service)) == ("", ())
+
+
+def test_any_task_will_do_but_one_of_a_node_that_is_lost() -> None:
+    lab = Lab("n1", "n2")
+    lab.deploy(a_stack("app", a_service(replicas=2)))
+    lab.run_all()
+    first = find_task(lab.state, "web", "exec")
+    assert first.slot == 1
+    lab.wait(60.0)
+    lab.fall_silent(lab.state.nodes[first.node or ""].name)
+    lab.wait(2.0)
+    lab.settle()
+    assert find_task(lab.state, "web", "exec").node not in (first.node, None)
+
+
+def test_a_stack_tells_what_runs_of_any_version_and_whose_update_waits() -> None:
+    lab = Lab("n1")
+    lab.deploy(a_stack("app", a_service(replicas=2), a_service("db", stopped=True)))
+    lab.run_all()
+    [stack] = lab.state.stacks.values()
+    told = show.stack(lab.state, stack, lab.now)
+    assert (told.phase, told.running, told.up, told.wanted, told.paused, told.stopped) == ("running", 2, 2, 2, 0, 1)
+    lab.deploy(a_stack("app", a_service(replicas=2, image="bad"), a_service("db", stopped=True)))
+    lab.settle()
+    [newest] = [task for task in lab.state.tasks.values() if task.version == 2]
+    lab.report(newest, TaskState.FAILED, message="exited with code 3")
+    lab.settle()
+    [stack] = lab.state.stacks.values()
+    told = show.stack(lab.state, stack, lab.now)
+    assert (told.phase, told.running, told.up, told.wanted, told.paused) == ("converging", 0, 1, 2, 1)
 
 
 def test_a_way_is_a_trouble_only_while_the_other_node_is_there_to_answer() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from cluster.errors import UserError
 from cluster.model.container import ContainerSpec
-from cluster.model.service import Dependency, ServiceMode, ServiceSpec
+from cluster.model.service import Dependency, Reservations, ServiceMode, ServiceSpec
 from cluster.model.stack import StackSpec
 from manager.api.revise import check
 from manager.decide.dependencies import circle
@@ -38,6 +38,15 @@ CHAIN = (service("db"), service("web", db=RESTART), service("proxy", web=RESTART
 def test_only_what_changed_gets_new_tasks() -> None:
     before = stack(service("db"), service("web"))
     assert second(before, stack(service("db"), service("web", "i:2"))) == ({"db": 1, "web": 2}, {"db", "web"})
+
+
+def test_more_is_reserved_by_new_tasks_and_less_by_those_that_run() -> None:
+    def reserving(memory: int, gpus: int = 0) -> StackSpec:
+        return stack(replace(service("db"), reservations=Reservations(memory=memory, generic={"gpu": gpus})))
+
+    assert second(reserving(2), reserving(3))[0] == {"db": 2}
+    assert second(reserving(2), reserving(2, gpus=1))[0] == {"db": 2}
+    assert second(reserving(2, gpus=1), reserving(1))[0] == {"db": 1}
 
 
 def test_those_that_are_to_be_restarted_with_another_follow_it_down_the_chain() -> None:
