@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from cli.commands import session
 from cli.commands.follow import GIVE_UP_AFTER, HELP_AFTER, _Hopes, _Live, drawn
 from cluster.errors import Failed
 from cluster.views import Progress, ServiceProgress
+from tests.patience import PATIENCE
 
 
 def progress(done: int, failures: int, other: int = 1) -> Progress:
@@ -84,7 +86,10 @@ def test_what_is_told_meanwhile_stands_above_the_view(monkeypatch: pytest.Monkey
             view.update(Progress("shop", 1, removing=False, services=(ServiceProgress("web", 3, 0, {"pending": 3}),)))
             view._live.refresh()
             session._waiting("the manager is silent", 0)
-        shown = os.read(screen, 65536).decode()
+        shown = ""
+        while "silent" not in shown or "SERVICE" not in shown.partition("silent")[2]:  # a terminal gives it in pieces
+            assert select.select([screen], [], [], PATIENCE)[0], shown
+            shown += os.read(screen, 65536).decode()
     os.close(screen)
     before, _, after = shown.partition("the manager is silent\r\n")
     assert before.endswith("\x1b[2K") and after.startswith("SERVICE"), shown
