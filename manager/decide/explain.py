@@ -16,8 +16,9 @@ from manager.decide import dependencies, failures, ports
 from manager.decide.allocator import AddressAllocator, NoRoom, attachments
 from manager.decide.dependencies import Wait
 from manager.decide.ranking import LATELY
+from manager.decide.restarts import RAN_WELL
 from manager.decide.scheduler import Scheduler
-from manager.decide.slots import slots_of
+from manager.decide.slots import slots_in, slots_of
 from manager.decide.tally import tally
 from manager.picture import ClusterState
 
@@ -126,8 +127,15 @@ def _fit(
     here = [task for task in state.all_of(service.uid) if task.node == node.id]
     own = sum(map(state.is_live, here))
     reasons = tuple(Trouble(node.name, test.say([node]), test.remedy(node)) for test in scheduler.refusals(node, slot))
-    fresh = [task for task in here if task.version == version]
+    well = _running_well(state, service, now)
+    fresh = [task for task in here if task.version == version and task.slot not in well and not state.is_lost(node.id)]
     return NodeFit(node.name, own, not reasons, reasons, tuple(_failed_on(state, service.full_name, node, fresh, now)))
+
+
+def _running_well(state: ClusterState, service: ServiceState, now: float) -> set[int]:
+    """Give the slots whose task has run for a while: how those before it failed is over."""
+    newest = (slot.tasks[0] for slot in slots_in(state, service.uid))
+    return {one.slot for one in newest if state.is_ready(one) and now - state.statuses[one.id].at >= RAN_WELL}
 
 
 def _failed_on(state: ClusterState, service: str, node: Node, here: list[Task], now: float) -> Iterator[Trouble]:

@@ -35,8 +35,7 @@ def test_each_node_tells_why_it_does_not_fit_and_what_failed_there_lately() -> N
         "lacks CPU reserve less",
         "",
         "What failed lately:",
-        f"n1: app_web.1 {pull} (2 times)",
-        f"-> {change}",
+        f"n1 (2 times): app_web.1 {pull}",
     ]
 
 
@@ -51,3 +50,28 @@ NOTHING_WRONG = Explanation("app_web", "app_web", 1, 1, (), ())
 
 def test_nothing_is_wrong() -> None:
     assert in_words(NOTHING_WRONG, 0).splitlines()[1].strip() == "nothing is wrong with it"
+
+
+def test_what_failed_on_several_nodes_for_the_reason_above_is_told_once() -> None:
+    cause = 'unable to start container process: exec: "nosuchprog": executable file not found in $PATH'
+    advice = "correct the command or entrypoint: the image has no such program that {} can run"
+
+    def on(node: str, times: str = "") -> NodeFit:
+        return NodeFit(node, 1, True, lately=(Trouble("app_web.1", f"rejected: {cause}{times}", advice.format(node)),))
+
+    paused = Trouble("app_web", f"its update is paused: 1 of 3 new tasks failed: {cause}", "go on, or go back")
+    waits = Trouble("app_web.1", f"waits 2.5 s before restart 3: {cause}", advice.format("n2"))
+    other = Trouble("app_web.2", f"waits 4.0 s before restart 4: {cause}", advice.format("n1"))
+    found = Explanation(
+        "app_web", "app_web", 3, 2, (paused, waits, other), (on("n1"), on("n2", " (2 times)"), on("n3"))
+    )
+    lines = in_words(found, 0).splitlines()
+    assert lines[:6] == [
+        "app_web: 2 of 3 tasks run",
+        f"  app_web: its update is paused: 1 of 3 new tasks failed: {cause}",
+        "    -> go on, or go back",
+        "  app_web.1: waits 2.5 s before restart 3, as above",
+        f"    -> {advice.format('n2')}",
+        "  app_web.2: waits 4.0 s before restart 4, as above",
+    ]
+    assert lines[-2:] == ["What failed lately:", "  n1, n2 (2 times), n3: app_web.1 rejected, as above"]

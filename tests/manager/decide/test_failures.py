@@ -7,6 +7,7 @@ import pytest
 from cluster.model.service import RestartPolicy
 from cluster.model.task import TaskState, TaskStatus
 from manager.decide.failures import change_for
+from manager.decide.restarts import RAN_WELL
 from tests.manager.decide.builders import Lab, a_service, a_stack
 from tests.manager.decide.test_explain import explained
 
@@ -106,3 +107,30 @@ def test_a_task_that_waits_after_failures_says_what_failed_and_each_node_what_fa
     twice = ("app_web.1", f"rejected: {missing} (2 times)", change)
     once = ("app_web.1", f"rejected: {missing}", change)
     assert sorted(told.values()) == [[once], [once], [twice]], "they were tried in turn"
+
+
+def test_what_failed_before_a_task_that_runs_well_or_on_a_node_that_is_down_is_over() -> None:
+    lab = Lab("n1", "n2")
+    lab.deploy(a_stack("app", a_service(replicas=2, restart=RestartPolicy(delay=5.0))))
+    lab.run_all()
+
+    def told() -> set[str]:
+        return {one.about for fit in explained(lab).nodes for one in fit.lately}
+
+    for task in lab.tasks():
+        lab.report(task, FAILED, message="exited with code 3")
+    lab.settle()
+    assert told() == {"app_web.1", "app_web.2"}
+    lab.wait(6.0)
+    lab.run_all()
+    assert told() == {"app_web.1", "app_web.2"}, "they may fall again"
+    lab.wait(RAN_WELL)
+    assert told() == set()
+    for task in lab.tasks():
+        lab.report(task, FAILED, message="exited with code 3")
+    lab.settle()
+    assert told() == {"app_web.1", "app_web.2"}
+    lab.fall_silent("n1")
+    lab.fall_silent("n2")
+    lab.wait(60.0)
+    assert told() == set()
