@@ -61,11 +61,22 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """A run of a health check: its exit code, below 0 where the engine ended it, and what it printed, or the engine
+    said of it. As it is: people are only shown what `last_words` makes of it.
+    """
+
+    exit_code: int
+    output: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     """A container of ours. `health` is "" without a health check, else starting, healthy or unhealthy.
 
     `inspected` tells that exit code, OOM and error are the engine's last word, not only an event's. `log` has the last
-    lines of a run that failed.
+    lines of a run that failed. `check` is the last health check of a run that is over, if that failed; `check_said` is
+    it in words for people.
     """
 
     id: str
@@ -79,6 +90,8 @@ class Observed:
     error: str = ""
     inspected: bool = False
     log: tuple[str, ...] = ()
+    check: Check | None = None
+    check_said: str = ""
 
     @property
     def has_failed(self) -> bool:
@@ -129,7 +142,23 @@ def observe(inspect: Mapping[str, Any]) -> Observed:
         finished_at=instant(state.get("FinishedAt")),
         error=state.get("Error") or "",
         inspected=True,
+        check=_failed_check(state.get("Health") or {}) if phase is Phase.EXITED else None,
     )
+
+
+_CHECK_OUTPUT = 4096
+"""Bytes that the engine keeps of what a check prints, from its beginning."""
+
+
+def _failed_check(health: Mapping[str, Any]) -> Check | None:
+    """Read the last check that failed."""
+    failed = [one for one in health.get("Log") or () if one.get("ExitCode")]
+    if not failed:
+        return None
+    output = str(failed[-1].get("Output") or "").encode()
+    if len(output) >= _CHECK_OUTPUT:
+        output = output.rpartition(b"\n")[0]  # what is left of a line may end with a part of a secret
+    return Check(int(failed[-1]["ExitCode"]), output)
 
 
 def phase_from(status: str) -> Phase:

@@ -301,7 +301,8 @@ def _judge(task: str, container: Observed, world: World, restarts: int) -> TaskS
     if not container.has_failed:
         state, message = TaskState.COMPLETE, ""
     elif container.health == "unhealthy":
-        state, message = TaskState.FAILED, "its health check failed, so it was stopped"
+        said = f": {container.check_said}" if container.check_said else ""
+        state, message = TaskState.FAILED, f"its health check failed, so it was stopped{said}"
     elif container.oom:
         state, message = TaskState.FAILED, "out of memory: it used more than its limit"
     else:

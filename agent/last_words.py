@@ -23,6 +23,13 @@ def last_lines(log: bytes, secrets: Iterable[bytes] = ()) -> tuple[str, ...]:
     return tuple(told[-MOST_LINES:])
 
 
+def check_said(exit_code: int, output: bytes, secrets: Iterable[bytes] = ()) -> str:
+    """Say in one line what came of a health check that failed."""
+    *_, last = "", *last_lines(output, secrets)
+    said = f'the check said "{last}"' if last else "the check said nothing"
+    return said if exit_code < 0 else f"{said}, with exit code {exit_code}"
+
+
 def _readable(text: bytes) -> list[str]:
     lines = text.decode(errors="replace").splitlines()
     texts = ("".join(c if c.isprintable() else " " for c in _COLOURS.sub("", line)).strip() for line in lines)

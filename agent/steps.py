@@ -26,7 +26,7 @@ from agent.create import (
 )
 from agent.engine import ContainerMissing, Engine, EngineDown, EngineRefused, EngineTrouble, NameTaken
 from agent.known import Known
-from agent.last_words import MOST_LINES, last_lines
+from agent.last_words import MOST_LINES, check_said, last_lines
 from agent.secrets import Secrets
 from agent.timings import Timings
 from agent.turns import Turns
@@ -258,7 +258,9 @@ class Steps:
         if before is not None:
             # The verdict of the run's health check is not always kept by the engine once the run is over.
             seen = replace(seen, health=before.health or seen.health, oom=before.oom or seen.oom)
-            self._known.saw(replace(seen, log=await self._last_words(seen)) if seen.has_failed else seen)
+            if seen.has_failed:
+                seen = replace(seen, log=await self._last_words(seen), check_said=await self._check_said(seen))
+            self._known.saw(seen)
 
     async def _last_words(self, container: Observed) -> tuple[str, ...]:
         """Read the end of a container's log, but for its secrets; some logging drivers cannot be read."""
@@ -278,6 +280,18 @@ class Steps:
         except (StackyardError, OSError) as error:
             log.info("the last words of container %s cannot be read: %s", container.id[:12], error)
             return ()
+
+    async def _check_said(self, container: Observed) -> str:
+        """Tell what the last health check said of a container that was stopped for it, but for its secrets."""
+        item = self._known.view(container.task).item
+        if item is None or container.check is None or container.health != "unhealthy":
+            return ""
+        try:
+            secrets = await asyncio.to_thread(self._secrets.values, item, container.task)
+        except (StackyardError, OSError) as error:
+            log.info("what the health check of container %s said is not told: %s", container.id[:12], error)
+            return ""
+        return check_said(container.check.exit_code, container.check.output, secrets)
 
     async def _stop(self, task: str, container: str) -> None:
         view = self._known.view(task)

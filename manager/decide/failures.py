@@ -7,6 +7,11 @@ import re
 from cluster.model.task import TaskState, TaskStatus
 
 _MENDS: tuple[tuple[str, str], ...] = (
+    (  # before all others, as what the check said may be anything
+        r"health check failed",
+        "mend the program or the check, of which `docker inspect` on {node} shows more; if it only needs more time,"
+        " give it a longer start_period",
+    ),
     (
         r"no space left on device|disk quota exceeded",
         "free disk space on {node}: `docker system df` there tells what takes it",
@@ -36,10 +41,6 @@ _MENDS: tuple[tuple[str, str], ...] = (
     (r"port is already allocated|address already in use", "free the port on {node}, or publish another one"),
     (r"needs Docker Engine", "upgrade the Docker Engine on {node}, or take the key out"),
     (r"out of memory", "raise deploy.resources.limits.memory, or have the program take less"),
-    (
-        r"health check failed",
-        "see what the health check tells on {node}: `docker inspect`; give it a longer start_period",
-    ),
 )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from agent.container import (
+    Check,
     Event,
     Image,
     ImageWish,
@@ -87,6 +88,33 @@ def inspected(**state: Any) -> dict[str, Any]:
             {"Health": {"Status": "starting"}},
             Observed("c1", "t1", Phase.RUNNING, health="starting", started_at=100.5, inspected=True),
             id="health check has not decided",
+        ),
+        pytest.param(
+            {
+                "Status": "exited",
+                "ExitCode": 0,
+                "FinishedAt": "1970-01-01T01:03:20.25+01:00",
+                "Health": {
+                    "Status": "unhealthy",
+                    "Log": [{"ExitCode": 1, "Output": "no"}, {"ExitCode": 0, "Output": "yes"}],
+                },
+            },
+            Observed(
+                "c1", "t1", Phase.EXITED, 0, False, "unhealthy", 100.5, 200.25, inspected=True, check=Check(1, b"no")
+            ),
+            id="stopped for its health check",
+        ),
+        pytest.param(
+            {
+                "Status": "exited",
+                "ExitCode": 0,
+                "FinishedAt": "1970-01-01T01:03:20.25+01:00",
+                "Health": {"Status": "unhealthy", "Log": [{"ExitCode": 1, "Output": "whole\n" + "cut" * 1366 + "..."}]},
+            },
+            Observed(
+                "c1", "t1", Phase.EXITED, 0, False, "unhealthy", 100.5, 200.25, inspected=True, check=Check(1, b"whole")
+            ),
+            id="a line that the engine has cut may end with a part of a secret",
         ),
         pytest.param(
             {"Status": "paused"},

@@ -317,6 +317,11 @@ def test_one_step_at_a_time(seen: View, around: World, step: Step | None, state:
         pytest.param(replace(EXITED, exit_code=137, oom=True), "out of memory", id="its memory limit"),
         pytest.param(replace(EXITED, error="exec: no such file"), "exec: no such file", id="the engine's words"),
         pytest.param(replace(EXITED, health="unhealthy"), "health check", id="its health check"),
+        pytest.param(
+            replace(EXITED, health="unhealthy", check_said="the check said nothing"),
+            "its health check failed, so it was stopped: the check said nothing",
+            id="what its health check said",
+        ),
     ],
 )
 def test_a_failure_says_why(found: Observed, message: str) -> None:

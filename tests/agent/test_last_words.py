@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.last_words import MASK, last_lines
+from agent.last_words import MASK, check_said, last_lines
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,17 @@ def test_no_secret_is_ever_told(secrets: list[str], around: bytes) -> None:
     log = around + "".join(secrets).encode() + around
     told = " ".join(last_lines(log, [secret.encode() for secret in secrets]))
     assert not any(secret in told for secret in secrets)
+
+
+@pytest.mark.parametrize(
+    ("code", "output", "told"),
+    [
+        pytest.param(1, b"", "the check said nothing, with exit code 1", id="nothing"),
+        pytest.param(7, b"asking\n\x1b[31mno\n", 'the check said "no", with exit code 7', id="its last line"),
+        pytest.param(1, b"pw hunter2", f'the check said "pw {MASK}", with exit code 1', id="no secrets"),
+        pytest.param(-1, b"Health check exceeded timeout (1s)",
+                     'the check said "Health check exceeded timeout (1s)"', id="the engine ended it"),
+    ],
+)  # fmt: skip
+def test_what_a_health_check_said_is_one_line(code: int, output: bytes, told: str) -> None:
+    assert check_said(code, output, (b"hunter2",)) == told

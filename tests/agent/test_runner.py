@@ -130,12 +130,14 @@ async def test_what_fails_its_health_check_within_the_start_period_is_not_sick(n
 
 
 async def test_a_sick_container_is_stopped_and_has_failed(node: Node) -> None:
-    check = Healthcheck(("CMD", "false"), interval=0.2, timeout=1.0, retries=1)
+    check = Healthcheck(("CMD-SHELL", "echo asking; echo no answer; exit 3"), interval=0.2, timeout=1.0, retries=1)
     item = an_item(command=("sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"), healthcheck=check)
     task = a_task(item)
     node.assign(item, task)
     status = await node.reach(task, S.FAILED)
-    assert "health check" in status.message
+    assert status.message == (
+        'its health check failed, so it was stopped: the check said "no answer", with exit code 3'
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

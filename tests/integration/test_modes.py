@@ -173,3 +173,4 @@ def test_an_unhealthy_container_is_stopped_and_replaced_and_traffic_waits_for_he
     eventually(lambda: [t for t in cluster.tasks(probe) if t["id"] != task["id"]], "another takes its place")
     [failed] = [t for t in cluster.listing("ps", probe) if t["id"] == task["id"]]
     assert failed["state"] == "failed" and "health check failed" in failed["message"]
+    assert failed["message"].endswith("the check said nothing, with exit code 1")

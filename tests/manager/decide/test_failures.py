@@ -81,7 +81,13 @@ REJECTED, FAILED = TaskState.REJECTED, TaskState.FAILED
         ),
         pytest.param(REJECTED, "the moon is full", "mend what the node says", id="who knows"),
         pytest.param(FAILED, "out of memory: it used more than its limit", "limits.memory", id="out of memory"),
-        pytest.param(FAILED, "its health check failed, so it was stopped", "health check tells on n1", id="sick"),
+        pytest.param(FAILED, "its health check failed, so it was stopped", "mend the program or the check", id="sick"),
+        pytest.param(
+            FAILED,
+            'its health check failed, so it was stopped: the check said "no volume: out of memory", with exit code 1',
+            "mend the program or the check",
+            id="sick, whatever the check said",
+        ),
         pytest.param(FAILED, "exited with code 3", "`stack logs app_web`", id="it ended"),
     ],
 )
