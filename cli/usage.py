@@ -9,7 +9,8 @@ MEANT = {
     "down": "rm", "undeploy": "rm", "delete": "rm", "remove": "rm", "destroy": "rm",
     "get": "ps", "list": "ls", "tasks": "ps", "pods": "ps", "status": "ps", "alloc": "ps", "job": "services",
     "describe": "explain", "rollout": "wait", "undo": "rollback", "revert": "rollback", "expose": "port-forward",
-    "login": "context", "cordon": "node", "container": "ps", "system": "df", "swarm": "init",
+    "login": "context", "cordon": "node", "container": "ps", "system": "df", "swarm": "init", "build": "lab build",
+    "images": "df",
 }  # fmt: skip
 """What other programs call our commands."""
 

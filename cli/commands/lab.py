@@ -214,7 +214,11 @@ def images() -> None:
     stack lab images
     """
     new = _lab().ensure_images()
-    click.echo(f"new in the registry: {', '.join(new)}" if new else "the registry has all base images")
+    from cli.lab.images import BASE_IMAGES
+
+    if new:
+        click.echo(f"new in the registry: {', '.join(new)}")
+    click.echo(f"the registry has {', '.join(BASE_IMAGES)}")
 
 
 @lab.command()

@@ -84,10 +84,10 @@ class Project:
         return convert.judge(self)
 
     def doubts(self) -> tuple[Note, ...]:
-        """Tell of labels that would come to nothing with those whom they are for."""
-        from cluster.compose.convert.labels import doubts
+        """Tell what is worth knowing although nothing is wrong: labels that come to nothing, folders of other hosts."""
+        from cluster.compose.convert.doubts import doubts
 
-        return tuple(doubts(self))
+        return tuple(doubts(self, self.directory))
 
     def contents(self) -> dict[tuple[str, str], bytes]:
         """Give what is in the secrets and configs that are not external, by ("secret" or "config", key).

@@ -1,4 +1,4 @@
-"""Labels that would come to nothing with Prometheus or Traefik are told of, with their place, and stop nothing."""
+"""What would come to nothing, or is not where one may think, is told of with its place, and stops nothing."""
 
 from __future__ import annotations
 
@@ -45,3 +45,9 @@ def test_doubts_have_a_place_and_say_what_is_meant() -> None:
 @pytest.mark.parametrize(("enable", "count"), [("false", 0), ("yes", 1)])
 def test_what_is_not_for_traefik_is_not_looked_at(enable: str, count: int) -> None:
     assert len([line for line in told("9100", enable) if "services.api" in line]) == count
+
+
+def test_a_folder_beside_the_file_is_told_to_be_the_nodes() -> None:
+    text = "services: {web: {image: a, volumes: ['./site:/site', '/srv/data:/data', 'kept:/kept']}}\n"
+    [note] = project(text + "volumes: {kept: }\n").doubts()
+    assert note.where.field == "services.web.volumes.0" and "site of the node that runs the task" in note.text
