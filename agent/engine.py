@@ -57,6 +57,11 @@ PING, SILENCE = 3.0, 10.0
 _HANGS = "the Docker Engine hangs: it takes connections and answers nothing"
 _CHUNK = 2**15
 _EVENTS = "start die destroy oom health_status reload pull load import tag untag delete".split()
+_ON_THE_WAY = re.compile(
+    r"^(failed to create (shim )?task( for container)?: )*OCI runtime create failed: (\w+ create failed: )?"
+)
+"""What the engine puts before a runtime's reason, which is what a person wants to read."""
+
 _GOING = re.compile(
     r"shutting down|containerd.*(not running|connection)|transport is closing|connection error: desc|"
     r"cannot connect to the docker daemon|containerd\.sock",
@@ -425,7 +430,7 @@ def _sort(what: str, status: int, message: str) -> StackyardError:
         return NameTaken(message)
     if status in (409, 429) or (status >= 500 and "OCI runtime" not in message):
         return EngineTrouble(message)
-    return EngineRefused(message)
+    return EngineRefused(_ON_THE_WAY.sub("", message).removesuffix(": unknown"))
 
 
 def _version(text: str) -> tuple[int, int]:

@@ -231,3 +231,9 @@ async def test_without_an_engine_there_is_a_sentence_that_helps(tmp_path: Path) 
     with pytest.raises(EngineDown):
         await engine.inspect("x")
     await engine.close()
+
+
+async def test_a_program_that_is_not_there_is_told_without_the_way_that_the_news_took(engine: Engine) -> None:
+    container = await box(engine, "nosuchprog")
+    with pytest.raises(EngineRefused, match=r'^[^:]*: exec: "nosuchprog": executable file not found in [$]PATH$'):
+        await engine.start(container)
