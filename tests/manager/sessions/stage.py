@@ -130,8 +130,8 @@ class ToyAgent:
         if page.full and first:
             self.items = {}
         self.items.update((item.ident, item) for item in page.items)
-        for ident in page.removed:
-            del self.items[ident]
+        for ident in page.removed:  # what came and went meanwhile is named too, as no agent minds
+            self.items.pop(ident, None)
 
 
 class Stage:
