@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.client import Client
 from cli.client.contexts import chosen, load
 from cli.commands import names
 from cluster.errors import StackyardError
@@ -38,6 +37,8 @@ def completion(shell: str) -> None:
 def _completing(*kinds: names.Names) -> Complete:
     def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
         """Give what begins like this; a cluster out of reach has nothing to say, and must not say it on the line."""
+        from cli.client import Client
+
         root = context.find_root()
         try:
             with Client(chosen(root.params.get("context_name")), patience=0.0) as client:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeAlias
 
-from cli.client import Client
 from cluster.alike import did_you_mean
 from cluster.errors import NotFound
-from cluster.model.secret import FileKind
 
-Names = Callable[[Client], list[str]]
+if TYPE_CHECKING:  # commands that need no client take their names' completion from here, too
+    from cli.client import Client
+    from cluster.model.secret import FileKind
+
+Names: TypeAlias = "Callable[[Client], list[str]]"
 
 
 def stacks(client: Client) -> list[str]:
