@@ -162,10 +162,17 @@ def use(name: str) -> None:
     _save(Contexts(name, old.contexts))
 
 
+def meant(known: Contexts, name: str | None = None) -> str:
+    """Name the context that commands go to: `name`, else STACK_CONTEXT or the current one; "" where it is none."""
+    if name is None and os.environ.get("STACK_HOST"):
+        return ""
+    return name or os.environ.get("STACK_CONTEXT") or known.current
+
+
 def forget_manager(name: str | None, address: str) -> list[str]:
     """Have the chosen context ask no manager at this address any more, if it knows another one; gives its URLs."""
     known = load()
-    name = name or ("" if os.environ.get("STACK_HOST") else os.environ.get("STACK_CONTEXT") or known.current)
+    name = meant(known, name)
     if name not in known.contexts:
         return []
     old = known.contexts[name]
@@ -183,7 +190,7 @@ def chosen(name: str | None = None) -> Context:
     if name is None and host:
         return by_host(host)
     known = load()
-    if name := name or os.environ.get("STACK_CONTEXT") or known.current:
+    if name := meant(known, name):
         return named(known, name)
     if DEFAULT_SOCKET.exists():
         return Context(socket=str(DEFAULT_SOCKET))

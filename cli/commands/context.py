@@ -112,7 +112,7 @@ def use(name: str) -> None:
 
 def _rows() -> list[_Row]:
     known = contexts.load()
-    current = None if os.environ.get("STACK_HOST") else os.environ.get("STACK_CONTEXT") or known.current
+    current = contexts.meant(known)
     return [
         _Row(
             name,
@@ -126,10 +126,10 @@ def _rows() -> list[_Row]:
 
 def _current(known: contexts.Contexts) -> str:
     """Give the name of the context that commands go to. Raises UserError when there is none."""
-    named = click.get_current_context().find_root().obj or os.environ.get("STACK_CONTEXT") or known.current
-    if not named:
+    name = contexts.meant(known, click.get_current_context().find_root().obj)
+    if not name:
         raise UserError("no context is the current one", hint="`stack context ls` lists them.")
-    return str(named)
+    return name
 
 
 @context.command()

@@ -330,7 +330,7 @@ def _help(progress: Progress, columns: int) -> list[str]:
     stuck = [one.service for one in progress.services if one.message and one.done < one.wanted]
     if progress.removing or progress.failed or not stuck:
         return []
-    told = f"`stack explain {progress.stack}_{stuck[0]}` tells more; Ctrl-C ends this view, the deploy goes on."
+    told = f"`stack explain {progress.stack}_{stuck[0]}` tells more; Ctrl-C ends this view, and nothing else."
     return folded(told, columns)
 
 
