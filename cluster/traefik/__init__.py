@@ -6,6 +6,6 @@ read is left out, one router, service or middleware at a time, and each label sa
 
 from __future__ import annotations
 
-from cluster.traefik.labels import ENABLE, Element, Fault, Parts, enabled, read
+from cluster.traefik.labels import ENABLE, Element, Fault, Parts, enabled, faults, read
 
-__all__ = ["ENABLE", "Element", "Fault", "Parts", "enabled", "read"]
+__all__ = ["ENABLE", "Element", "Fault", "Parts", "enabled", "faults", "read"]

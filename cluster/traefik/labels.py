@@ -44,8 +44,13 @@ class Fault:
     hint: str = ""
     element: Element | None = None
 
-    def __str__(self) -> str:
-        return f"{self.why}. {self.hint}" if self.hint else self.why
+    @property
+    def what(self) -> str:
+        """Say what is wrong, and what Traefik is not told of for that."""
+        if self.element is None:
+            return self.why
+        _, part, name = self.element
+        return f"{self.why}; Traefik is told nothing of its {part.removesuffix('s')} {name}"
 
 
 class _Wrong(Exception):
@@ -57,6 +62,12 @@ class _Wrong(Exception):
 def enabled(labels: Mapping[str, str]) -> bool:
     """Tell whether Traefik is to be told of a service."""
     return _FLAGS.get(next((value for name, value in labels.items() if name.lower() == ENABLE), ""), False)
+
+
+def faults(labels: Mapping[str, str]) -> tuple[Fault, ...]:
+    """Tell what is wrong with the labels of a service that Traefik is to be told of; of others with ENABLE alone."""
+    _, found = read(labels)
+    return found if enabled(labels) else tuple(one for one in found if one.label.lower() == ENABLE)
 
 
 def read(labels: Mapping[str, str], *, unknown: bool = False) -> tuple[Parts, tuple[Fault, ...]]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.model.service import ServiceSpec
-from cluster.traefik import ENABLE, Element, Parts, enabled, read
+from cluster.traefik import Element, Parts, enabled, faults, read
 from cluster.views import Trouble
 from manager.picture import ClusterState
 
@@ -71,11 +71,8 @@ def configuration(
 
 def troubles(state: ClusterState, stack: str, spec: ServiceSpec) -> Iterator[Trouble]:
     """Tell which labels of a service come to nothing."""
-    _, faults = read(spec.labels)
-    for fault in faults if enabled(spec.labels) else [one for one in faults if one.label.lower() == ENABLE]:
-        spoilt = fault.element
-        for_that = f"; Traefik is told nothing of its {spoilt[1][:-1]} {spoilt[2]}" if spoilt else ""
-        yield Trouble(f"label {fault.label}", f"{fault.why}{for_that}", fault.hint)
+    for fault in faults(spec.labels):
+        yield Trouble(f"label {fault.label}", fault.what, fault.hint)
     uid = next((found.uid for found in state.stacks.values() if found.name == stack), "")
     together = _Stack()
     head = state.head(uid)
@@ -90,8 +87,8 @@ def troubles(state: ClusterState, stack: str, spec: ServiceSpec) -> Iterator[Tro
 
 
 def _tell(stack: _Stack, name: str, spec: ServiceSpec, addresses: Iterable[str], unknown: bool) -> None:
-    parts, faults = read(spec.labels, unknown=unknown)
-    given = {(protocol, part) for protocol, part, _ in (*parts, *(fault.element for fault in faults if fault.element))}
+    parts, wrong = read(spec.labels, unknown=unknown)
+    given = {(protocol, part) for protocol, part, _ in (*parts, *(fault.element for fault in wrong if fault.element))}
     for protocol in ("http", "tcp", "udp"):
         kind = (protocol, "services")
         services = {element[2]: options for element, options in parts.items() if element[:2] == kind}
@@ -101,7 +98,7 @@ def _tell(stack: _Stack, name: str, spec: ServiceSpec, addresses: Iterable[str],
             stack.add((protocol, "services", named), _service(protocol, options, addresses), spec.name)
         for element, options in parts.items():
             if element[:2] == (protocol, "routers"):
-                spoilt = (one.element[2] for one in faults if one.element and one.element[:2] == kind)
+                spoilt = (one.element[2] for one in wrong if one.element and one.element[:2] == kind)
                 only = next(iter(services), None) or next(spoilt, "")
                 stack.add(element, {"service": only} | options, spec.name)
             elif element[:2] == (protocol, "middlewares"):

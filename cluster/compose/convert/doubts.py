@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from cluster.compose.convert.field import Field, Source, root
 from cluster.compose.project import Note
 from cluster.scraping import PORT, port_of
-from cluster.traefik import ENABLE, enabled, read
+from cluster.traefik import ENABLE, enabled, faults
 
 
 def doubts(project: Source, directory: str) -> Iterator[Note]:
@@ -27,13 +27,8 @@ def doubts(project: Source, directory: str) -> Iterator[Note]:
 def _of_traefik(service: Field) -> Iterator[Note]:
     labels = service["deploy"]["labels"]
     told = labels.pairs()
-    _, faults = read(told)
-    for fault in faults:
-        if enabled(told) or fault.label.lower() == ENABLE:
-            spoilt = fault.element
-            left_out = f"; Traefik is told nothing of its {spoilt[1][:-1]} {spoilt[2]}" if spoilt else ""
-            hint = f" {fault.hint}" if fault.hint else ""
-            yield _note(labels[fault.label], f"{fault.why}{left_out}.{hint}")
+    for fault in faults(told):
+        yield _note(labels[fault.label], f"{fault.what}. {fault.hint}".rstrip())
     if enabled(service["labels"].pairs()) and not told.keys() & service["labels"].pairs().keys():
         field = next(field for name, field in service["labels"].entries() if name.lower() == ENABLE)
         yield _note(field, "it is the containers' here; Traefik is told of what stands under deploy.labels.")
