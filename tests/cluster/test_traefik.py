@@ -89,10 +89,7 @@ def test_each_option_is_read_however_it_is_spelt() -> None:
 )
 def test_what_is_wrong_is_told(label: str, value: str, why: str) -> None:
     parts, faults = read({f"traefik.{label}": value, "traefik.http.routers.good.rule": "x", "other": "x"})
-    assert [
-        f"{fault.why}. {fault.hint}"[: len(why)] if why in f"{fault.why}. {fault.hint}"[: len(why)] else why
-        for fault in faults
-    ] == [why] * bool(why)
+    assert len(faults) == bool(why)
     assert all(why in f"{fault.why}. {fault.hint}" for fault in faults)
     assert ("http", "routers", "good") in parts
 
