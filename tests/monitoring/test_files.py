@@ -22,8 +22,8 @@ def test_the_configuration_and_the_alerts_are_right(tmp_path: Path) -> None:
     folder = shutil.copytree(MONITORING, tmp_path / "monitoring")
     for name in ("stackyard.token", "stackyard-ca.pem"):
         (folder / name).touch()
-    promtool("check", "config", str(folder / "prometheus.yml"))
-    promtool("check", "rules", str(folder / "alerts.yml"))
+    promtool("check", "config", "--lint-fatal", str(folder / "prometheus.yml"))
+    promtool("check", "rules", "--lint-fatal", str(folder / "alerts.yml"))
 
 
 @pytest.mark.root
